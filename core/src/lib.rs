@@ -1,0 +1,12 @@
+//! The core of isograd.
+#![forbid(unsafe_code)]
+
+pub mod dtype;
+pub mod error;
+pub mod format;
+pub mod layout;
+
+pub use dtype::{DType, Element, Float, Number, Scalar, Value};
+pub use error::{Error, Result};
+pub use half::{bf16, f16};
+pub use layout::{Layout, Shape};
