@@ -79,11 +79,10 @@ macro_rules! dtypes {
             /// Reads the element number `index` of `bytes`, which hold elements of `dtype`.
             ///
             /// # Panics
-            /// Panics when the element does not lie within `bytes`.
+            /// Panics when the element does not lie within `bytes`, or is a bool that is neither 0 nor 1.
             pub fn read(dtype: DType, bytes: &[u8], index: usize) -> Value {
                 let at = index * dtype.size();
                 match dtype {
-                    DType::Bool => Value::Bool(bytes[at] != 0),
                     $(DType::$variant => Value::$variant(bytemuck::checked::pod_read_unaligned(
                         &bytes[at..at + $size])),)*
                 }

@@ -3,10 +3,12 @@
 
 pub mod dtype;
 pub mod error;
+pub mod expr;
 pub mod format;
 pub mod layout;
 
 pub use dtype::{DType, Element, Float, Number, Scalar, Value};
 pub use error::{Error, Result};
+pub use expr::Expr;
 pub use half::{bf16, f16};
 pub use layout::{Layout, Shape};
