@@ -20,6 +20,7 @@ mod simplify;
 pub use program::{Instruction, Kernel, Operation, Program, Register};
 
 use crate::{DType, Scalar, Value};
+use smallvec::SmallVec;
 use std::{
     collections::HashMap,
     fmt,
@@ -180,6 +181,8 @@ struct Node {
     kind: Kind,
     dtype: DType,
     id: u64,
+    /// A hash of the structure, the same in every process: the order of commutative arguments must not depend on history.
+    hash: u64,
 }
 
 /// A typed scalar expression: a cheap handle to a shared, immutable node.
@@ -192,8 +195,8 @@ struct Node {
 /// let swish = &x * &x.sigmoid();
 /// assert_eq!(swish, &x.sigmoid() * &x);                       // one node: hash-consed
 /// assert_eq!((&x * 1.0), x);                                  // simplified
-/// let slope = x.tanh().derivative(0, &Expr::input(1, DType::F32)).unwrap();
-/// assert_eq!(slope.to_string(), "((1 - (tanh(in0) * tanh(in0))) * in1)");
+/// let (y, head) = (x.tanh(), Expr::input(1, DType::F32));
+/// assert_eq!(y.derivative(0, &head), Some(&head * (1.0 - &y * &y)));
 /// ```
 #[derive(Clone)]
 pub struct Expr(Arc<Node>);
@@ -218,6 +221,39 @@ struct Interner {
 
 static INTERNER: Mutex<Option<Interner>> = Mutex::new(None);
 
+/// FNV-1a over the kind and the hashes of the arguments.
+fn structural_hash(kind: &Kind, dtype: DType) -> u64 {
+    let (tag, detail) = match kind {
+        Kind::Input(k) => (0, *k as u64),
+        Kind::Old(k) => (1, *k as u64),
+        Kind::Scalar(k) => (2, *k as u64),
+        Kind::Const(v) => (3, v.bits()),
+        Kind::Index => (4, 0),
+        Kind::Random { word, .. } => (5, *word as u64),
+        Kind::Unary(op, _) => (6, *op as u64),
+        Kind::Binary(op, ..) => (7, *op as u64),
+        Kind::Select(..) => (8, 0),
+        Kind::Cast(_) => (9, 0),
+        Kind::Bitcast(_) => (10, 0),
+        Kind::Invalid(_) => (11, 0),
+    };
+    let words = [tag, dtype as u64, detail].into_iter().chain(arguments(kind).map(|a| a.0.hash));
+    words
+        .flat_map(u64::to_le_bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ byte as u64).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn arguments(kind: &Kind) -> impl Iterator<Item = &Expr> {
+    let (a, b, c) = match kind {
+        Kind::Random { seed, index, .. } => (Some(seed), Some(index), None),
+        Kind::Unary(_, x) | Kind::Cast(x) | Kind::Bitcast(x) => (Some(x), None, None),
+        Kind::Binary(_, a, b) => (Some(a), Some(b), None),
+        Kind::Select(c, a, b) => (Some(c), Some(a), Some(b)),
+        _ => (None, None, None),
+    };
+    [a, b, c].into_iter().flatten()
+}
+
 impl Expr {
     fn intern(kind: Kind, dtype: DType) -> Expr {
         let key: Key = match &kind {
@@ -240,7 +276,8 @@ impl Expr {
             return Expr(node);
         }
         interner.next += 1;
-        let node = Arc::new(Node { kind, dtype, id: interner.next });
+        let hash = structural_hash(&kind, dtype);
+        let node = Arc::new(Node { kind, dtype, id: interner.next, hash });
         interner.nodes.insert(key, Arc::downgrade(&node));
         if interner.nodes.len() > interner.purge_at.max(1024) {
             interner.nodes.retain(|_, weak| weak.strong_count() > 0);
@@ -249,7 +286,7 @@ impl Expr {
         Expr(node)
     }
 
-    /// A number that grows from arguments to results, so that sorting by it is a topological order.
+    /// A number unique to this node within the process.
     pub fn id(&self) -> u64 {
         self.0.id
     }
@@ -337,7 +374,7 @@ impl Expr {
         }
         simplify::binary(op, a, b).unwrap_or_else(|| {
             // One order for commutative primitives, so that a + b and b + a are one node.
-            let swap = matches!(op, Binary::Add | Binary::Mul) && a.id() > b.id();
+            let swap = matches!(op, Binary::Add | Binary::Mul) && a.0.hash > b.0.hash;
             let (a, b) = if swap { (b, a) } else { (a, b) };
             Expr::intern(Kind::Binary(op, a.clone(), b.clone()), dtype)
         })
@@ -379,27 +416,25 @@ impl Expr {
 
     /// The arguments of this node.
     pub fn arguments(&self) -> impl Iterator<Item = &Expr> {
-        let (a, b, c) = match self.kind() {
-            Kind::Random { seed, index, .. } => (Some(seed), Some(index), None),
-            Kind::Unary(_, x) | Kind::Cast(x) | Kind::Bitcast(x) => (Some(x), None, None),
-            Kind::Binary(_, a, b) => (Some(a), Some(b), None),
-            Kind::Select(c, a, b) => (Some(c), Some(a), Some(b)),
-            _ => (None, None, None),
-        };
-        [a, b, c].into_iter().flatten()
+        arguments(self.kind())
     }
 
-    /// Every node below and including `roots`, each once, arguments before results.
+    /// Every node below and including `roots`, each once, arguments before results, in an order that depends on nothing
+    /// but the structure.
     pub fn topological(roots: &[Expr]) -> Vec<Expr> {
-        let mut seen = std::collections::BTreeMap::new();
-        let mut stack: Vec<Expr> = roots.to_vec();
-        while let Some(e) = stack.pop() {
-            if !seen.contains_key(&e.id()) {
-                stack.extend(e.arguments().cloned());
-                seen.insert(e.id(), e);
+        let mut seen = std::collections::HashSet::new();
+        let mut order = Vec::new();
+        let mut stack: Vec<(Expr, bool)> = roots.iter().rev().map(|e| (e.clone(), false)).collect();
+        while let Some((e, arguments_done)) = stack.pop() {
+            if arguments_done {
+                order.push(e);
+            } else if seen.insert(e.id()) {
+                stack.push((e.clone(), true));
+                let below: SmallVec<[Expr; 3]> = e.arguments().cloned().collect();
+                stack.extend(below.into_iter().rev().map(|a| (a, false)));
             }
         }
-        seen.into_values().collect()
+        order
     }
 
     /// This expression with every leaf replaced by what `leaf` gives for it (or kept where it gives `None`). Asked for
