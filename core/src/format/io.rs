@@ -62,7 +62,9 @@ impl<'a, R: Read> Source<'a, R> {
     /// Refuses a claim of `n` more bytes of `what` that cannot be met.
     pub fn expect(&self, n: u64, what: &str) -> Result<()> {
         match self.left {
-            Some(left) if left < n => Err(self.fail(self.at, format!("truncated: {what} takes {n} bytes, {left} are left"))),
+            Some(left) if left < n => {
+                Err(self.fail(self.at, format!("truncated: {what} takes {n} bytes, {left} are left")))
+            }
             _ => Ok(()),
         }
     }
@@ -116,7 +118,9 @@ impl<'a, R: Read> Source<'a, R> {
         let start = self.at;
         let bytes = self.take(n as u64, &format!("the {dtype} data of shape {shape:?}"))?;
         match bad_bool(dtype, &bytes) {
-            Some(i) => Err(self.fail(start + i as u64, format!("the byte {} is no bool: it is neither 0 nor 1", bytes[i]))),
+            Some(i) => {
+                Err(self.fail(start + i as u64, format!("the byte {} is no bool: it is neither 0 nor 1", bytes[i])))
+            }
             None => Ok(HostArray { dtype, shape, bytes }),
         }
     }

@@ -82,7 +82,10 @@ impl HostArray {
             bytes = &swapped;
         }
         let invalid = |_| Error::invalid("HostArray::to_vec", "an element is no value of its dtype");
-        bytes.chunks_exact(self.dtype.size()).map(|e| bytemuck::checked::try_pod_read_unaligned(e).map_err(invalid)).collect()
+        bytes
+            .chunks_exact(self.dtype.size())
+            .map(|e| bytemuck::checked::try_pod_read_unaligned(e).map_err(invalid))
+            .collect()
     }
 
     /// Whether the bytes are as many as the elements of the shape need, and each byte of a bool 0 or 1. The fields are
@@ -102,7 +105,10 @@ impl HostArray {
             });
         }
         match bad_bool(self.dtype, &self.bytes) {
-            Some(at) => Err(Error::invalid("HostArray", format!("bool number {at} is the byte {}, neither 0 nor 1", self.bytes[at]))),
+            Some(at) => Err(Error::invalid(
+                "HostArray",
+                format!("bool number {at} is the byte {}, neither 0 nor 1", self.bytes[at]),
+            )),
             None => Ok(()),
         }
     }

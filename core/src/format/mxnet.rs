@@ -62,7 +62,10 @@ impl NdFile {
 
     /// Arrays with names.
     pub fn dict<S: Into<String>>(arrays: impl IntoIterator<Item = (S, HostArray)>) -> NdFile {
-        NdFile { saved: Saved::Dict(arrays.into_iter().map(|(name, a)| (name.into(), Some(a))).collect()), np_shape: false }
+        NdFile {
+            saved: Saved::Dict(arrays.into_iter().map(|(name, a)| (name.into(), Some(a))).collect()),
+            np_shape: false,
+        }
     }
 
     /// The named arrays.
@@ -224,14 +227,22 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<NdFile> {
     Ok(NdFile { saved, np_shape: flavour.unwrap_or(false) })
 }
 
-fn parse_array<R: Read>(source: &mut Source<'_, R>, index: u64, flavour: &mut Option<bool>) -> Result<Option<HostArray>> {
+fn parse_array<R: Read>(
+    source: &mut Source<'_, R>,
+    index: u64,
+    flavour: &mut Option<bool>,
+) -> Result<Option<HostArray>> {
     let at = source.at();
     let fail = |source: &Source<'_, R>, at, why: String| source.fail(at, format!("array {index}: {why}"));
     let np_shape = match source.u32("the magic of an array")? {
         MAGIC => false,
         NP_SHAPE_MAGIC => true,
-        0xF993_FAC8 => return Err(fail(source, at, "written by MXNet 0.x; load and save it with MXNet 1.x first".to_string())),
-        magic => return Err(fail(source, at, format!("the magic is {magic:#x}, not {MAGIC:#x} or {NP_SHAPE_MAGIC:#x}"))),
+        0xF993_FAC8 => {
+            return Err(fail(source, at, "written by MXNet 0.x; load and save it with MXNet 1.x first".to_string()));
+        }
+        magic => {
+            return Err(fail(source, at, format!("the magic is {magic:#x}, not {MAGIC:#x} or {NP_SHAPE_MAGIC:#x}")));
+        }
     };
     // np_shape is a state of the process that writes, so one file has one flavour.
     if *flavour.get_or_insert(np_shape) != np_shape {
@@ -305,4 +316,80 @@ fn parse_names<R: Read>(source: &mut Source<'_, R>, arrays: u64) -> Result<Optio
         names.push(name);
     }
     Ok(Some(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tests::assert_fault;
+
+    #[test]
+    fn no_array_is_kept_in_both_flavours() {
+        for np_shape in [false, true] {
+            let some = HostArray::from_slice(&[true], [1]).unwrap();
+            let file = NdFile { saved: Saved::List(vec![None, Some(some), None]), np_shape };
+            assert_eq!(from_bytes(&to_bytes(&file).unwrap()).unwrap(), file);
+            assert!(file.into_dict().is_err());
+        }
+        let named = NdFile { saved: Saved::Dict(vec![("a".to_string(), None)]), np_shape: false };
+        assert!(matches!(named.into_dict(), Err(Error::InvalidArgument { .. })));
+        assert_eq!(NdFile::list([]).into_dict().unwrap(), []);
+    }
+
+    #[test]
+    fn each_fault_has_its_place() {
+        // Offsets: array at 24, storage type 28, rank 32, size 36, device type 44, dtype 52, data 56, number of names 57,
+        // length of the name 65, name 73.
+        let array = HostArray::from_slice(&[true], [1]).unwrap();
+        let valid = to_bytes(&NdFile::dict([("n", array.clone())])).unwrap();
+        assert_eq!(valid.len(), 74);
+        for (place, value, at, why) in [
+            (0, &[0x13][..], 0, "no file of nd.save"),
+            (8, &[1], 8, "reserved"),
+            (16, &[255; 8], 24, "truncated: a list of 18446744073709551615 arrays"),
+            (24, &[0xc8], 24, "MXNet 0.x"),
+            (24, &[0], 24, "array 0: the magic is"),
+            (28, &[1], 28, "row_sparse"),
+            (28, &[2], 28, "csr"),
+            (28, &[9], 28, "storage type 9"),
+            (32, &[255; 4], 32, "rank -1"),
+            (32, &[255, 255, 255, 127], 36, "truncated: the shape"),
+            (36, &[255; 8], 36, "axis 0 has size -1"),
+            (36, &[0], 36, "axis 0 has size 0"),
+            (36, &[0, 0, 0, 0, 0, 0, 0, 0x10], 56, "truncated: the bool data"),
+            (44, &[4], 44, "device type 4"),
+            (52, &[12], 52, "astype('float32')"),
+            (52, &[8], 52, "int16"),
+            (52, &[200], 52, "dtype 200 is not known"),
+            (52, &[255; 4], 52, "dtype -1 is not known"),
+            (56, &[2], 56, "no bool"),
+            (57, &[2], 57, "2 names for 1 arrays"),
+            (57, &[0], 65, "more bytes follow"),
+            (65, &[2], 73, "truncated: name 0"),
+            (65, &[255; 8], 73, "truncated: name 0"),
+            (73, &[255], 73, "not UTF-8"),
+        ] {
+            let mut bytes = valid.clone();
+            bytes[place..][..value.len()].copy_from_slice(value);
+            assert_fault(from_bytes(&bytes), at, why);
+        }
+
+        let twice = NdFile::dict([("m", array.clone()), ("n", array.clone())]);
+        let mut bytes = to_bytes(&twice).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] = b'm';
+        assert_fault(from_bytes(&bytes), last as u64, "two arrays have the name \"m\"");
+        let mut mixed = to_bytes(&twice).unwrap();
+        mixed[57] = 0xca;
+        assert_fault(from_bytes(&mixed), 57, "not that of the arrays before it");
+        let mut huge = to_bytes(&NdFile::list([HostArray::from_slice(&[1.0f64], [1, 1, 1]).unwrap()])).unwrap();
+        for axis in 0..3 {
+            huge[36 + 8 * axis + 3] = 1;
+        }
+        assert_fault(from_bytes(&huge), 36, "no memory");
+        assert!(matches!(
+            to_bytes(&NdFile::dict([("n", array.clone()), ("n", array)])),
+            Err(Error::InvalidArgument { .. })
+        ));
+    }
 }

@@ -126,13 +126,18 @@ pub(super) fn header(op: &'static str, array: &HostArray) -> Result<Vec<u8>> {
 pub(super) fn parse<R: Read>(mut source: Source<'_, R>) -> Result<HostArray> {
     let magic = source.array::<6>("the magic")?;
     if magic != *MAGIC {
-        return Err(source.fail(0, format!("no npy file: it starts with {:?}, not with {:?}", magic.escape_ascii().to_string(), "\\x93NUMPY")));
+        return Err(source.fail(
+            0,
+            format!("no npy file: it starts with {:?}, not with {:?}", magic.escape_ascii().to_string(), "\\x93NUMPY"),
+        ));
     }
     let version = source.array::<2>("the version")?;
     let length = match version {
         [1, 0] => source.array("the length of the header").map(u16::from_le_bytes)?.into(),
         [2 | 3, 0] => source.u32("the length of the header")?,
-        [major, minor] => return Err(source.fail(6, format!("version {major}.{minor} is not known; 1.0, 2.0 and 3.0 are"))),
+        [major, minor] => {
+            return Err(source.fail(6, format!("version {major}.{minor} is not known; 1.0, 2.0 and 3.0 are")));
+        }
     };
     if length > MAX_HEADER {
         return Err(source.fail(8, format!("a header of {length} bytes; the limit is {MAX_HEADER}")));
@@ -142,7 +147,8 @@ pub(super) fn parse<R: Read>(mut source: Source<'_, R>) -> Result<HostArray> {
     let header = Parser { text: &text, at: 0, python2: version[0] < 3 }.header();
     let header = header.map_err(|(at, why)| source.fail(start + at as u64, why))?;
 
-    let shape: Shape = if header.fortran_order { header.shape.iter().rev().copied().collect() } else { header.shape.clone() };
+    let shape: Shape =
+        if header.fortran_order { header.shape.iter().rev().copied().collect() } else { header.shape.clone() };
     let mut array = source.elements(header.dtype, shape, start + header.shape_at as u64)?;
     source.end()?;
     if header.big_endian {
@@ -251,7 +257,8 @@ impl Parser<'_> {
         };
         let rest = &self.text[self.at + 1..];
         let end = rest.iter().take(64).position(|b| *b == quote);
-        let Some(text) = end.and_then(|end| std::str::from_utf8(&rest[..end]).ok()).filter(|s| !s.contains('\\')) else {
+        let Some(text) = end.and_then(|end| std::str::from_utf8(&rest[..end]).ok()).filter(|s| !s.contains('\\'))
+        else {
             return Err(self.unexpected("a short, plain string"));
         };
         self.at += text.len() + 2;
@@ -272,10 +279,21 @@ impl Parser<'_> {
     fn descr(&mut self) -> Parsed<(DType, bool)> {
         let at = self.at;
         if self.text.get(at) == Some(&b'[') {
-            return Err((at, "an array with fields (a structured dtype) has no counterpart here; save each field on its own".to_string()));
+            return Err((
+                at,
+                "an array with fields (a structured dtype) has no counterpart here; save each field on its own"
+                    .to_string(),
+            ));
         }
         let text = self.string()?;
-        let supported = || (at, format!("dtype {text:?} has no counterpart here; convert to one of float16, float32, float64, int32, int64, uint8, int8, bool"));
+        let supported = || {
+            (
+                at,
+                format!(
+                    "dtype {text:?} has no counterpart here; convert to one of float16, float32, float64, int32, int64, uint8, int8, bool"
+                ),
+            )
+        };
         let mut characters = text.chars();
         let order = characters.next().ok_or_else(supported)?;
         let dtype = match characters.as_str() {
@@ -330,5 +348,69 @@ impl Parser<'_> {
             }
         }
         Ok(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tests::assert_fault;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn headers_of_other_writers_are_read() {
+        for header in [
+            "{'descr': '<i4', 'fortran_order': False, 'shape': (1, 2), }",
+            "{\"shape\":(1,2,),\"descr\":\"<i4\",\"fortran_order\":True}\n",
+            " { 'shape' : ( 1L , 2L ) , 'fortran_order' : False , 'descr' : '<i4' } \n",
+        ] {
+            let array = from_bytes(&file(header, &[1, 0, 0, 0, 2, 0, 0, 0])).unwrap();
+            assert_eq!(
+                (array.shape.clone(), array.to_vec::<i32>().unwrap()),
+                (Shape::from([1, 2]), vec![1, 2]),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_place() {
+        let with = |descr: &str, shape: &str| {
+            file(&format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}"), &[0; 8])
+        };
+        for (bytes, at, why) in [
+            (b"\x93NUMPX\x01\x00".to_vec(), 0, "no npy file"),
+            (b"\x93NUM".to_vec(), 0, "truncated: the magic"),
+            (b"\x93NUMPY\x04\x00".to_vec(), 6, "version 4.0 is not known"),
+            (b"\x93NUMPY\x01\x00\xff\x00{".to_vec(), 10, "truncated: the header"),
+            (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), 8, "the limit"),
+            (file("", b""), 10, "should have '{'"),
+            (file("{}", b""), 12, "no entry 'descr'"),
+            (file("{} x", b""), 13, "more follows"),
+            (file("{'extra': 1}", b""), 11, "has no entry \"extra\""),
+            (file("{'shape': (), 'shape': ()}", b""), 24, "two entries"),
+            (file("{'fortran_order': 1}", b""), 28, "True or False"),
+            (with("'<U3'", "(2,)"), 20, "dtype \"<U3\" has no counterpart"),
+            (with("'=f4'", "(2,)"), 20, "has no counterpart"),
+            (with("[('a', '<f4')]", "(2,)"), 20, "fields"),
+            (with("'<f4'", "(-2,)"), 61, "negative"),
+            (with("'<f4'", "(2)"), 62, "a comma"),
+            (with("'<f4'", "(99999999999999999999999,)"), 61, "no memory"),
+            (with("'<f4'", "(1152921504606846976,)"), 83, "truncated: the float32 data"),
+            (with("'<f4'", "(4294967296, 4294967296)"), 60, "no memory"),
+            (with("'<f4'", "(4294967296, 4294967296, 0)"), 60, "no memory"),
+            (with("'<f4'", "(3,)"), 65, "truncated"),
+            (with("'<f4'", "(1,)"), 69, "more bytes follow"),
+            (file("{'descr': '|b1', 'fortran_order': False, 'shape': (2,)}", &[1, 2]), 66, "no bool"),
+        ] {
+            assert_fault(from_bytes(&bytes), at, why);
+        }
+        let deep = format!("({})", "1,".repeat(65));
+        assert_fault(from_bytes(&with("'<f4'", &deep)), 60, "64 axes");
+        let array = HostArray::from_slice(&[1u8], vec![1; 65]).unwrap();
+        assert!(matches!(to_bytes(&array), Err(Error::InvalidShape { .. })));
     }
 }

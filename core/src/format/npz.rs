@@ -19,6 +19,8 @@ use std::{
 use zip::{CompressionMethod, ZipArchive, ZipWriter, read::ZipReadOptions, write::SimpleFileOptions};
 
 const FORMAT: &str = "npz";
+/// The header of a member, with its name and its extra fields, must stay below 64 KiB.
+const MAX_NAME: usize = 65_000;
 
 /// How the arrays are kept in the archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,10 +114,9 @@ fn headers<S: AsRef<str>, A: Borrow<HostArray>>(op: &'static str, arrays: &[(S, 
     if let Some(name) = duplicate(arrays.iter().map(|(name, _)| name.as_ref())) {
         return Err(Error::invalid(op, format!("two arrays have the name {name:?}")));
     }
-    let longest = usize::from(u16::MAX) - ".npy".len();
-    if let Some((name, _)) = arrays.iter().find(|(name, _)| name.as_ref().len() > longest) {
+    if let Some((name, _)) = arrays.iter().find(|(name, _)| name.as_ref().len() > MAX_NAME) {
         let length = name.as_ref().len();
-        return Err(Error::invalid(op, format!("a name of {length} bytes; a zip archive allows {longest}")));
+        return Err(Error::invalid(op, format!("a name of {length} bytes; a zip archive allows {MAX_NAME}")));
     }
     arrays.iter().map(|(_, array)| npy::header(op, array.borrow())).collect()
 }
@@ -155,12 +156,18 @@ fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize) -> Result<(
         Err(_) => return Err(Error::file(FORMAT, start, format!("the name of member number {index} is not UTF-8"))),
     };
     let Some(key) = name.strip_suffix(".npy") else {
-        return Err(Error::file(FORMAT, start, format!("the member {name:?} is no array: its name does not end in .npy")));
+        return Err(Error::file(
+            FORMAT,
+            start,
+            format!("the member {name:?} is no array: its name does not end in .npy"),
+        ));
     };
     // The size that the archive declares is not used: memory grows with the data, as far as the array's header says.
     match npy::parse(Source::new("npy", file)) {
         Ok(array) => Ok((key.to_string(), array)),
-        Err(Error::File { at, why, .. }) => Err(Error::file(FORMAT, start, format!("member {name:?}, at its byte {at}: {why}"))),
+        Err(Error::File { at, why, .. }) => {
+            Err(Error::file(FORMAT, start, format!("member {name:?}, at its byte {at}: {why}")))
+        }
         Err(other) => Err(other),
     }
 }
@@ -176,5 +183,74 @@ fn ends_at_its_end<R: Read + Seek>(archive: ZipArchive<R>) -> Result<()> {
         Ok(_) if magic == *b"PK\x05\x06" => Ok(()),
         Ok(at) => Err(Error::file(FORMAT, at, "the archive should end 22 bytes from here, but more bytes follow")),
         Err(e) => Err(Error::file(FORMAT, 0, format!("cannot read the end of the archive: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tests::assert_fault;
+
+    /// Sets every occurrence of `from`, which are in the local header and in the table of contents.
+    fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for at in 0..bytes.len() - from.len() {
+            if bytes[at..].starts_with(from) {
+                bytes[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn each_fault_has_its_place() {
+        let array = HostArray::from_slice(&[1u8, 2], [2]).unwrap();
+        let valid = to_bytes(&[("first", &array), ("again", &array)], Compression::Stored).unwrap();
+        let second = 30 + 9 + 130;
+        assert_eq!(from_bytes(&valid).unwrap().len(), 2);
+
+        assert_fault(from_bytes(b""), 0, "no readable zip archive");
+        assert_fault(from_bytes(b"PK\x03\x04 and nonsense"), 0, "no readable zip archive");
+        assert_fault(from_bytes(&replace(&valid, b"again", b"first")), 0, "same name");
+        assert_fault(from_bytes(&replace(&valid, b"again", b"\xff")), second, "not UTF-8");
+        assert_fault(from_bytes(&replace(&valid, b"again.npy", b"again.txt")), second, "\"again.txt\" is no array");
+        assert_fault(
+            from_bytes(&replace(&valid, b"\x93NUMPY", b"\x93NUMPX")),
+            0,
+            "member \"first.npy\", at its byte 0: no npy",
+        );
+        assert_fault(from_bytes(&replace(&valid, b"(2,)", b"(3,)")), 0, "at its byte 128: cannot read on");
+        assert_fault(from_bytes(&[b"x", &valid[..]].concat()), 0, "stand before");
+        assert_fault(from_bytes(&[&valid[..], b"x"].concat()), valid.len() as u64 - 21, "more bytes follow");
+        let mut changed = valid.clone();
+        changed[second as usize - 1] = 3;
+        assert_fault(from_bytes(&changed), 0, "checksum");
+        let mut renamed = valid.clone();
+        renamed[30] = b'F';
+        assert_fault(from_bytes(&renamed), 0, "member number 0 cannot be read");
+    }
+
+    #[test]
+    fn what_an_array_claims_is_not_allocated() {
+        let array = HostArray::from_slice(&[1u8, 2], [2]).unwrap();
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        archive
+            .start_file("a.npy", SimpleFileOptions::default().compression_method(CompressionMethod::Deflated))
+            .unwrap();
+        let lie =
+            replace(&npy::to_bytes(&array).unwrap(), b"(2,), }                    ", b"(1152921504606846976,), }  ");
+        archive.write_all(&lie).unwrap();
+        let bytes = archive.finish().unwrap().into_inner();
+        assert_fault(from_bytes(&bytes), 0, "at its byte 128: truncated: the uint8 data");
+    }
+
+    #[test]
+    fn names_that_a_zip_archive_cannot_have_are_refused() {
+        let array = HostArray::from_slice(&[1u8], [1]).unwrap();
+        for arrays in [&[("a", &array), ("a", &array)][..], &[(&"x".repeat(MAX_NAME + 1)[..], &array)]] {
+            assert!(matches!(to_bytes(arrays, Compression::Stored), Err(Error::InvalidArgument { .. })));
+        }
+        let long = [("x".repeat(MAX_NAME), array)];
+        assert_eq!(from_bytes(&to_bytes(&long, Compression::Stored).unwrap()).unwrap(), long);
     }
 }

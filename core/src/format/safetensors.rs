@@ -23,7 +23,7 @@ use std::{
     borrow::Borrow,
     collections::{BTreeMap, HashSet},
     fmt,
-    io::Read,
+    io::{Read, Write},
     path::Path,
 };
 
@@ -150,7 +150,8 @@ fn header<'a, S: AsRef<str>, A: Borrow<HostArray>>(
         let dtype = order.map_or("", |i| DTYPES[i].1);
         let shape = array.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let end = start + array.bytes.len();
-        entries.push(format!(r#"{}:{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{start},{end}]}}"#, json(name)));
+        entries
+            .push(format!(r#"{}:{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{start},{end}]}}"#, json(name)));
         start = end;
     }
     let mut text = format!("{{{}}}", entries.join(","));
@@ -182,7 +183,11 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<SafeTensors> {
         let at = source.at();
         let fail = |why: String| source.fail(at, format!("array {name:?}: {why}"));
         let Some(&(dtype, _)) = DTYPES.iter().find(|(_, n)| *n == info.dtype) else {
-            return Err(fail(format!("dtype {:?} has no counterpart here; convert it to one of {:?}", info.dtype, DType::ALL)));
+            return Err(fail(format!(
+                "dtype {:?} has no counterpart here; convert it to one of {:?}",
+                info.dtype,
+                DType::ALL
+            )));
         };
         let shape: Shape = info.shape.iter().copied().collect();
         let Some(size) = byte_size(dtype, &shape) else {
@@ -278,5 +283,67 @@ impl<'de> Deserialize<'de> for Texts {
             }
         }
         deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tests::assert_fault;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn arrays_come_in_the_order_of_their_data() {
+        let header = r#"{"b":{"dtype":"U8","shape":[],"data_offsets":[1,2]},
+            "a":{"shape":[1],"data_offsets":[0,1],"dtype":"U8"}, "__metadata__":{}}"#;
+        let read = from_bytes(&file(header, &[7, 8])).unwrap();
+        assert_eq!(read.arrays[0], ("a".to_string(), HostArray::from_slice(&[7u8], [1]).unwrap()));
+        assert_eq!(read.arrays[1], ("b".to_string(), HostArray::from_slice(&[8u8], []).unwrap()));
+    }
+
+    #[test]
+    fn each_fault_has_its_place() {
+        let one = |dtype: &str, shape: &str, offsets: &str, data: &[u8]| {
+            file(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), data)
+        };
+        let data_at = |bytes: &[u8]| 8 + u64::from(bytes[0]);
+        for (bytes, why) in [
+            (one("U16", "[1]", "[0,2]", &[0; 2]), "array \"a\": dtype \"U16\" has no counterpart"),
+            (one("F32", "[1]", "[0,5]", &[0; 5]), "has to be at [0, 4]"),
+            (one("F32", "[1]", "[4,0]", &[0; 4]), "has to be at [0, 4]"),
+            (one("F32", "[1]", "[1,5]", &[0; 5]), "has to be at [0, 4]"),
+            (one("F32", "[1]", "[0,4]", &[0; 3]), "truncated: the float32 data"),
+            (one("F32", "[288230376151711744]", "[0,1152921504606846976]", &[]), "truncated: the float32 data"),
+            (one("F32", "[4294967296,4294967296]", "[0,0]", &[]), "no memory"),
+            (one("BOOL", "[1]", "[0,1]", &[9]), "no bool"),
+        ] {
+            assert_fault(from_bytes(&bytes), data_at(&bytes), why);
+        }
+        let more = one("U8", "[1]", "[0,1]", &[0; 2]);
+        assert_fault(from_bytes(&more), data_at(&more) + 1, "more bytes follow");
+        let info = r#"{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#;
+        for (bytes, at, why) in [
+            (vec![0; 3], 0, "truncated"),
+            (vec![255; 8], 0, "the limit"),
+            (vec![9, 0, 0, 0, 0, 0, 0, 0, b'{'], 8, "truncated: the header"),
+            (file("", b""), 8, "EOF"),
+            (file("{\n\n  ?}", b""), 13, "the header: key must be a string"),
+            ([&[2, 0, 0, 0, 0, 0, 0, 0][..], b"{\xff"].concat(), 9, "not UTF-8"),
+            (file(&format!(r#"{{"a":{info},"a":{info}}}"#), b""), 63, "two entries have the name \"a\""),
+            (file(r#"{"__metadata__":{"a":"","a":""}}"#, b""), 38, "two texts have the key \"a\""),
+            (file(r#"{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,0]}}"#, b""), 37, "-1"),
+            (file(r#"{"a":{"dtype":"U8","shape":[0]}}"#, b""), 38, "missing field"),
+        ] {
+            assert_fault(from_bytes(&bytes), at, why);
+        }
+        let array = HostArray::from_slice(&[1u8], [1]).unwrap();
+        assert!(matches!(
+            to_bytes(&[("a", &array), ("a", &array)], &BTreeMap::new()),
+            Err(Error::InvalidArgument { .. })
+        ));
+        assert!(matches!(to_bytes(&[(METADATA, &array)], &BTreeMap::new()), Err(Error::InvalidArgument { .. })));
     }
 }
