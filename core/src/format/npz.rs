@@ -81,6 +81,9 @@ pub fn read(reader: impl Read + Seek) -> Result<Vec<(String, HostArray)>> {
 pub fn load(path: impl AsRef<Path>) -> Result<Vec<(String, HostArray)>> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
+    // A folder opens like a file, and shows what it is when it is read.
+    let found = file.metadata().and_then(|m| if m.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(m) });
+    found.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
     read(BufReader::new(file)).map_err(|e| e.with_path(path))
 }
 
