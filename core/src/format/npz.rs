@@ -1,0 +1,259 @@
+//! NumPy's `.npz`: named arrays, a zip archive with a [`npy`] file for each.
+//!
+//! A member is called `<name>.npy`, and is stored or deflated. Sources:
+//! <https://numpy.org/doc/stable/reference/generated/numpy.savez.html>,
+//! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>.
+
+use super::{
+    HostArray, duplicate,
+    io::{Source, write_atomically},
+    npy,
+};
+use crate::{Error, Result};
+use std::{
+    borrow::Borrow,
+    fs::File,
+    io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, read::ZipReadOptions, write::SimpleFileOptions};
+
+const FORMAT: &str = "npz";
+/// The header of a member, with its name and its extra fields, must stay below 64 KiB.
+const MAX_NAME: usize = 65_000;
+
+/// How the arrays are kept in the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are, like `numpy.savez`.
+    #[default]
+    Stored,
+    /// Deflated, like `numpy.savez_compressed`.
+    Deflated,
+}
+
+/// Reads all arrays, in the order of the archive.
+///
+/// ```
+/// use isograd_core::format::{HostArray, npz};
+/// let arrays = [("weight", HostArray::from_slice(&[1.0f32, 2.0], [2])?), ("bias", HostArray::from_slice(&[3u8], [])?)];
+/// let bytes = npz::to_bytes(&arrays, npz::Compression::Deflated)?;
+/// let read = npz::from_bytes(&bytes)?;
+/// assert_eq!(read[1], ("bias".to_string(), arrays[1].1.clone()));
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::File`] for anything that is not a zip archive of arrays with different names.
+pub fn from_bytes(bytes: &[u8]) -> Result<Vec<(String, HostArray)>> {
+    read(Cursor::new(bytes))
+}
+
+/// [`from_bytes`] over a reader. It must be able to seek: the table of contents of an archive is at its end.
+///
+/// # Errors
+/// Those of [`from_bytes`].
+pub fn read(reader: impl Read + Seek) -> Result<Vec<(String, HostArray)>> {
+    let damaged = |why: String| Error::file(FORMAT, 0, why);
+    let mut archive = ZipArchive::new(reader).map_err(|e| damaged(format!("no readable zip archive: {e}")))?;
+    if archive.has_duplicate_names() {
+        return Err(damaged("two members have the same name".to_string()));
+    }
+    if archive.offset() != 0 {
+        return Err(damaged(format!("{} bytes of something else stand before the archive", archive.offset())));
+    }
+    // Members that share their bytes are how a small archive becomes a large one.
+    if archive.has_overlapping_entries().map_err(|e| damaged(format!("damaged zip archive: {e}")))? {
+        return Err(damaged("members of the archive overlap".to_string()));
+    }
+    let mut arrays = Vec::new();
+    for index in 0..archive.len() {
+        arrays.push(member(&mut archive, index)?);
+    }
+    ends_at_its_end(archive)?;
+    Ok(arrays)
+}
+
+/// [`from_bytes`] over a file.
+///
+/// # Errors
+/// Those of [`from_bytes`], with the path; [`Error::Io`].
+pub fn load(path: impl AsRef<Path>) -> Result<Vec<(String, HostArray)>> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
+    // A folder opens like a file, and shows what it is when it is read.
+    let found = file.metadata().and_then(|m| if m.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(m) });
+    found.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
+    read(BufReader::new(file)).map_err(|e| e.with_path(path))
+}
+
+/// Writes arrays under their names, in their order. The same arrays give the same bytes.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a name that stands twice or is longer than a zip archive allows; for the arrays those
+/// of [`npy::to_bytes`].
+pub fn to_bytes<S: AsRef<str>, A: Borrow<HostArray>>(arrays: &[(S, A)], compression: Compression) -> Result<Vec<u8>> {
+    let headers = headers("npz::to_bytes", arrays)?;
+    let mut bytes = Cursor::new(Vec::new());
+    encode(&mut bytes, arrays, &headers, compression).map_err(|e| Error::invalid("npz::to_bytes", e.to_string()))?;
+    Ok(bytes.into_inner())
+}
+
+/// Writes [`to_bytes`] to a file, which is replaced whole or not at all.
+///
+/// # Errors
+/// Those of [`to_bytes`]; [`Error::Io`].
+pub fn save<S, A>(path: impl AsRef<Path>, arrays: &[(S, A)], compression: Compression) -> Result<()>
+where
+    S: AsRef<str>,
+    A: Borrow<HostArray>,
+{
+    let headers = headers("npz::save", arrays)?;
+    write_atomically(path.as_ref(), |w| encode(w, arrays, &headers, compression))
+}
+
+/// The npy header of each array: all that can be wrong with one shows here, before a byte is written.
+fn headers<S: AsRef<str>, A: Borrow<HostArray>>(op: &'static str, arrays: &[(S, A)]) -> Result<Vec<Vec<u8>>> {
+    if let Some(name) = duplicate(arrays.iter().map(|(name, _)| name.as_ref())) {
+        return Err(Error::invalid(op, format!("two arrays have the name {name:?}")));
+    }
+    if let Some((name, _)) = arrays.iter().find(|(name, _)| name.as_ref().len() > MAX_NAME) {
+        let length = name.as_ref().len();
+        return Err(Error::invalid(op, format!("a name of {length} bytes; a zip archive allows {MAX_NAME}")));
+    }
+    arrays.iter().map(|(_, array)| npy::header(op, array.borrow())).collect()
+}
+
+fn encode<W: Write + Seek, S: AsRef<str>, A: Borrow<HostArray>>(
+    to: &mut W,
+    arrays: &[(S, A)],
+    headers: &[Vec<u8>],
+    compression: Compression,
+) -> io::Result<()> {
+    let method = match compression {
+        Compression::Stored => CompressionMethod::Stored,
+        Compression::Deflated => CompressionMethod::Deflated,
+    };
+    let mut archive = ZipWriter::new(to);
+    for ((name, array), header) in arrays.iter().zip(headers) {
+        let data = &array.borrow().bytes;
+        // Near 4 GiB deflated data can be longer than the data, so the wide sizes come a little early.
+        let large = (data.len() + header.len()) as u64 >= u64::from(u32::MAX) - (1 << 22);
+        let options = SimpleFileOptions::default().compression_method(method).large_file(large);
+        archive.start_file(format!("{}.npy", name.as_ref()), options)?;
+        archive.write_all(header)?;
+        archive.write_all(data)?;
+    }
+    archive.finish()?;
+    Ok(())
+}
+
+fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize) -> Result<(String, HostArray)> {
+    // The local header of a member repeats what the table of contents says of it; they must agree.
+    let options = ZipReadOptions::new().enforce_header_consistency(true);
+    let file = archive.by_index_with_options(index, options);
+    let file = file.map_err(|e| Error::file(FORMAT, 0, format!("member number {index} cannot be read: {e}")))?;
+    let start = file.header_start();
+    let name = match std::str::from_utf8(file.name_raw()) {
+        Ok(name) => name.to_string(),
+        Err(_) => return Err(Error::file(FORMAT, start, format!("the name of member number {index} is not UTF-8"))),
+    };
+    let Some(key) = name.strip_suffix(".npy") else {
+        return Err(Error::file(
+            FORMAT,
+            start,
+            format!("the member {name:?} is no array: its name does not end in .npy"),
+        ));
+    };
+    // The size that the archive declares is not used: memory grows with the data, as far as the array's header says.
+    match npy::parse(Source::new("npy", file)) {
+        Ok(array) => Ok((key.to_string(), array)),
+        Err(Error::File { at, why, .. }) => {
+            Err(Error::file(FORMAT, start, format!("member {name:?}, at its byte {at}: {why}")))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Looks for the end record where it has to be if nothing follows the archive: zip readers search backwards for it, past
+/// anything.
+fn ends_at_its_end<R: Read + Seek>(archive: ZipArchive<R>) -> Result<()> {
+    let record = 22 + archive.comment().len() as i64;
+    let mut reader = archive.into_inner();
+    let mut magic = [0; 4];
+    let found = reader.seek(SeekFrom::End(-record)).and_then(|at| reader.read_exact(&mut magic).map(|()| at));
+    match found {
+        Ok(_) if magic == *b"PK\x05\x06" => Ok(()),
+        Ok(at) => Err(Error::file(FORMAT, at, "the archive should end 22 bytes from here, but more bytes follow")),
+        Err(e) => Err(Error::file(FORMAT, 0, format!("cannot read the end of the archive: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tests::assert_fault;
+
+    /// Sets every occurrence of `from`, which are in the local header and in the table of contents.
+    fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for at in 0..bytes.len() - from.len() {
+            if bytes[at..].starts_with(from) {
+                bytes[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn each_fault_has_its_place() {
+        let array = HostArray::from_slice(&[1u8, 2], [2]).unwrap();
+        let valid = to_bytes(&[("first", &array), ("again", &array)], Compression::Stored).unwrap();
+        let second = 30 + 9 + 130;
+        assert_eq!(from_bytes(&valid).unwrap().len(), 2);
+
+        assert_fault(from_bytes(b""), 0, "no readable zip archive");
+        assert_fault(from_bytes(b"PK\x03\x04 and nonsense"), 0, "no readable zip archive");
+        assert_fault(from_bytes(&replace(&valid, b"again", b"first")), 0, "same name");
+        assert_fault(from_bytes(&replace(&valid, b"again", b"\xff")), second, "not UTF-8");
+        assert_fault(from_bytes(&replace(&valid, b"again.npy", b"again.txt")), second, "\"again.txt\" is no array");
+        assert_fault(
+            from_bytes(&replace(&valid, b"\x93NUMPY", b"\x93NUMPX")),
+            0,
+            "member \"first.npy\", at its byte 0: no npy",
+        );
+        assert_fault(from_bytes(&replace(&valid, b"(2,)", b"(3,)")), 0, "at its byte 128: cannot read on");
+        assert_fault(from_bytes(&[b"x", &valid[..]].concat()), 0, "stand before");
+        assert_fault(from_bytes(&[&valid[..], b"x"].concat()), valid.len() as u64 - 21, "more bytes follow");
+        let mut changed = valid.clone();
+        changed[second as usize - 1] = 3;
+        assert_fault(from_bytes(&changed), 0, "checksum");
+        let mut renamed = valid.clone();
+        renamed[30] = b'F';
+        assert_fault(from_bytes(&renamed), 0, "member number 0 cannot be read");
+    }
+
+    #[test]
+    fn what_an_array_claims_is_not_allocated() {
+        let array = HostArray::from_slice(&[1u8, 2], [2]).unwrap();
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        archive
+            .start_file("a.npy", SimpleFileOptions::default().compression_method(CompressionMethod::Deflated))
+            .unwrap();
+        let lie =
+            replace(&npy::to_bytes(&array).unwrap(), b"(2,), }                    ", b"(1152921504606846976,), }  ");
+        archive.write_all(&lie).unwrap();
+        let bytes = archive.finish().unwrap().into_inner();
+        assert_fault(from_bytes(&bytes), 0, "at its byte 128: truncated: the uint8 data");
+    }
+
+    #[test]
+    fn names_that_a_zip_archive_cannot_have_are_refused() {
+        let array = HostArray::from_slice(&[1u8], [1]).unwrap();
+        for arrays in [&[("a", &array), ("a", &array)][..], &[(&"x".repeat(MAX_NAME + 1)[..], &array)]] {
+            assert!(matches!(to_bytes(arrays, Compression::Stored), Err(Error::InvalidArgument { .. })));
+        }
+        let long = [("x".repeat(MAX_NAME), array)];
+        assert_eq!(from_bytes(&to_bytes(&long, Compression::Stored).unwrap()).unwrap(), long);
+    }
+}
