@@ -71,7 +71,9 @@ pub enum Error {
         right: String,
     },
     /// An axis outside the tensor's rank.
-    #[error("{op}: axis {axis} is outside a tensor of {rank} axes, shape {shape:?}; it must be in -{rank}..{rank} (on {device})")]
+    #[error(
+        "{op}: axis {axis} is outside a tensor of {rank} axes, shape {shape:?}; it must be in -{rank}..{rank} (on {device})"
+    )]
     AxisOutOfRange {
         /// The operator.
         op: &'static str,
@@ -135,13 +137,17 @@ pub enum Error {
         why: String,
     },
     /// `backward` through a graph that an earlier `backward` freed.
-    #[error("backward: the graph at operator {op} was freed by an earlier backward; keep it with Backward {{ retain_graph: true, .. }}")]
+    #[error(
+        "backward: the graph at operator {op} was freed by an earlier backward; keep it with Backward {{ retain_graph: true, .. }}"
+    )]
     GraphConsumed {
         /// The operator whose rule is gone.
         op: &'static str,
     },
     /// `backward` of something that was not recorded.
-    #[error("{op}: {what} is not part of a recorded graph; call attach_grad() on the inputs and compute it inside autograd::record (shape {shape:?}, on {device})")]
+    #[error(
+        "{op}: {what} is not part of a recorded graph; call attach_grad() on the inputs and compute it inside autograd::record (shape {shape:?}, on {device})"
+    )]
     NotRecorded {
         /// The function called.
         op: &'static str,
@@ -171,7 +177,9 @@ pub enum Error {
         device: String,
     },
     /// An input of `autograd::grad` on which the heads do not depend.
-    #[error("grad: the heads do not depend on variable {index} of shape {shape:?} (on {device}); was it used inside autograd::record, after attach_grad()?")]
+    #[error(
+        "grad: the heads do not depend on variable {index} of shape {shape:?} (on {device}); was it used inside autograd::record, after attach_grad()?"
+    )]
     Unreachable {
         /// The position among the variables.
         index: usize,
@@ -181,7 +189,9 @@ pub enum Error {
         device: String,
     },
     /// An in-place write to a tensor that the tape holds, or of a recorded value.
-    #[error("{op}: the tensor of shape {shape:?} on {device} is part of a recorded graph and cannot be written in place; write it inside autograd::pause, before recording, or use x.detach()")]
+    #[error(
+        "{op}: the tensor of shape {shape:?} on {device} is part of a recorded graph and cannot be written in place; write it inside autograd::pause, before recording, or use x.detach()"
+    )]
     InPlaceOnRecorded {
         /// The operator.
         op: &'static str,
@@ -191,7 +201,9 @@ pub enum Error {
         device: String,
     },
     /// A tensor that a backward rule needs was written in place after it was saved.
-    #[error("backward: operator {op} saved a tensor of shape {shape:?} on {device} that was written in place since (version {saved}, now {now}); write after backward, or write to a copy")]
+    #[error(
+        "backward: operator {op} saved a tensor of shape {shape:?} on {device} that was written in place since (version {saved}, now {now}); write after backward, or write to a copy"
+    )]
     SavedTensorModified {
         /// The operator.
         op: &'static str,

@@ -496,8 +496,7 @@ pub fn merge_axes(layouts: &mut [Layout], boundary: usize) -> usize {
                 continue;
             }
             let last = (from + kept).wrapping_sub(1);
-            let joins = kept > 0
-                && layouts.iter().all(|l| l.strides[last] == l.strides[axis] * size as isize);
+            let joins = kept > 0 && layouts.iter().all(|l| l.strides[last] == l.strides[axis] * size as isize);
             for l in layouts.iter_mut() {
                 if joins {
                     l.shape.0[last] *= size;

@@ -187,7 +187,10 @@ mod tests {
             down[k] -= h;
             let expected = (value(e, &up) - value(e, &down)) / (up[k] - down[k]);
             let scale = got.abs().max(expected.abs()).max(1.0);
-            assert!((got - expected).abs() / scale < 2e-8, "{name} order {order} in input {k} at {at:?}: {got} but {expected}");
+            assert!(
+                (got - expected).abs() / scale < 2e-8,
+                "{name} order {order} in input {k} at {at:?}: {got} but {expected}"
+            );
             if let (Some(d), true) = (d, order > 1) {
                 check(name, &d, at, order - 1);
             }

@@ -13,11 +13,13 @@
 //! in `host::lanes`, its C in `render`. The compiler asks for each of them. Prefer composing over adding.
 
 mod derivative;
+mod per_dtype;
 mod program;
 pub mod scalar;
 mod simplify;
 
-pub use program::{Instruction, Kernel, Operation, Program, Register};
+pub use per_dtype::{Definition, PerDType};
+pub use program::{Evaluator, Instruction, Kernel, Operation, Program, Register};
 
 use crate::{DType, Scalar, Value};
 use smallvec::SmallVec;
@@ -336,7 +338,11 @@ impl Expr {
                 Expr::intern(Kind::Random { word, seed: seed.clone(), index: index.clone() }, DType::I64)
             }
             _ => Expr::invalid(
-                format!("random_bits takes i64 seed and index and a word below 4, got {}, {} and {word}", seed.dtype(), index.dtype()),
+                format!(
+                    "random_bits takes i64 seed and index and a word below 4, got {}, {} and {word}",
+                    seed.dtype(),
+                    index.dtype()
+                ),
                 DType::I64,
             ),
         }
@@ -384,7 +390,12 @@ impl Expr {
     pub fn select(&self, then: &Expr, otherwise: &Expr) -> Expr {
         if self.dtype() != DType::Bool || then.dtype() != otherwise.dtype() {
             return Expr::invalid(
-                format!("select of {} on {} and {}; the condition must be bool, the branches of one dtype", self.dtype(), then.dtype(), otherwise.dtype()),
+                format!(
+                    "select of {} on {} and {}; the condition must be bool, the branches of one dtype",
+                    self.dtype(),
+                    then.dtype(),
+                    otherwise.dtype()
+                ),
                 then.dtype(),
             );
         }
@@ -407,9 +418,10 @@ impl Expr {
     pub fn bitcast(&self, dtype: DType) -> Expr {
         match (self.dtype(), dtype) {
             (a, b) if a == b => self.clone(),
-            (DType::F32, DType::I32) | (DType::I32, DType::F32) | (DType::F64, DType::I64) | (DType::I64, DType::F64) => {
-                Expr::intern(Kind::Bitcast(self.clone()), dtype)
-            }
+            (DType::F32, DType::I32)
+            | (DType::I32, DType::F32)
+            | (DType::F64, DType::I64)
+            | (DType::I64, DType::F64) => Expr::intern(Kind::Bitcast(self.clone()), dtype),
             (a, b) => Expr::invalid(format!("bitcast of {a} to {b}; only f32 and i32, f64 and i64"), b),
         }
     }

@@ -130,7 +130,9 @@ impl Program {
                 }
                 Kind::Const(v) => Operation::Const(v.cast(v.dtype().compute())),
                 Kind::Index => Operation::Index,
-                Kind::Random { word, seed, index } => Operation::Random { word: *word, seed: at(seed), index: at(index) },
+                Kind::Random { word, seed, index } => {
+                    Operation::Random { word: *word, seed: at(seed), index: at(index) }
+                }
                 Kind::Unary(op, x) => Operation::Unary(*op, at(x)),
                 Kind::Binary(op, a, b) => Operation::Binary(*op, at(a), at(b)),
                 Kind::Select(c, a, b) => Operation::Select(at(c), at(a), at(b)),

@@ -52,18 +52,38 @@ pub fn erfinv(y: f64) -> f64 {
     let w = -((1.0 - a) * (1.0 + a)).ln();
     let mut x = if w < 5.0 {
         let w = w - 2.5;
-        [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164, 0.246640727, 1.50140941]
-            .into_iter()
-            .fold(0.0, |p, c| p * w + c)
+        [
+            2.81022636e-08,
+            3.43273939e-07,
+            -3.5233877e-06,
+            -4.39150654e-06,
+            0.00021858087,
+            -0.00125372503,
+            -0.00417768164,
+            0.246640727,
+            1.50140941,
+        ]
+        .into_iter()
+        .fold(0.0, |p, c| p * w + c)
     } else if w > 16.0 {
         // Beyond what the polynomials cover: from erfc(x) ~ e^-x² / (x √π).
         let tail = -(1.0 - a).ln();
         (tail - 0.5 * (std::f64::consts::PI * tail).ln()).sqrt() / a
     } else {
         let w = w.sqrt() - 3.0;
-        [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682]
-            .into_iter()
-            .fold(0.0, |p, c| p * w + c)
+        [
+            -0.000200214257,
+            0.000100950558,
+            0.00134934322,
+            -0.00367342844,
+            0.00573950773,
+            -0.0076224613,
+            0.00943887047,
+            1.00167406,
+            2.83297682,
+        ]
+        .into_iter()
+        .fold(0.0, |p, c| p * w + c)
     } * a;
     for _ in 0..4 {
         // 1 - a is exact for a >= 0.5, so the tail loses nothing.
@@ -246,8 +266,20 @@ pub fn binary(op: Binary, a: Value, b: Value) -> Value {
                     Binary::Add => $a.wrapping_add($b),
                     Binary::Sub => $a.wrapping_sub($b),
                     Binary::Mul => $a.wrapping_mul($b),
-                    Binary::Div => if $b == 0 { 0 } else { $a.wrapping_div($b) },
-                    Binary::Rem => if $b == 0 { 0 } else { $rem },
+                    Binary::Div => {
+                        if $b == 0 {
+                            0
+                        } else {
+                            $a.wrapping_div($b)
+                        }
+                    }
+                    Binary::Rem => {
+                        if $b == 0 {
+                            0
+                        } else {
+                            $rem
+                        }
+                    }
                     Binary::Pow => int_pow($a as i64, $b as i64) as $type,
                     Binary::Max => $a.max($b),
                     Binary::Min => $a.min($b),
@@ -284,7 +316,11 @@ pub fn binary(op: Binary, a: Value, b: Value) -> Value {
             Binary::Xor => x ^ y,
             op => compare(op, x, y),
         }),
-        _ => binary(op, a.cast(a.dtype().compute()), b.cast(a.dtype().compute())).cast(if op.is_comparison() { DType::Bool } else { a.dtype() }),
+        _ => binary(op, a.cast(a.dtype().compute()), b.cast(a.dtype().compute())).cast(if op.is_comparison() {
+            DType::Bool
+        } else {
+            a.dtype()
+        }),
     }
 }
 

@@ -137,7 +137,8 @@ mod tests {
     /// place, and compares the results on special values.
     #[test]
     fn rewrites_hold_on_special_values() {
-        let specials = [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -2.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, f64::MAX];
+        let specials =
+            [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -2.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324, f64::MAX];
         let x = Expr::input(0, DType::F64);
         let y = Expr::input(1, DType::F64);
         let run = |e: &Expr, a: f64, b: f64| {
@@ -154,10 +155,18 @@ mod tests {
                         ("constant left", Expr::binary(op, &x.like(a), &y)),
                         ("both constant", Expr::binary(op, &x.like(a), &x.like(b))),
                     ] {
-                        assert!(same(run(&e, a, b), plain), "{name}: {op:?} {a} {b}: {e} gives {:?}, not {plain:?}", run(&e, a, b));
+                        assert!(
+                            same(run(&e, a, b), plain),
+                            "{name}: {op:?} {a} {b}: {e} gives {:?}, not {plain:?}",
+                            run(&e, a, b)
+                        );
                     }
                     for (name, e, f) in [
-                        ("negated right", Expr::binary(op, &x, &-&y), scalar::binary(op, Value::F64(a), Value::F64(-b))),
+                        (
+                            "negated right",
+                            Expr::binary(op, &x, &-&y),
+                            scalar::binary(op, Value::F64(a), Value::F64(-b)),
+                        ),
                         ("negated left", Expr::binary(op, &-&x, &y), scalar::binary(op, Value::F64(-a), Value::F64(b))),
                         ("same", Expr::binary(op, &x, &x), scalar::binary(op, Value::F64(a), Value::F64(a))),
                     ] {

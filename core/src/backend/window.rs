@@ -1,0 +1,127 @@
+//! The arithmetic of sliding windows, for convolution and pooling.
+
+use crate::{Layout, Shape};
+use smallvec::SmallVec;
+
+/// How a window slides over the spatial axes: one entry per spatial axis.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Window {
+    /// Elements of the window along each axis.
+    pub kernel: SmallVec<[usize; 3]>,
+    /// Distance between neighbouring windows.
+    pub stride: SmallVec<[usize; 3]>,
+    /// Elements put before and after each axis.
+    pub padding: SmallVec<[usize; 3]>,
+    /// Distance between neighbouring elements of a window.
+    pub dilation: SmallVec<[usize; 3]>,
+    /// Channels are split into this many groups that do not see each other.
+    pub groups: usize,
+}
+
+impl Window {
+    /// A window of `kernel`, stride 1, no padding, no dilation, one group.
+    pub fn new(kernel: &[usize]) -> Window {
+        let ones = SmallVec::from_elem(1, kernel.len());
+        Window {
+            kernel: kernel.into(),
+            stride: ones.clone(),
+            padding: SmallVec::from_elem(0, kernel.len()),
+            dilation: ones,
+            groups: 1,
+        }
+    }
+
+    /// The number of spatial axes.
+    pub fn axes(&self) -> usize {
+        self.kernel.len()
+    }
+
+    /// Elements that one window spans along `axis`, dilation included.
+    pub fn extent(&self, axis: usize) -> usize {
+        (self.kernel[axis].max(1) - 1) * self.dilation[axis] + 1
+    }
+
+    /// The number of windows along `axis` over `size` elements, `None` where not even one fits. With `ceil`, a last window
+    /// that starts within the input or its padding counts though it reaches beyond.
+    pub fn count(&self, axis: usize, size: usize, ceil: bool) -> Option<usize> {
+        let room = (size + 2 * self.padding[axis]).checked_sub(self.extent(axis))?;
+        let step = self.stride[axis];
+        Some(if ceil { room.div_ceil(step) } else { room / step } + 1)
+    }
+
+    /// Elements along `axis` that `count` windows reach, from the start of the padding on.
+    pub fn reach(&self, axis: usize, count: usize) -> usize {
+        (count - 1) * self.stride[axis] + self.extent(axis)
+    }
+
+    /// The spatial sizes of an input padded so that `output` windows fit.
+    pub fn padded(&self, input: &[usize], output: &[usize]) -> SmallVec<[usize; 3]> {
+        (0..self.axes()).map(|a| self.reach(a, output[a]).max(input[a] + self.padding[a])).collect()
+    }
+
+    /// The windows of a padded input `[batch, channels, padded..]` as `[batch, channels, output.., kernel..]`.
+    pub fn view(&self, padded: &Layout, output: &[usize]) -> Layout {
+        (0..self.axes())
+            .fold(padded.clone(), |l, a| l.window(2 + a, output[a], self.stride[a], self.kernel[a], self.dilation[a]))
+    }
+
+    /// The part of a padded array of `shape` `[batch, channels, padded..]` where the input `[batch, channels, input..]` lies.
+    pub fn interior(&self, padded: &Layout, input: &[usize]) -> Layout {
+        (0..self.axes()).fold(padded.clone(), |l, a| l.slice(2 + a, self.padding[a], input[a], 1))
+    }
+
+    /// Every offset within the window, row-major.
+    pub fn offsets(&self) -> impl Iterator<Item = SmallVec<[usize; 3]>> + '_ {
+        let shape: Shape = self.kernel.iter().copied().collect();
+        (0..shape.size()).map(move |mut linear| {
+            let mut at: SmallVec<[usize; 3]> = SmallVec::from_elem(0, self.axes());
+            for a in (0..self.axes()).rev() {
+                at[a] = linear % self.kernel[a];
+                linear /= self.kernel[a];
+            }
+            at
+        })
+    }
+
+    /// The elements of a padded array that lie at `offset` of each window, as `[batch, channels, output..]`.
+    pub fn at_offset(&self, padded: &Layout, output: &[usize], offset: &[usize]) -> Layout {
+        (0..self.axes()).fold(padded.clone(), |l, a| {
+            l.slice(2 + a, offset[a] * self.dilation[a], output[a], self.stride[a] as isize)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_agree_with_the_formula() {
+        let mut w = Window::new(&[3]);
+        assert_eq!(w.count(0, 5, false), Some(3));
+        assert_eq!(w.count(0, 2, false), None);
+        w.stride[0] = 2;
+        assert_eq!(w.count(0, 6, false), Some(2));
+        assert_eq!(w.count(0, 6, true), Some(3));
+        w.padding[0] = 1;
+        w.dilation[0] = 2;
+        assert_eq!(w.extent(0), 5);
+        assert_eq!(w.count(0, 6, false), Some(2));
+    }
+
+    #[test]
+    fn windows_and_offsets_see_the_same_elements() {
+        let mut w = Window::new(&[2, 3]);
+        w.stride = SmallVec::from_slice(&[2, 1]);
+        w.dilation = SmallVec::from_slice(&[1, 2]);
+        let padded = Layout::contiguous([1, 1, 6, 7]);
+        let output = [3, 3];
+        let view = w.view(&padded, &output);
+        for (k, offset) in w.offsets().enumerate() {
+            let at = w.at_offset(&padded, &output, &offset);
+            for (i, position) in at.positions().enumerate() {
+                assert_eq!(view.position_of_linear(i * 6 + k), position);
+            }
+        }
+    }
+}
