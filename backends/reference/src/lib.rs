@@ -78,11 +78,11 @@ impl Backend for Reference {
         inputs: &[Operand<'_, Self>],
         outputs: &mut [OperandMut<'_, Self>],
     ) -> Result<()> {
-        let mut evaluator = kernel.evaluator();
+        let (mut evaluator, mut values) = (kernel.evaluator(), Vec::new());
         for i in 0..outputs[0].layout.size() {
             let old: Vec<Value> =
                 outputs.iter().map(|o| o.buffer.get(o.dtype, o.layout.position_of_linear(i))).collect();
-            run(&mut evaluator, inputs, &old, i);
+            run(&mut evaluator, &mut values, inputs, &old, i);
             for (k, output) in outputs.iter_mut().enumerate() {
                 output.buffer.set(output.layout.position_of_linear(i), evaluator.output(k));
             }
@@ -97,12 +97,12 @@ impl Backend for Reference {
         inputs: &[Operand<'_, Self>],
         output: &mut OperandMut<'_, Self>,
     ) -> Result<()> {
-        let mut evaluator = kernel.evaluator();
+        let (mut evaluator, mut values) = (kernel.evaluator(), Vec::new());
         // Without inputs nothing says how many terms there are, so core never reduces without.
         let terms: usize = inputs[0].shape()[output.shape().rank()..].iter().product();
         for o in 0..output.layout.size() {
             let folded = fold(op, o * terms, terms, &mut |i| {
-                run(&mut evaluator, inputs, &[], i);
+                run(&mut evaluator, &mut values, inputs, &[], i);
                 evaluator.computed(0)
             });
             output.buffer.set(output.layout.position_of_linear(o), folded.cast(output.dtype));
@@ -146,12 +146,17 @@ impl Backend for Reference {
     }
 }
 
-fn run(evaluator: &mut Evaluator<'_>, inputs: &[Operand<'_, Reference>], old: &[Value], i: usize) {
-    let mut values = [Value::Bool(false); 16];
-    for (value, x) in values.iter_mut().zip(inputs) {
-        *value = x.buffer.get(x.dtype, x.layout.position_of_linear(i));
-    }
-    evaluator.run(i, &values[..inputs.len()], old);
+/// Evaluates element `i`; `values` is scratch for the elements of the inputs.
+fn run(
+    evaluator: &mut Evaluator<'_>,
+    values: &mut Vec<Value>,
+    inputs: &[Operand<'_, Reference>],
+    old: &[Value],
+    i: usize,
+) {
+    values.clear();
+    values.extend(inputs.iter().map(|x| x.buffer.get(x.dtype, x.layout.position_of_linear(i))));
+    evaluator.run(i, values, old);
 }
 
 /// Folds terms `start..start + n` pairwise, so that errors of sums grow with the logarithm of n.

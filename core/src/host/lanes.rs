@@ -305,7 +305,7 @@ pub mod loops {
     #[inline(always)]
     pub fn convert(x: Lane<'_>, out: LaneMut<'_>) {
         macro_rules! to {
-            ($x:expr, $out:expr) => {
+            ($x:expr, $out:expr, $zero:expr) => {
                 match $out {
                     LaneMut::F32(out) => each($x, out, |v| v as f32),
                     LaneMut::F64(out) => each($x, out, |v| v as f64),
@@ -313,18 +313,18 @@ pub mod loops {
                     LaneMut::I64(out) => each($x, out, |v| v as i64),
                     LaneMut::U8(out) => each($x, out, |v| v as u8),
                     LaneMut::I8(out) => each($x, out, |v| v as i8),
-                    LaneMut::Bool(out) => each($x, out, |v| (v != Default::default()) as u8),
+                    LaneMut::Bool(out) => each($x, out, |v| (v != $zero) as u8),
                 }
             };
         }
         match x {
-            Lane::F32(x) => to!(x, out),
-            Lane::F64(x) => to!(x, out),
-            Lane::I32(x) => to!(x, out),
-            Lane::I64(x) => to!(x, out),
-            Lane::U8(x) => to!(x, out),
-            Lane::I8(x) => to!(x, out),
-            Lane::Bool(x) => to!(x, out),
+            Lane::F32(x) => to!(x, out, 0.0),
+            Lane::F64(x) => to!(x, out, 0.0),
+            Lane::I32(x) => to!(x, out, 0),
+            Lane::I64(x) => to!(x, out, 0),
+            Lane::U8(x) => to!(x, out, 0),
+            Lane::I8(x) => to!(x, out, 0),
+            Lane::Bool(x) => to!(x, out, 0),
         }
     }
 
