@@ -14,6 +14,7 @@
 
 mod derivative;
 mod program;
+pub mod render;
 pub mod scalar;
 mod simplify;
 

@@ -1,0 +1,421 @@
+//! C-like source for programs: C99, OpenCL C and CUDA C++ from one renderer.
+//!
+//! A [`Renderer`] gives the straight line of statements that computes one element ([`Renderer::body`]); a backend puts it
+//! into a kernel template of its own, with its loops and strides, after [`Renderer::preamble`], which holds the types and
+//! the functions that were used. [`Renderer::map`] is the simplest such template, for contiguous elements.
+//!
+//! The same results everywhere: integers wrap, divisions by zero and casts follow `scalar`, f16 and bf16 are converted by
+//! one integer routine, floating constants are exact, and nothing is contracted or reordered (see
+//! [`Dialect::build_options`]). Only functions of the language's mathematical library may differ, in the last places.
+//!
+//! Equal programs render to equal text in every process: the text is numbered by structure, not by the order in which the
+//! expressions were made, so it serves as the key of a cache on disk.
+//!
+//! Where things are: `dialect` what differs between the languages, `functions` the functions that a source brings along,
+//! this file the statements.
+
+mod dialect;
+mod functions;
+
+pub use dialect::{Dialect, identifier, type_name};
+
+use super::{Binary, Instruction, Operation, Program, Register, Unary};
+use crate::{DType, Value};
+use dialect::{literal, wrapping_type};
+use functions::Function;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// C expressions for what a program reads. Each is evaluated once, and has the stored type of its dtype ([`type_name`]):
+/// f16 and bf16 as their bits, also where they are scalar arguments.
+///
+/// ```
+/// use isograd_core::expr::render::Names;
+/// let names = Names { inputs: vec!["x[at]".into()], ..Names::default() };
+/// assert_eq!(names.index, "i");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The element of each input.
+    pub inputs: Vec<String>,
+    /// The element that each output holds before.
+    pub old: Vec<String>,
+    /// Each argument of the launch.
+    pub scalars: Vec<String>,
+    /// The row-major number of the element, an integer.
+    pub index: String,
+    /// What the names of the statements' variables begin with.
+    pub prefix: String,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names { inputs: vec![], old: vec![], scalars: vec![], index: "i".into(), prefix: "r".into() }
+    }
+}
+
+impl Names {
+    /// The names in [`Renderer::map`]: `in0[i]`, `out0[i]`, `arg0`, `i`.
+    pub fn contiguous(program: &Program) -> Names {
+        let list = |n: usize, name: &dyn Fn(usize) -> String| (0..n).map(name).collect();
+        Names {
+            inputs: list(program.inputs().len(), &|k| format!("in{k}[i]")),
+            old: list(program.outputs().len(), &|k| format!("out{k}[i]")),
+            scalars: list(program.scalars().len(), &|k| format!("arg{k}")),
+            ..Names::default()
+        }
+    }
+}
+
+/// The statements that compute one element, and the C expressions of its outputs.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// Declarations of constants, one a line, not indented.
+    pub statements: String,
+    /// Each output in the dtype that it is computed in: what a reduction accumulates.
+    pub computed: Vec<String>,
+    /// Each output rounded to the dtype that it is stored in.
+    pub stored: Vec<String>,
+}
+
+/// Renders programs to one source, and remembers which functions they need.
+///
+/// ```
+/// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, Names, Renderer}}};
+/// let x = Expr::input(0, DType::F32);
+/// let swish = Program::new("swish", &[&x * &x.sigmoid()], &[DType::F32], &[]).unwrap();
+/// let mut renderer = Renderer::new(Dialect::OpenCl);
+/// let body = renderer.body(&swish, &Names::contiguous(&swish));
+/// assert_eq!(body.statements, "\
+/// const ig_f32 r0 = in0[i];
+/// const ig_f32 r1 = ig_sigmoid_f32(r0);
+/// const ig_f32 r2 = r0 * r1;
+/// ");
+/// assert_eq!(body.stored, ["r2"]);
+/// assert!(renderer.preamble().contains("ig_sigmoid_f32(ig_f32 x)"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Renderer {
+    dialect: Dialect,
+    functions: Vec<Function>,
+    f64: bool,
+}
+
+impl Renderer {
+    /// A renderer that has used nothing yet.
+    pub fn new(dialect: Dialect) -> Renderer {
+        Renderer { dialect, functions: vec![], f64: false }
+    }
+
+    /// The language.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// What must stand before everything rendered so far: [`Dialect::prologue`] and the functions used.
+    pub fn preamble(&self) -> String {
+        let mut text = self.dialect.prologue(self.f64);
+        for &f in &self.functions {
+            text += &functions::definition(self.dialect, f);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The statements of `program`, reading what `names` gives.
+    ///
+    /// # Panics
+    /// Panics when `names` lacks something that the program reads.
+    pub fn body(&mut self, program: &Program, names: &Names) -> Body {
+        let dtypes = program.inputs().iter().chain(program.scalars()).chain(program.outputs().iter().map(|(_, d)| d));
+        self.f64 |= dtypes.chain(program.instructions().iter().map(|i| &i.dtype)).any(|d| *d == DType::F64);
+        let Order { sequence, swapped } = Order::of(program);
+        let mut number = vec![0; program.instructions().len()];
+        let mut statements = String::new();
+        let mut words: HashMap<(Register, Register), String> = HashMap::new();
+        for (n, &r) in sequence.iter().enumerate() {
+            number[r as usize] = n;
+            let at = |r: Register| format!("{}{}", names.prefix, number[r as usize]);
+            let Instruction { operation, dtype } = program.instructions()[r as usize];
+            let value = match operation {
+                Operation::Input(k) => self.load(program.inputs()[k as usize], &names.inputs[k as usize]),
+                Operation::Old(k) => self.load(program.outputs()[k as usize].1, &names.old[k as usize]),
+                Operation::Scalar(k) => self.load(program.scalars()[k as usize], &names.scalars[k as usize]),
+                Operation::Const(v) => self.constant(v),
+                Operation::Index => format!("(ig_i64)({})", names.index),
+                Operation::Random { word, seed, index } => {
+                    // The four words of one counter come from one call.
+                    let words = words.entry((seed, index)).or_insert_with(|| {
+                        let call = self.call(("philox", DType::I64), &[&at(seed), &at(index)]);
+                        statements += &format!("const ig_philox_words {}w = {call};\n", at(r));
+                        at(r) + "w"
+                    });
+                    format!("(ig_i64){words}.word{word}")
+                }
+                Operation::Unary(op, x) => self.unary(op, dtype, &at(x)),
+                Operation::Binary(op, a, b) => {
+                    let (x, y) = if swapped[r as usize] { (b, a) } else { (a, b) };
+                    self.binary(op, program.instructions()[a as usize].dtype, &at(x), &at(y))
+                }
+                Operation::Select(c, a, b) => format!("{} ? {} : {}", at(c), at(a), at(b)),
+                Operation::Convert(x) => self.convert(program.instructions()[x as usize].dtype, dtype, &at(x)),
+                Operation::Round(to, x) => {
+                    let rounded = self.store(to, &at(x));
+                    self.load(to, &rounded)
+                }
+                Operation::Bitcast(x) => self.bitcast(program.instructions()[x as usize].dtype, dtype, &at(x)),
+            };
+            statements += &format!("const {} {} = {value};\n", type_name(dtype), at(r));
+        }
+        let at = |r: Register| format!("{}{}", names.prefix, number[r as usize]);
+        let computed: Vec<String> = program.outputs().iter().map(|(r, _)| at(*r)).collect();
+        let stored = program.outputs().iter().zip(&computed).map(|((_, d), c)| self.store(*d, c)).collect();
+        Body { statements, computed, stored }
+    }
+
+    /// A whole kernel on `n` contiguous elements, called [`identifier`] of the program's name: a C function, or a kernel
+    /// with one work item or thread per element. It takes `n` (i64), the inputs, the outputs, and the arguments.
+    ///
+    /// ```
+    /// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, Renderer}}};
+    /// let x = Expr::input(0, DType::I32);
+    /// let p = Program::new("double", &[&x + &x], &[DType::I32], &[]).unwrap();
+    /// let kernel = Renderer::new(Dialect::Cuda).map(&p);
+    /// assert!(kernel.starts_with("extern \"C\" __global__ void isograd_double(ig_i64 n, const ig_i32 *in0, ig_i32 *out0) {"));
+    /// ```
+    pub fn map(&mut self, program: &Program) -> String {
+        let body = self.body(program, &Names::contiguous(program));
+        let (kind, space, each) = match self.dialect {
+            Dialect::C => ("void", "", "for (ig_i64 i = 0; i < n; i++) {"),
+            Dialect::OpenCl => ("__kernel void", "__global ", "const ig_i64 i = (ig_i64)get_global_id(0);\n    if (i < n) {"),
+            Dialect::Cuda => (
+                "extern \"C\" __global__ void",
+                "",
+                "const ig_i64 i = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < n) {",
+            ),
+        };
+        let mut parameters = vec!["ig_i64 n".to_string()];
+        let mut unused = String::new();
+        for (k, d) in program.inputs().iter().enumerate() {
+            parameters.push(format!("{space}const {} *in{k}", type_name(*d)));
+            if !program.instructions().iter().any(|i| i.operation == Operation::Input(k as u8)) {
+                unused += &format!("    (void)in{k};\n");
+            }
+        }
+        parameters.extend(program.outputs().iter().enumerate().map(|(k, (_, d))| format!("{space}{} *out{k}", type_name(*d))));
+        for (k, d) in program.scalars().iter().enumerate() {
+            parameters.push(format!("const {} arg{k}", type_name(*d)));
+            if !program.instructions().iter().any(|i| i.operation == Operation::Scalar(k as u8)) {
+                unused += &format!("    (void)arg{k};\n");
+            }
+        }
+        let mut text = format!("{kind} {}({}) {{\n{unused}    {each}\n", identifier(program.name()), parameters.join(", "));
+        for line in body.statements.lines() {
+            text += &format!("        {line}\n");
+        }
+        for (k, value) in body.stored.iter().enumerate() {
+            text += &format!("        out{k}[i] = {value};\n");
+        }
+        text + "    }\n}\n"
+    }
+
+    /// A stored element of `dtype`, in the dtype that it is computed in.
+    pub fn load(&mut self, dtype: DType, stored: &str) -> String {
+        if dtype.compute() == dtype { stored.to_string() } else { self.call(("load", dtype), &[stored]) }
+    }
+
+    /// A computed element, as it is stored in `dtype`.
+    pub fn store(&mut self, dtype: DType, computed: &str) -> String {
+        if dtype.compute() == dtype { computed.to_string() } else { self.call(("store", dtype), &[computed]) }
+    }
+
+    /// A constant, in the dtype that its dtype is computed in; exactly, NaN with its bits.
+    pub fn constant(&mut self, value: Value) -> String {
+        let value = value.cast(value.dtype().compute());
+        literal(value).unwrap_or_else(|| self.call(("from_bits", value.dtype()), &[&format!("{:#x}", value.bits())]))
+    }
+
+    /// A primitive on `x`, an identifier of a value of `dtype` (one that is computed in).
+    pub fn unary(&mut self, op: Unary, dtype: DType, x: &str) -> String {
+        let (float, ty) = (dtype.is_float(), type_name(dtype));
+        match op {
+            Unary::Neg if float => format!("-{x}"),
+            Unary::Neg => format!("({ty})(0 - ({}){x})", wrapping_type(dtype)),
+            Unary::Abs if float => self.math("fabs", dtype, &[x]),
+            Unary::Abs if dtype == DType::U8 => x.to_string(),
+            Unary::Abs => self.call(("abs", dtype), &[x]),
+            Unary::Sign => self.call(("sign", dtype), &[x]),
+            Unary::Not if dtype == DType::Bool => format!("!{x}"),
+            Unary::Not => format!("({ty})~{x}"),
+            Unary::Relu if dtype == DType::U8 => x.to_string(),
+            Unary::Relu => self.call(("relu", dtype), &[x]),
+            Unary::Recip => format!("{} / {x}", self.one(dtype)),
+            // Not the language's rsqrt, which is less accurate where there is one.
+            Unary::Rsqrt => format!("{} / {}", self.one(dtype), self.math("sqrt", dtype, &[x])),
+            Unary::Erfinv => self.call(("erfinv", dtype), &[x]),
+            Unary::Sigmoid => self.call(("sigmoid", dtype), &[x]),
+            Unary::Softplus => self.call(("softplus", dtype), &[x]),
+            Unary::Round => self.math("rint", dtype, &[x]),
+            // C's names are the field's.
+            Unary::Sqrt | Unary::Cbrt | Unary::Exp | Unary::Exp2 | Unary::Expm1 | Unary::Log | Unary::Log2 | Unary::Log10 => {
+                self.math(op.name(), dtype, &[x])
+            }
+            Unary::Log1p | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Asin | Unary::Acos | Unary::Atan | Unary::Sinh => {
+                self.math(op.name(), dtype, &[x])
+            }
+            Unary::Cosh | Unary::Tanh | Unary::Asinh | Unary::Acosh | Unary::Atanh | Unary::Erf | Unary::Floor | Unary::Ceil => {
+                self.math(op.name(), dtype, &[x])
+            }
+            Unary::Trunc => self.math(op.name(), dtype, &[x]),
+        }
+    }
+
+    /// A primitive on `a` and `b`, identifiers of values of `dtype` (one that is computed in).
+    pub fn binary(&mut self, op: Binary, dtype: DType, a: &str, b: &str) -> String {
+        let (float, ty, wide) = (dtype.is_float(), type_name(dtype), wrapping_type(dtype));
+        let arithmetic = |sign: &str| match float {
+            true => format!("{a} {sign} {b}"),
+            false => format!("({ty})(({wide}){a} {sign} ({wide}){b})"),
+        };
+        let bits = dtype.size() * 8 - 1;
+        match op {
+            Binary::Add => arithmetic("+"),
+            Binary::Sub => arithmetic("-"),
+            Binary::Mul => arithmetic("*"),
+            Binary::Div if float => arithmetic("/"),
+            Binary::Div => self.call(("div", dtype), &[a, b]),
+            Binary::Rem => self.call(("rem", dtype), &[a, b]),
+            Binary::Pow if float => self.math("pow", dtype, &[a, b]),
+            Binary::Pow => self.call(("pow", dtype), &[a, b]),
+            Binary::Max => self.call(("max", dtype), &[a, b]),
+            Binary::Min => self.call(("min", dtype), &[a, b]),
+            Binary::Hypot => self.math("hypot", dtype, &[a, b]),
+            Binary::Atan2 => self.math("atan2", dtype, &[a, b]),
+            Binary::Eq => format!("{a} == {b}"),
+            Binary::Ne => format!("{a} != {b}"),
+            Binary::Lt => format!("{a} < {b}"),
+            Binary::Le => format!("{a} <= {b}"),
+            Binary::Gt => format!("{a} > {b}"),
+            Binary::Ge => format!("{a} >= {b}"),
+            Binary::And => format!("({ty})({a} & {b})"),
+            Binary::Or => format!("({ty})({a} | {b})"),
+            Binary::Xor => format!("({ty})({a} ^ {b})"),
+            Binary::Shl => format!("({ty})(({wide}){a} << (({wide}){b} & {bits}))"),
+            // On signed types all three languages' compilers shift in the sign.
+            Binary::Shr => format!("({ty})({a} >> (({wide}){b} & {bits}))"),
+        }
+    }
+
+    /// `x`, an identifier of a value of `from`, converted to `to` (both computed in) by the rules of [`Value::cast`].
+    pub fn convert(&mut self, from: DType, to: DType, x: &str) -> String {
+        match to {
+            DType::Bool => format!("{x} != 0"),
+            DType::I8 if from.is_float() => self.call(("to_i8", from), &[x]),
+            DType::U8 if from.is_float() => self.call(("to_u8", from), &[x]),
+            DType::I32 if from.is_float() => self.call(("to_i32", from), &[x]),
+            DType::I64 if from.is_float() => self.call(("to_i64", from), &[x]),
+            _ => format!("({}){x}", type_name(to)),
+        }
+    }
+
+    fn bitcast(&mut self, from: DType, to: DType, x: &str) -> String {
+        match from.is_float() {
+            true => format!("({}){}", type_name(to), self.call(("to_bits", from), &[x])),
+            false => self.call(("from_bits", to), &[&format!("({}){x}", wrapping_type(from))]),
+        }
+    }
+
+    fn one(&mut self, dtype: DType) -> String {
+        self.constant(Value::one(dtype))
+    }
+
+    fn math(&self, name: &str, dtype: DType, arguments: &[&str]) -> String {
+        format!("{}({})", self.dialect.math(name, dtype), arguments.join(", "))
+    }
+
+    fn call(&mut self, function: Function, arguments: &[&str]) -> String {
+        self.need(function);
+        format!("{}({})", functions::name(function), arguments.join(", "))
+    }
+
+    fn need(&mut self, function: Function) {
+        if !self.functions.contains(&function) {
+            functions::dependencies(function).into_iter().for_each(|f| self.need(f));
+            self.functions.push(function);
+        }
+    }
+}
+
+/// The whole source of [`Renderer::map`] for one program: preamble and kernel.
+///
+/// ```
+/// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, source}}};
+/// let p = Program::new("exp", &[Expr::input(0, DType::F32).exp()], &[DType::F32], &[]).unwrap();
+/// assert!(source(&p, Dialect::C).contains("expf(r0)"));
+/// ```
+pub fn source(program: &Program, dialect: Dialect) -> String {
+    let mut renderer = Renderer::new(dialect);
+    let kernel = renderer.map(program);
+    renderer.preamble() + &kernel
+}
+
+/// An order of a program's instructions that depends on its structure only. The program's own is that in which the
+/// expressions were made, which another process may do differently, also for the arguments of commutative primitives.
+struct Order {
+    sequence: Vec<Register>,
+    /// Whether the arguments of an instruction change places.
+    swapped: Vec<bool>,
+}
+
+impl Order {
+    fn of(program: &Program) -> Order {
+        let instructions = program.instructions();
+        let mut hashes: Vec<u64> = Vec::with_capacity(instructions.len());
+        let mut swapped = vec![false; instructions.len()];
+        for (i, instruction) in instructions.iter().enumerate() {
+            let at = |r: Register| hashes[r as usize];
+            let mut h = DefaultHasher::new();
+            instruction.dtype.hash(&mut h);
+            match instruction.operation {
+                Operation::Input(k) => (0, k).hash(&mut h),
+                Operation::Old(k) => (1, k).hash(&mut h),
+                Operation::Scalar(k) => (2, k).hash(&mut h),
+                Operation::Const(v) => (3, v).hash(&mut h),
+                Operation::Index => 4.hash(&mut h),
+                Operation::Random { word, seed, index } => (5, word, at(seed), at(index)).hash(&mut h),
+                Operation::Unary(op, x) => (6, op, at(x)).hash(&mut h),
+                Operation::Binary(op, a, b) => {
+                    swapped[i] = matches!(op, Binary::Add | Binary::Mul) && at(a) > at(b);
+                    let (a, b) = if swapped[i] { (b, a) } else { (a, b) };
+                    (7, op, at(a), at(b)).hash(&mut h);
+                }
+                Operation::Select(c, a, b) => (8, at(c), at(a), at(b)).hash(&mut h),
+                Operation::Convert(x) => (9, at(x)).hash(&mut h),
+                Operation::Round(d, x) => (10, d, at(x)).hash(&mut h),
+                Operation::Bitcast(x) => (11, at(x)).hash(&mut h),
+            }
+            hashes.push(h.finish());
+        }
+        // Depth first from the outputs; a loop, because chains may be long.
+        let mut sequence = Vec::with_capacity(instructions.len());
+        let mut done = vec![false; instructions.len()];
+        let mut stack: Vec<(Register, bool)> = program.outputs().iter().rev().map(|(r, _)| (*r, false)).collect();
+        while let Some((r, ready)) = stack.pop() {
+            if done[r as usize] {
+                continue;
+            }
+            if ready {
+                done[r as usize] = true;
+                sequence.push(r);
+                continue;
+            }
+            stack.push((r, true));
+            let mut arguments = instructions[r as usize].operation.arguments();
+            if !swapped[r as usize] {
+                arguments.reverse();
+            }
+            stack.extend(arguments.into_iter().map(|a| (a, false)));
+        }
+        Order { sequence, swapped }
+    }
+}
