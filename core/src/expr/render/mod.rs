@@ -8,8 +8,8 @@
 //! one integer routine, floating constants are exact, and nothing is contracted or reordered (see
 //! [`Dialect::build_options`]). Only functions of the language's mathematical library may differ, in the last places.
 //!
-//! Equal programs render to equal text in every process: the text is numbered by structure, not by the order in which the
-//! expressions were made, so it serves as the key of a cache on disk.
+//! The text depends on the program's instructions and name alone, and they on the structure of the expressions, not on the
+//! process: it serves as the key of a cache on disk.
 //!
 //! Where things are: `dialect` what differs between the languages, `functions` the functions that a source brings along,
 //! this file the statements.
@@ -24,7 +24,6 @@ use crate::{DType, Value};
 use dialect::{literal, wrapping_type};
 use functions::Function;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// C expressions for what a program reads. Each is evaluated once, and has the stored type of its dtype ([`type_name`]):
 /// f16 and bf16 as their bits, also where they are scalar arguments.
@@ -129,14 +128,12 @@ impl Renderer {
     pub fn body(&mut self, program: &Program, names: &Names) -> Body {
         let dtypes = program.inputs().iter().chain(program.scalars()).chain(program.outputs().iter().map(|(_, d)| d));
         self.f64 |= dtypes.chain(program.instructions().iter().map(|i| &i.dtype)).any(|d| *d == DType::F64);
-        let Order { sequence, swapped } = Order::of(program);
-        let mut number = vec![0; program.instructions().len()];
         let mut statements = String::new();
         let mut words: HashMap<(Register, Register), String> = HashMap::new();
-        for (n, &r) in sequence.iter().enumerate() {
-            number[r as usize] = n;
-            let at = |r: Register| format!("{}{}", names.prefix, number[r as usize]);
-            let Instruction { operation, dtype } = program.instructions()[r as usize];
+        let at = |r: Register| format!("{}{r}", names.prefix);
+        let dtype_of = |r: Register| program.instructions()[r as usize].dtype;
+        for (r, &Instruction { operation, dtype }) in program.instructions().iter().enumerate() {
+            let r = r as Register;
             let value = match operation {
                 Operation::Input(k) => self.load(program.inputs()[k as usize], &names.inputs[k as usize]),
                 Operation::Old(k) => self.load(program.outputs()[k as usize].1, &names.old[k as usize]),
@@ -153,21 +150,17 @@ impl Renderer {
                     format!("(ig_i64){words}.word{word}")
                 }
                 Operation::Unary(op, x) => self.unary(op, dtype, &at(x)),
-                Operation::Binary(op, a, b) => {
-                    let (x, y) = if swapped[r as usize] { (b, a) } else { (a, b) };
-                    self.binary(op, program.instructions()[a as usize].dtype, &at(x), &at(y))
-                }
+                Operation::Binary(op, a, b) => self.binary(op, dtype_of(a), &at(a), &at(b)),
                 Operation::Select(c, a, b) => format!("{} ? {} : {}", at(c), at(a), at(b)),
-                Operation::Convert(x) => self.convert(program.instructions()[x as usize].dtype, dtype, &at(x)),
+                Operation::Convert(x) => self.convert(dtype_of(x), dtype, &at(x)),
                 Operation::Round(to, x) => {
                     let rounded = self.store(to, &at(x));
                     self.load(to, &rounded)
                 }
-                Operation::Bitcast(x) => self.bitcast(program.instructions()[x as usize].dtype, dtype, &at(x)),
+                Operation::Bitcast(x) => self.bitcast(dtype_of(x), dtype, &at(x)),
             };
             statements += &format!("const {} {} = {value};\n", type_name(dtype), at(r));
         }
-        let at = |r: Register| format!("{}{}", names.prefix, number[r as usize]);
         let computed: Vec<String> = program.outputs().iter().map(|(r, _)| at(*r)).collect();
         let stored = program.outputs().iter().zip(&computed).map(|((_, d), c)| self.store(*d, c)).collect();
         Body { statements, computed, stored }
@@ -357,65 +350,4 @@ pub fn source(program: &Program, dialect: Dialect) -> String {
     let mut renderer = Renderer::new(dialect);
     let kernel = renderer.map(program);
     renderer.preamble() + &kernel
-}
-
-/// An order of a program's instructions that depends on its structure only. The program's own is that in which the
-/// expressions were made, which another process may do differently, also for the arguments of commutative primitives.
-struct Order {
-    sequence: Vec<Register>,
-    /// Whether the arguments of an instruction change places.
-    swapped: Vec<bool>,
-}
-
-impl Order {
-    fn of(program: &Program) -> Order {
-        let instructions = program.instructions();
-        let mut hashes: Vec<u64> = Vec::with_capacity(instructions.len());
-        let mut swapped = vec![false; instructions.len()];
-        for (i, instruction) in instructions.iter().enumerate() {
-            let at = |r: Register| hashes[r as usize];
-            let mut h = DefaultHasher::new();
-            instruction.dtype.hash(&mut h);
-            match instruction.operation {
-                Operation::Input(k) => (0, k).hash(&mut h),
-                Operation::Old(k) => (1, k).hash(&mut h),
-                Operation::Scalar(k) => (2, k).hash(&mut h),
-                Operation::Const(v) => (3, v).hash(&mut h),
-                Operation::Index => 4.hash(&mut h),
-                Operation::Random { word, seed, index } => (5, word, at(seed), at(index)).hash(&mut h),
-                Operation::Unary(op, x) => (6, op, at(x)).hash(&mut h),
-                Operation::Binary(op, a, b) => {
-                    swapped[i] = matches!(op, Binary::Add | Binary::Mul) && at(a) > at(b);
-                    let (a, b) = if swapped[i] { (b, a) } else { (a, b) };
-                    (7, op, at(a), at(b)).hash(&mut h);
-                }
-                Operation::Select(c, a, b) => (8, at(c), at(a), at(b)).hash(&mut h),
-                Operation::Convert(x) => (9, at(x)).hash(&mut h),
-                Operation::Round(d, x) => (10, d, at(x)).hash(&mut h),
-                Operation::Bitcast(x) => (11, at(x)).hash(&mut h),
-            }
-            hashes.push(h.finish());
-        }
-        // Depth first from the outputs; a loop, because chains may be long.
-        let mut sequence = Vec::with_capacity(instructions.len());
-        let mut done = vec![false; instructions.len()];
-        let mut stack: Vec<(Register, bool)> = program.outputs().iter().rev().map(|(r, _)| (*r, false)).collect();
-        while let Some((r, ready)) = stack.pop() {
-            if done[r as usize] {
-                continue;
-            }
-            if ready {
-                done[r as usize] = true;
-                sequence.push(r);
-                continue;
-            }
-            stack.push((r, true));
-            let mut arguments = instructions[r as usize].operation.arguments();
-            if !swapped[r as usize] {
-                arguments.reverse();
-            }
-            stack.extend(arguments.into_iter().map(|a| (a, false)));
-        }
-        Order { sequence, swapped }
-    }
 }
