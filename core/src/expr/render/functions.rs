@@ -182,7 +182,11 @@ fn saturating(to: &str, low: &str, least: &str, high: &str, greatest: &str) -> S
 fn bits(dialect: Dialect, name: &str, dtype: DType) -> String {
     let wide = dtype == DType::F64;
     let unsigned = if wide { "ig_u64" } else { "ig_u32" };
-    let (from, to) = if name == "to_bits" { ("$T", unsigned) } else { (unsigned, "$T") };
+    let (from, to) = if name == "to_bits" {
+        ("$T", unsigned)
+    } else {
+        (unsigned, "$T")
+    };
     let value = match (dialect, name, wide) {
         (Dialect::C, ..) => {
             return format!(
@@ -248,14 +252,17 @@ fn erfinv(dtype: DType) -> String {
     ))
 }
 
+#[rustfmt::skip]
 const CENTRAL_F32: &[&str] = &[
     "2.81022636e-08", "3.43273939e-07", "-3.5233877e-06", "-4.39150654e-06", "0.00021858087", "-0.00125372503",
     "-0.00417768164", "0.246640727", "1.50140941",
 ];
+#[rustfmt::skip]
 const TAIL_F32: &[&str] = &[
     "-0.000200214257", "0.000100950558", "0.00134934322", "-0.00367342844", "0.00573950773", "-0.0076224613",
     "0.00943887047", "1.00167406", "2.83297682",
 ];
+#[rustfmt::skip]
 const CENTRAL_F64: &[&str] = &[
     "-3.6444120640178196996e-21", "-1.685059138182016589e-19", "1.2858480715256400167e-18", "1.115787767802518096e-17",
     "-1.333171662854620906e-16", "2.0972767875968561637e-17", "6.6376381343583238325e-15", "-4.0545662729752068639e-14",
@@ -264,6 +271,7 @@ const CENTRAL_F64: &[&str] = &[
     "-1.3654692000834678645e-06", "-1.3882523362786468719e-05", "0.0001867342080340571352", "-0.00074070253416626697512",
     "-0.0060336708714301490533", "0.24015818242558961693", "1.6536545626831027356",
 ];
+#[rustfmt::skip]
 const MIDDLE_F64: &[&str] = &[
     "2.2137376921775787049e-09", "9.0756561938885390979e-08", "-2.7517406297064545428e-07", "1.8239629214389227755e-08",
     "1.5027403968909827627e-06", "-4.013867526981545969e-06", "2.9234449089955446044e-06", "1.2475304481671778723e-05",
@@ -271,6 +279,7 @@ const MIDDLE_F64: &[&str] = &[
     "0.00095328937973738049703", "-0.0016882755560235047313", "0.0024914420961078508066", "-0.0037512085075692412107",
     "0.005370914553590063617", "1.0052589676941592334", "3.0838856104922207635",
 ];
+#[rustfmt::skip]
 const TAIL_F64: &[&str] = &[
     "-2.7109920616438573243e-11", "-2.5556418169965252055e-10", "1.5076572693500548083e-09", "-3.7894654401267369937e-09",
     "7.6157012080783393804e-09", "-1.4960026627149240478e-08", "2.9147953450901080826e-08", "-6.7711997758452339498e-08",
@@ -286,7 +295,9 @@ pub(super) fn expand(dialect: Dialect, dtype: DType, template: &str) -> String {
     while let Some(at) = rest.find(['$', '#', '@']) {
         text += &rest[..at];
         let (mark, tail) = rest[at..].split_at(1);
-        let mut length = tail.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).unwrap_or(tail.len());
+        let mut length = tail
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
+            .unwrap_or(tail.len());
         match mark {
             "$" => {
                 length = 1;
@@ -300,7 +311,9 @@ pub(super) fn expand(dialect: Dialect, dtype: DType, template: &str) -> String {
             _ => {
                 // The sign of an exponent belongs to the number.
                 if tail[..length].ends_with('e') {
-                    length += 1 + tail[length + 1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len() - length - 1);
+                    length += 1 + tail[length + 1..]
+                        .find(|c: char| !c.is_ascii_digit())
+                        .unwrap_or(tail.len() - length - 1);
                 }
                 text += &tail[..length];
                 if dtype == DType::F32 {

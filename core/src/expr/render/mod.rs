@@ -49,7 +49,13 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Names {
-        Names { inputs: vec![], old: vec![], scalars: vec![], index: "i".into(), prefix: "r".into() }
+        Names {
+            inputs: vec![],
+            old: vec![],
+            scalars: vec![],
+            index: "i".into(),
+            prefix: "r".into(),
+        }
     }
 }
 
@@ -103,7 +109,11 @@ pub struct Renderer {
 impl Renderer {
     /// A renderer that has used nothing yet.
     pub fn new(dialect: Dialect) -> Renderer {
-        Renderer { dialect, functions: vec![], f64: false }
+        Renderer {
+            dialect,
+            functions: vec![],
+            f64: false,
+        }
     }
 
     /// The language.
@@ -126,8 +136,14 @@ impl Renderer {
     /// # Panics
     /// Panics when `names` lacks something that the program reads.
     pub fn body(&mut self, program: &Program, names: &Names) -> Body {
-        let dtypes = program.inputs().iter().chain(program.scalars()).chain(program.outputs().iter().map(|(_, d)| d));
-        self.f64 |= dtypes.chain(program.instructions().iter().map(|i| &i.dtype)).any(|d| *d == DType::F64);
+        let dtypes = program
+            .inputs()
+            .iter()
+            .chain(program.scalars())
+            .chain(program.outputs().iter().map(|(_, d)| d));
+        self.f64 |= dtypes
+            .chain(program.instructions().iter().map(|i| &i.dtype))
+            .any(|d| *d == DType::F64);
         let mut statements = String::new();
         let mut words: HashMap<(Register, Register), String> = HashMap::new();
         let at = |r: Register| format!("{}{r}", names.prefix);
@@ -135,9 +151,15 @@ impl Renderer {
         for (r, &Instruction { operation, dtype }) in program.instructions().iter().enumerate() {
             let r = r as Register;
             let value = match operation {
-                Operation::Input(k) => self.load(program.inputs()[k as usize], &names.inputs[k as usize]),
-                Operation::Old(k) => self.load(program.outputs()[k as usize].1, &names.old[k as usize]),
-                Operation::Scalar(k) => self.load(program.scalars()[k as usize], &names.scalars[k as usize]),
+                Operation::Input(k) => {
+                    self.load(program.inputs()[k as usize], &names.inputs[k as usize])
+                }
+                Operation::Old(k) => {
+                    self.load(program.outputs()[k as usize].1, &names.old[k as usize])
+                }
+                Operation::Scalar(k) => {
+                    self.load(program.scalars()[k as usize], &names.scalars[k as usize])
+                }
                 Operation::Const(v) => self.constant(v),
                 Operation::Index => format!("(ig_i64)({})", names.index),
                 Operation::Random { word, seed, index } => {
@@ -162,8 +184,17 @@ impl Renderer {
             statements += &format!("const {} {} = {value};\n", type_name(dtype), at(r));
         }
         let computed: Vec<String> = program.outputs().iter().map(|(r, _)| at(*r)).collect();
-        let stored = program.outputs().iter().zip(&computed).map(|((_, d), c)| self.store(*d, c)).collect();
-        Body { statements, computed, stored }
+        let stored = program
+            .outputs()
+            .iter()
+            .zip(&computed)
+            .map(|((_, d), c)| self.store(*d, c))
+            .collect();
+        Body {
+            statements,
+            computed,
+            stored,
+        }
     }
 
     /// A whole kernel on `n` contiguous elements, called [`identifier`] of the program's name: a C function, or a kernel
@@ -180,7 +211,11 @@ impl Renderer {
         let body = self.body(program, &Names::contiguous(program));
         let (kind, space, each) = match self.dialect {
             Dialect::C => ("void", "", "for (ig_i64 i = 0; i < n; i++) {"),
-            Dialect::OpenCl => ("__kernel void", "__global ", "const ig_i64 i = (ig_i64)get_global_id(0);\n    if (i < n) {"),
+            Dialect::OpenCl => (
+                "__kernel void",
+                "__global ",
+                "const ig_i64 i = (ig_i64)get_global_id(0);\n    if (i < n) {",
+            ),
             Dialect::Cuda => (
                 "extern \"C\" __global__ void",
                 "",
@@ -191,18 +226,36 @@ impl Renderer {
         let mut unused = String::new();
         for (k, d) in program.inputs().iter().enumerate() {
             parameters.push(format!("{space}const {} *in{k}", type_name(*d)));
-            if !program.instructions().iter().any(|i| i.operation == Operation::Input(k as u8)) {
+            if !program
+                .instructions()
+                .iter()
+                .any(|i| i.operation == Operation::Input(k as u8))
+            {
                 unused += &format!("    (void)in{k};\n");
             }
         }
-        parameters.extend(program.outputs().iter().enumerate().map(|(k, (_, d))| format!("{space}{} *out{k}", type_name(*d))));
+        parameters.extend(
+            program
+                .outputs()
+                .iter()
+                .enumerate()
+                .map(|(k, (_, d))| format!("{space}{} *out{k}", type_name(*d))),
+        );
         for (k, d) in program.scalars().iter().enumerate() {
             parameters.push(format!("const {} arg{k}", type_name(*d)));
-            if !program.instructions().iter().any(|i| i.operation == Operation::Scalar(k as u8)) {
+            if !program
+                .instructions()
+                .iter()
+                .any(|i| i.operation == Operation::Scalar(k as u8))
+            {
                 unused += &format!("    (void)arg{k};\n");
             }
         }
-        let mut text = format!("{kind} {}({}) {{\n{unused}    {each}\n", identifier(program.name()), parameters.join(", "));
+        let mut text = format!(
+            "{kind} {}({}) {{\n{unused}    {each}\n",
+            identifier(program.name()),
+            parameters.join(", ")
+        );
         for line in body.statements.lines() {
             text += &format!("        {line}\n");
         }
@@ -214,18 +267,31 @@ impl Renderer {
 
     /// A stored element of `dtype`, in the dtype that it is computed in.
     pub fn load(&mut self, dtype: DType, stored: &str) -> String {
-        if dtype.compute() == dtype { stored.to_string() } else { self.call(("load", dtype), &[stored]) }
+        if dtype.compute() == dtype {
+            stored.to_string()
+        } else {
+            self.call(("load", dtype), &[stored])
+        }
     }
 
     /// A computed element, as it is stored in `dtype`.
     pub fn store(&mut self, dtype: DType, computed: &str) -> String {
-        if dtype.compute() == dtype { computed.to_string() } else { self.call(("store", dtype), &[computed]) }
+        if dtype.compute() == dtype {
+            computed.to_string()
+        } else {
+            self.call(("store", dtype), &[computed])
+        }
     }
 
     /// A constant, in the dtype that its dtype is computed in; exactly, NaN with its bits.
     pub fn constant(&mut self, value: Value) -> String {
         let value = value.cast(value.dtype().compute());
-        literal(value).unwrap_or_else(|| self.call(("from_bits", value.dtype()), &[&format!("{:#x}", value.bits())]))
+        literal(value).unwrap_or_else(|| {
+            self.call(
+                ("from_bits", value.dtype()),
+                &[&format!("{:#x}", value.bits())],
+            )
+        })
     }
 
     /// A primitive on `x`, an identifier of a value of `dtype` (one that is computed in).
@@ -250,15 +316,30 @@ impl Renderer {
             Unary::Softplus => self.call(("softplus", dtype), &[x]),
             Unary::Round => self.math("rint", dtype, &[x]),
             // C's names are the field's.
-            Unary::Sqrt | Unary::Cbrt | Unary::Exp | Unary::Exp2 | Unary::Expm1 | Unary::Log | Unary::Log2 | Unary::Log10 => {
-                self.math(op.name(), dtype, &[x])
-            }
-            Unary::Log1p | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Asin | Unary::Acos | Unary::Atan | Unary::Sinh => {
-                self.math(op.name(), dtype, &[x])
-            }
-            Unary::Cosh | Unary::Tanh | Unary::Asinh | Unary::Acosh | Unary::Atanh | Unary::Erf | Unary::Floor | Unary::Ceil => {
-                self.math(op.name(), dtype, &[x])
-            }
+            Unary::Sqrt
+            | Unary::Cbrt
+            | Unary::Exp
+            | Unary::Exp2
+            | Unary::Expm1
+            | Unary::Log
+            | Unary::Log2
+            | Unary::Log10 => self.math(op.name(), dtype, &[x]),
+            Unary::Log1p
+            | Unary::Sin
+            | Unary::Cos
+            | Unary::Tan
+            | Unary::Asin
+            | Unary::Acos
+            | Unary::Atan
+            | Unary::Sinh => self.math(op.name(), dtype, &[x]),
+            Unary::Cosh
+            | Unary::Tanh
+            | Unary::Asinh
+            | Unary::Acosh
+            | Unary::Atanh
+            | Unary::Erf
+            | Unary::Floor
+            | Unary::Ceil => self.math(op.name(), dtype, &[x]),
             Unary::Trunc => self.math(op.name(), dtype, &[x]),
         }
     }
@@ -314,7 +395,10 @@ impl Renderer {
     fn bitcast(&mut self, from: DType, to: DType, x: &str) -> String {
         match from.is_float() {
             true => format!("({}){}", type_name(to), self.call(("to_bits", from), &[x])),
-            false => self.call(("from_bits", to), &[&format!("({}){x}", wrapping_type(from))]),
+            false => self.call(
+                ("from_bits", to),
+                &[&format!("({}){x}", wrapping_type(from))],
+            ),
         }
     }
 
@@ -323,7 +407,11 @@ impl Renderer {
     }
 
     fn math(&self, name: &str, dtype: DType, arguments: &[&str]) -> String {
-        format!("{}({})", self.dialect.math(name, dtype), arguments.join(", "))
+        format!(
+            "{}({})",
+            self.dialect.math(name, dtype),
+            arguments.join(", ")
+        )
     }
 
     fn call(&mut self, function: Function, arguments: &[&str]) -> String {
@@ -333,7 +421,9 @@ impl Renderer {
 
     fn need(&mut self, function: Function) {
         if !self.functions.contains(&function) {
-            functions::dependencies(function).into_iter().for_each(|f| self.need(f));
+            functions::dependencies(function)
+                .into_iter()
+                .for_each(|f| self.need(f));
             self.functions.push(function);
         }
     }
@@ -350,4 +440,152 @@ pub fn source(program: &Program, dialect: Dialect) -> String {
     let mut renderer = Renderer::new(dialect);
     let kernel = renderer.map(program);
     renderer.preamble() + &kernel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::Expr;
+
+    fn program(
+        name: &str,
+        roots: &[Expr],
+        inputs: &[DType],
+        scalars: &[DType],
+    ) -> std::sync::Arc<Program> {
+        Program::new(name, roots, inputs, scalars).unwrap()
+    }
+
+    #[test]
+    fn each_dialect_has_its_own_kernel_and_function_names() {
+        let (x, s) = (Expr::input(0, DType::F32), Expr::scalar(0, DType::F32));
+        let p = program("a*exp(x)", &[&s * &x.exp()], &[DType::F32], &[DType::F32]);
+        let kernel = |d| Renderer::new(d).map(&p);
+        assert_eq!(
+            kernel(Dialect::C),
+            "void isograd_a_exp_x_(ig_i64 n, const ig_f32 *in0, ig_f32 *out0, const ig_f32 arg0) {
+    for (ig_i64 i = 0; i < n; i++) {
+        const ig_f32 r0 = arg0;
+        const ig_f32 r1 = in0[i];
+        const ig_f32 r2 = expf(r1);
+        const ig_f32 r3 = r0 * r2;
+        out0[i] = r3;
+    }
+}
+"
+        );
+        assert_eq!(
+            kernel(Dialect::OpenCl),
+            "__kernel void isograd_a_exp_x_(ig_i64 n, __global const ig_f32 *in0, __global ig_f32 *out0, const ig_f32 arg0) {
+    const ig_i64 i = (ig_i64)get_global_id(0);
+    if (i < n) {
+        const ig_f32 r0 = arg0;
+        const ig_f32 r1 = in0[i];
+        const ig_f32 r2 = exp(r1);
+        const ig_f32 r3 = r0 * r2;
+        out0[i] = r3;
+    }
+}
+"
+        );
+        assert_eq!(
+            kernel(Dialect::Cuda),
+            "extern \"C\" __global__ void isograd_a_exp_x_(ig_i64 n, const ig_f32 *in0, ig_f32 *out0, const ig_f32 arg0) {
+    const ig_i64 i = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) {
+        const ig_f32 r0 = arg0;
+        const ig_f32 r1 = in0[i];
+        const ig_f32 r2 = expf(r1);
+        const ig_f32 r3 = r0 * r2;
+        out0[i] = r3;
+    }
+}
+"
+        );
+    }
+
+    #[test]
+    fn a_source_holds_what_it_uses_and_nothing_else() {
+        let x = Expr::input(0, DType::F16);
+        let p = program("relu", &[x.relu()], &[DType::F16], &[]);
+        for dialect in Dialect::ALL {
+            let text = source(&p, dialect);
+            let defined = text
+                .lines()
+                .filter(|l| l.starts_with("IG_FN"))
+                .map(|l| l.split(['(', ' ']).nth(2).unwrap());
+            let expected = [
+                "ig_from_bits_f32",
+                "ig_to_bits_f32",
+                "ig_load_f16",
+                "ig_relu_f32",
+                "ig_store_f16",
+            ];
+            assert_eq!(defined.collect::<Vec<_>>(), expected, "{dialect:?}");
+            assert!(!text.contains("double"), "{text}");
+        }
+        let wide = program("wide", &[Expr::input(0, DType::F64)], &[DType::F64], &[]);
+        assert!(
+            source(&wide, Dialect::OpenCl)
+                .contains("#pragma OPENCL EXTENSION cl_khr_fp64 : enable")
+        );
+    }
+
+    #[test]
+    fn the_words_of_one_counter_come_from_one_call() {
+        let (seed, index) = (Expr::scalar(0, DType::I64), Expr::index());
+        let bits = |w| Expr::random_bits(&seed, &index, w);
+        let p = program("random", &[bits(0), bits(3)], &[], &[DType::I64]);
+        let mut renderer = Renderer::new(Dialect::C);
+        let names = Names {
+            scalars: vec!["seed".into()],
+            index: "at".into(),
+            prefix: "v".into(),
+            ..Names::default()
+        };
+        let body = renderer.body(&p, &names);
+        assert_eq!(
+            body.statements.matches("ig_philox_i64(v0, v1)").count(),
+            1,
+            "{}",
+            body.statements
+        );
+        assert!(
+            body.statements.contains("const ig_i64 v1 = (ig_i64)(at);"),
+            "{}",
+            body.statements
+        );
+        assert_eq!(body.computed, body.stored);
+        assert!(renderer.preamble().contains("ig_u64"));
+    }
+
+    #[test]
+    fn outputs_are_given_computed_and_stored() {
+        let x = Expr::input(0, DType::BF16);
+        let p = program("twice", &[&x + &x], &[DType::BF16], &[]);
+        let body = Renderer::new(Dialect::C).body(&p, &Names::contiguous(&p));
+        assert_eq!(
+            (body.computed, body.stored),
+            (
+                vec!["r1".to_string()],
+                vec!["ig_store_bf16(r1)".to_string()]
+            )
+        );
+    }
+
+    #[test]
+    fn the_text_depends_on_structure_alone() {
+        let render = |build: &dyn Fn() -> Expr| {
+            let p = program("f", &[build()], &[DType::F32; 2], &[]);
+            (p.id(), source(&p, Dialect::Cuda))
+        };
+        let input = |k| Expr::input(k, DType::F32);
+        let first = render(&|| input(0).cbrt() * input(1).asinh());
+        let second = render(&|| {
+            let y = input(1).asinh();
+            y * input(0).cbrt()
+        });
+        assert_ne!(first.0, second.0);
+        assert_eq!(first.1, second.1);
+    }
 }
