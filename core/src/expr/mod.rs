@@ -15,6 +15,7 @@
 mod derivative;
 mod per_dtype;
 mod program;
+pub mod render;
 pub mod scalar;
 mod simplify;
 

@@ -1,0 +1,158 @@
+//! The C expression of each primitive, constant and conversion: what kernels that combine elements themselves, such as
+//! reductions, use as well.
+
+use super::super::{Binary, Unary};
+use super::Renderer;
+use super::dialect::{literal, type_name, wrapping_type};
+use crate::{DType, Value};
+
+impl Renderer {
+    /// A stored element of `dtype`, in the dtype that it is computed in.
+    pub fn load(&mut self, dtype: DType, stored: &str) -> String {
+        if dtype.compute() == dtype {
+            stored.to_string()
+        } else {
+            self.call(("load", dtype), &[stored])
+        }
+    }
+
+    /// A computed element, as it is stored in `dtype`.
+    pub fn store(&mut self, dtype: DType, computed: &str) -> String {
+        if dtype.compute() == dtype {
+            computed.to_string()
+        } else {
+            self.call(("store", dtype), &[computed])
+        }
+    }
+
+    /// A constant, in the dtype that its dtype is computed in; exactly, NaN with its bits.
+    pub fn constant(&mut self, value: Value) -> String {
+        let value = value.cast(value.dtype().compute());
+        literal(value).unwrap_or_else(|| {
+            self.call(
+                ("from_bits", value.dtype()),
+                &[&format!("{:#x}", value.bits())],
+            )
+        })
+    }
+
+    /// A primitive on `x`, an identifier of a value of `dtype` (one that is computed in).
+    pub fn unary(&mut self, op: Unary, dtype: DType, x: &str) -> String {
+        let (float, ty) = (dtype.is_float(), type_name(dtype));
+        match op {
+            Unary::Neg if float => format!("-{x}"),
+            Unary::Neg => format!("({ty})(0 - ({}){x})", wrapping_type(dtype)),
+            Unary::Abs if float => self.math("fabs", dtype, &[x]),
+            Unary::Abs if dtype == DType::U8 => x.to_string(),
+            Unary::Abs => self.call(("abs", dtype), &[x]),
+            Unary::Sign => self.call(("sign", dtype), &[x]),
+            Unary::Not if dtype == DType::Bool => format!("!{x}"),
+            Unary::Not => format!("({ty})~{x}"),
+            Unary::Relu if dtype == DType::U8 => x.to_string(),
+            Unary::Relu => self.call(("relu", dtype), &[x]),
+            Unary::Recip => format!("{} / {x}", self.one(dtype)),
+            // Not the language's rsqrt, which is less accurate where there is one.
+            Unary::Rsqrt => format!("{} / {}", self.one(dtype), self.math("sqrt", dtype, &[x])),
+            Unary::Erfinv => self.call(("erfinv", dtype), &[x]),
+            Unary::Sigmoid => self.call(("sigmoid", dtype), &[x]),
+            Unary::Softplus => self.call(("softplus", dtype), &[x]),
+            Unary::Round => self.math("rint", dtype, &[x]),
+            // C's names are the field's.
+            Unary::Sqrt
+            | Unary::Cbrt
+            | Unary::Exp
+            | Unary::Exp2
+            | Unary::Expm1
+            | Unary::Log
+            | Unary::Log2
+            | Unary::Log10 => self.math(op.name(), dtype, &[x]),
+            Unary::Log1p
+            | Unary::Sin
+            | Unary::Cos
+            | Unary::Tan
+            | Unary::Asin
+            | Unary::Acos
+            | Unary::Atan
+            | Unary::Sinh => self.math(op.name(), dtype, &[x]),
+            Unary::Cosh
+            | Unary::Tanh
+            | Unary::Asinh
+            | Unary::Acosh
+            | Unary::Atanh
+            | Unary::Erf
+            | Unary::Floor
+            | Unary::Ceil => self.math(op.name(), dtype, &[x]),
+            Unary::Trunc => self.math(op.name(), dtype, &[x]),
+        }
+    }
+
+    /// A primitive on `a` and `b`, identifiers of values of `dtype` (one that is computed in).
+    pub fn binary(&mut self, op: Binary, dtype: DType, a: &str, b: &str) -> String {
+        let (float, ty, wide) = (dtype.is_float(), type_name(dtype), wrapping_type(dtype));
+        let arithmetic = |sign: &str| match float {
+            true => format!("{a} {sign} {b}"),
+            false => format!("({ty})(({wide}){a} {sign} ({wide}){b})"),
+        };
+        let bits = dtype.size() * 8 - 1;
+        match op {
+            Binary::Add => arithmetic("+"),
+            Binary::Sub => arithmetic("-"),
+            Binary::Mul => arithmetic("*"),
+            Binary::Div if float => arithmetic("/"),
+            Binary::Div => self.call(("div", dtype), &[a, b]),
+            Binary::Rem => self.call(("rem", dtype), &[a, b]),
+            Binary::Pow if float => self.math("pow", dtype, &[a, b]),
+            Binary::Pow => self.call(("pow", dtype), &[a, b]),
+            Binary::Max => self.call(("max", dtype), &[a, b]),
+            Binary::Min => self.call(("min", dtype), &[a, b]),
+            Binary::Hypot => self.math("hypot", dtype, &[a, b]),
+            Binary::Atan2 => self.math("atan2", dtype, &[a, b]),
+            Binary::Eq => format!("{a} == {b}"),
+            Binary::Ne => format!("{a} != {b}"),
+            Binary::Lt => format!("{a} < {b}"),
+            Binary::Le => format!("{a} <= {b}"),
+            Binary::Gt => format!("{a} > {b}"),
+            Binary::Ge => format!("{a} >= {b}"),
+            Binary::And => format!("({ty})({a} & {b})"),
+            Binary::Or => format!("({ty})({a} | {b})"),
+            Binary::Xor => format!("({ty})({a} ^ {b})"),
+            Binary::Shl => format!("({ty})(({wide}){a} << (({wide}){b} & {bits}))"),
+            // On signed types all three languages' compilers shift in the sign.
+            Binary::Shr => format!("({ty})({a} >> (({wide}){b} & {bits}))"),
+        }
+    }
+
+    /// `x`, an identifier of a value of `from`, converted to `to` (both computed in) by the rules of [`Value::cast`].
+    pub fn convert(&mut self, from: DType, to: DType, x: &str) -> String {
+        match to {
+            DType::Bool => format!("{x} != 0"),
+            DType::I8 if from.is_float() => self.call(("to_i8", from), &[x]),
+            DType::U8 if from.is_float() => self.call(("to_u8", from), &[x]),
+            DType::I32 if from.is_float() => self.call(("to_i32", from), &[x]),
+            DType::I64 if from.is_float() => self.call(("to_i64", from), &[x]),
+            _ => format!("({}){x}", type_name(to)),
+        }
+    }
+
+    pub(super) fn bitcast(&mut self, from: DType, to: DType, x: &str) -> String {
+        match from.is_float() {
+            true => format!("({}){}", type_name(to), self.call(("to_bits", from), &[x])),
+            false => self.call(
+                ("from_bits", to),
+                &[&format!("({}){x}", wrapping_type(from))],
+            ),
+        }
+    }
+
+    fn one(&mut self, dtype: DType) -> String {
+        self.constant(Value::one(dtype))
+    }
+
+    fn math(&self, name: &str, dtype: DType, arguments: &[&str]) -> String {
+        format!(
+            "{}({})",
+            self.dialect.math(name, dtype),
+            arguments.join(", ")
+        )
+    }
+}
