@@ -230,7 +230,8 @@ impl Value {
     }
 
     /// The same number in another dtype. Float to integer truncates toward zero and saturates, NaN becomes 0;
-    /// integer to a smaller integer wraps; to a float rounds to nearest, ties to even; to bool asks whether it is
+    /// integer to a smaller integer wraps; to a float rounds to nearest, ties to even (to f16 and
+    /// bf16 by way of f32, the dtype that they are computed in); to bool asks whether it is
     /// not zero.
     pub fn cast(self, to: DType) -> Value {
         let float = self.dtype().is_float();
@@ -238,14 +239,12 @@ impl Value {
             DType::F16 => Value::F16(match self {
                 Value::F16(v) => v,
                 Value::BF16(v) => f16::from_f32(v.to_f32()),
-                Value::F32(v) => f16::from_f32(v),
-                v => f16::from_f64(v.to_f64()),
+                v => f16::from_f64(v.cast(DType::F32).to_f64()),
             }),
             DType::BF16 => Value::BF16(match self {
                 Value::BF16(v) => v,
                 Value::F16(v) => bf16::from_f32(v.to_f32()),
-                Value::F32(v) => bf16::from_f32(v),
-                v => bf16::from_f64(v.to_f64()),
+                v => bf16::from_f64(v.cast(DType::F32).to_f64()),
             }),
             DType::F32 => Value::F32(match self {
                 Value::F32(v) => v,

@@ -37,12 +37,7 @@ struct Case {
 
 impl Case {
     fn len(&self) -> usize {
-        self.inputs
-            .iter()
-            .chain(&self.old)
-            .map(Vec::len)
-            .max()
-            .unwrap_or(0)
+        self.inputs.iter().chain(&self.old).map(Vec::len).max().unwrap_or(0)
     }
 }
 
@@ -61,23 +56,14 @@ fn lay_out(cases: &[Case], dialect: Dialect) -> Layout {
     let mut place = |dtype: DType, n: usize, values: &[Value]| {
         let at = memory.len().next_multiple_of(8);
         memory.resize(at + n * dtype.size(), 0);
-        values
-            .iter()
-            .enumerate()
-            .for_each(|(i, v)| v.write(&mut memory[at..], i));
+        values.iter().enumerate().for_each(|(i, v)| v.write(&mut memory[at..], i));
         at
     };
     for (number, case) in cases.iter().enumerate() {
         let (n, p) = (case.len(), &case.program);
         let mut arguments = format!("{n}");
         for (values, d) in case.inputs.iter().zip(p.inputs()) {
-            write!(
-                arguments,
-                ", (const {} *)(memory + {})",
-                type_name(*d),
-                place(*d, n, values)
-            )
-            .unwrap();
+            write!(arguments, ", (const {} *)(memory + {})", type_name(*d), place(*d, n, values)).unwrap();
         }
         let mut places = Vec::new();
         for (k, (_, d)) in p.outputs().iter().enumerate() {
@@ -86,53 +72,25 @@ fn lay_out(cases: &[Case], dialect: Dialect) -> Layout {
             places.push(at);
         }
         for (v, d) in case.scalars.iter().zip(p.scalars()) {
-            write!(
-                arguments,
-                ", *({} *)(memory + {})",
-                type_name(*d),
-                place(*d, 1, &[*v])
-            )
-            .unwrap();
+            write!(arguments, ", *({} *)(memory + {})", type_name(*d), place(*d, 1, &[*v])).unwrap();
         }
         outputs.push(places);
         let call = format!("{}({arguments});", identifier(&format!("case {number}")));
         match dialect {
             Dialect::C => writeln!(calls, "    {call}"),
-            _ => writeln!(
-                calls,
-                "    for (element = 0; element < {n}; element++) {call}"
-            ),
+            _ => writeln!(calls, "    for (element = 0; element < {n}; element++) {call}"),
         }
         .unwrap();
     }
-    Layout {
-        memory,
-        outputs,
-        calls,
-    }
+    Layout { memory, outputs, calls }
 }
 
 /// Renders, compiles and runs all cases, and gives the memory afterwards; `None` where there is no compiler.
 fn run(cases: &[Case], dialect: Dialect, laid: &Layout) -> Option<Vec<u8>> {
     let (compiler, extension, prelude, options): (_, _, _, &[&str]) = match dialect {
-        Dialect::C => (
-            "cc",
-            "c",
-            "",
-            &["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror"],
-        ),
-        Dialect::OpenCl => (
-            "cc",
-            "c",
-            include_str!("opencl.h"),
-            &["-std=c11", "-O0", "-w", "-fsigned-char"],
-        ),
-        Dialect::Cuda => (
-            "c++",
-            "cpp",
-            include_str!("cuda.h"),
-            &["-std=c++17", "-O0", "-Wall", "-Werror"],
-        ),
+        Dialect::C => ("cc", "c", "", &["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror"]),
+        Dialect::OpenCl => ("cc", "c", include_str!("opencl.h"), &["-std=c11", "-O0", "-w", "-fsigned-char"]),
+        Dialect::Cuda => ("c++", "cpp", include_str!("cuda.h"), &["-std=c++17", "-O0", "-Wall", "-Werror"]),
     };
     if Command::new(compiler).arg("--version").output().is_err() {
         eprintln!("skipped: there is no {compiler}");
@@ -144,11 +102,7 @@ fn run(cases: &[Case], dialect: Dialect, laid: &Layout) -> Option<Vec<u8>> {
         .enumerate()
         .map(|(n, case)| {
             // Programs of one name would collide; nothing else in a source depends on the name.
-            renderer.map(&case.program).replacen(
-                &identifier(case.program.name()),
-                &identifier(&format!("case {n}")),
-                1,
-            )
+            renderer.map(&case.program).replacen(&identifier(case.program.name()), &identifier(&format!("case {n}")), 1)
         })
         .collect();
     let source = format!(
@@ -169,15 +123,8 @@ int main(int count, char **path) {{
         laid.memory.len(),
         laid.calls
     );
-    let at = |name: &str| {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("render_{dialect:?}_{name}"))
-    };
-    let (code, binary, before, after) = (
-        at(&format!("source.{extension}")),
-        at("program"),
-        at("before"),
-        at("after"),
-    );
+    let at = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("render_{dialect:?}_{name}"));
+    let (code, binary, before, after) = (at(&format!("source.{extension}")), at("program"), at("before"), at("after"));
     fs::write(&code, source).unwrap();
     fs::write(&before, &laid.memory).unwrap();
     let compiled = Command::new(compiler)
@@ -187,21 +134,11 @@ int main(int count, char **path) {{
         .arg("-lm")
         .output()
         .unwrap();
-    assert!(
-        compiled.status.success(),
-        "{}: {}",
-        code.display(),
-        String::from_utf8_lossy(&compiled.stderr)
-    );
-    let ran = Command::new(&binary)
-        .args([&before, &after])
-        .status()
-        .unwrap();
+    assert!(compiled.status.success(), "{}: {}", code.display(), String::from_utf8_lossy(&compiled.stderr));
+    let ran = Command::new(&binary).args([&before, &after]).status().unwrap();
     assert!(ran.success(), "{}: {ran}", code.display());
     let memory = fs::read(&after).unwrap();
-    [before, after, binary]
-        .iter()
-        .for_each(|file| fs::remove_file(file).unwrap());
+    [before, after, binary].iter().for_each(|file| fs::remove_file(file).unwrap());
     Some(memory)
 }
 
@@ -216,11 +153,7 @@ fn distance(a: Value, b: Value) -> u64 {
     }
     let top = 1i128 << (a.dtype().size() * 8 - 1);
     let ordered = |v: Value| {
-        if v.bits() as i128 >= top {
-            top - v.bits() as i128
-        } else {
-            v.bits() as i128
-        }
+        if v.bits() as i128 >= top { top - v.bits() as i128 } else { v.bits() as i128 }
     };
     (ordered(a) - ordered(b)).unsigned_abs().max(1) as u64
 }
@@ -228,8 +161,7 @@ fn distance(a: Value, b: Value) -> u64 {
 fn within(bound: Bound, got: Value, expected: Value) -> bool {
     match bound {
         Bound::Ulp(ulp) => {
-            let zero =
-                expected.dtype().is_float() && expected.to_f64() == 0.0 && got.to_f64() == 0.0;
+            let zero = expected.dtype().is_float() && expected.to_f64() == 0.0 && got.to_f64() == 0.0;
             distance(got, expected) <= if zero { 0 } else { ulp }
         }
         Bound::Relative(relative) => {
@@ -260,15 +192,9 @@ fn check(dialect: Dialect) {
             for (k, &place) in places.iter().enumerate() {
                 let dtype = case.program.outputs()[k].1;
                 let got = Value::read(dtype, &memory[place..], i);
-                let expected = if outside {
-                    Value::F64(f64::NAN).cast(dtype)
-                } else {
-                    evaluator.output(k)
-                };
+                let expected = if outside { Value::F64(f64::NAN).cast(dtype) } else { evaluator.output(k) };
                 if matches!(case.bound, Bound::Ulp(1..)) {
-                    let w = worst
-                        .entry(format!("{} {dtype}", case.program.name()))
-                        .or_default();
+                    let w = worst.entry(format!("{} {dtype}", case.program.name())).or_default();
                     *w = distance(got, expected).max(*w);
                 }
                 if !within(case.bound, got, expected) {
@@ -285,12 +211,7 @@ fn check(dialect: Dialect) {
         }
     }
     println!("{dialect:?}: largest distances in ulp: {worst:?}");
-    assert!(
-        failures.is_empty(),
-        "{dialect:?}: {} cases:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{dialect:?}: {} cases:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]

@@ -68,12 +68,7 @@ impl Dialect {
         match self {
             Dialect::C => &["-std=c99", "-ffp-contract=off"],
             Dialect::OpenCl => &["-cl-std=CL1.2", "-cl-fp32-correctly-rounded-divide-sqrt"],
-            Dialect::Cuda => &[
-                "--fmad=false",
-                "--prec-div=true",
-                "--prec-sqrt=true",
-                "--ftz=false",
-            ],
+            Dialect::Cuda => &["--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false"],
         }
     }
 
@@ -90,9 +85,7 @@ impl Dialect {
             Dialect::C => (
                 "#include <math.h>\n#include <stdint.h>\n",
                 "static inline",
-                [
-                    "uint8_t", "int8_t", "uint16_t", "int32_t", "uint32_t", "int64_t", "uint64_t",
-                ],
+                ["uint8_t", "int8_t", "uint16_t", "int32_t", "uint32_t", "int64_t", "uint64_t"],
             ),
             Dialect::OpenCl => (
                 "#pragma OPENCL FP_CONTRACT OFF\n",
@@ -118,12 +111,7 @@ impl Dialect {
             text += "#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n";
         }
         text += &format!("#define IG_FN {qualifier}\n");
-        for (name, of) in [
-            "ig_u8", "ig_i8", "ig_u16", "ig_i32", "ig_u32", "ig_i64", "ig_u64",
-        ]
-        .iter()
-        .zip(types)
-        {
+        for (name, of) in ["ig_u8", "ig_i8", "ig_u16", "ig_i32", "ig_u32", "ig_i64", "ig_u64"].iter().zip(types) {
             text += &format!("typedef {of} {name};\n");
         }
         text += "typedef ig_u8 ig_bool;\ntypedef ig_u16 ig_f16;\ntypedef ig_u16 ig_bf16;\ntypedef float ig_f32;\n";

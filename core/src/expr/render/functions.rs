@@ -182,11 +182,7 @@ fn saturating(to: &str, low: &str, least: &str, high: &str, greatest: &str) -> S
 fn bits(dialect: Dialect, name: &str, dtype: DType) -> String {
     let wide = dtype == DType::F64;
     let unsigned = if wide { "ig_u64" } else { "ig_u32" };
-    let (from, to) = if name == "to_bits" {
-        ("$T", unsigned)
-    } else {
-        (unsigned, "$T")
-    };
+    let (from, to) = if name == "to_bits" { ("$T", unsigned) } else { (unsigned, "$T") };
     let value = match (dialect, name, wide) {
         (Dialect::C, ..) => {
             return format!(
@@ -295,9 +291,7 @@ pub(super) fn expand(dialect: Dialect, dtype: DType, template: &str) -> String {
     while let Some(at) = rest.find(['$', '#', '@']) {
         text += &rest[..at];
         let (mark, tail) = rest[at..].split_at(1);
-        let mut length = tail
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
-            .unwrap_or(tail.len());
+        let mut length = tail.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).unwrap_or(tail.len());
         match mark {
             "$" => {
                 length = 1;
@@ -311,9 +305,8 @@ pub(super) fn expand(dialect: Dialect, dtype: DType, template: &str) -> String {
             _ => {
                 // The sign of an exponent belongs to the number.
                 if tail[..length].ends_with('e') {
-                    length += 1 + tail[length + 1..]
-                        .find(|c: char| !c.is_ascii_digit())
-                        .unwrap_or(tail.len() - length - 1);
+                    length +=
+                        1 + tail[length + 1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len() - length - 1);
                 }
                 text += &tail[..length];
                 if dtype == DType::F32 {

@@ -50,13 +50,7 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Names {
-        Names {
-            inputs: vec![],
-            old: vec![],
-            scalars: vec![],
-            index: "i".into(),
-            prefix: "r".into(),
-        }
+        Names { inputs: vec![], old: vec![], scalars: vec![], index: "i".into(), prefix: "r".into() }
     }
 }
 
@@ -110,11 +104,7 @@ pub struct Renderer {
 impl Renderer {
     /// A renderer that has used nothing yet.
     pub fn new(dialect: Dialect) -> Renderer {
-        Renderer {
-            dialect,
-            functions: vec![],
-            f64: false,
-        }
+        Renderer { dialect, functions: vec![], f64: false }
     }
 
     /// The language.
@@ -137,14 +127,8 @@ impl Renderer {
     /// # Panics
     /// Panics when `names` lacks something that the program reads.
     pub fn body(&mut self, program: &Program, names: &Names) -> Body {
-        let dtypes = program
-            .inputs()
-            .iter()
-            .chain(program.scalars())
-            .chain(program.outputs().iter().map(|(_, d)| d));
-        self.f64 |= dtypes
-            .chain(program.instructions().iter().map(|i| &i.dtype))
-            .any(|d| *d == DType::F64);
+        let dtypes = program.inputs().iter().chain(program.scalars()).chain(program.outputs().iter().map(|(_, d)| d));
+        self.f64 |= dtypes.chain(program.instructions().iter().map(|i| &i.dtype)).any(|d| *d == DType::F64);
         let mut statements = String::new();
         let mut words: HashMap<(Register, Register), String> = HashMap::new();
         let at = |r: Register| format!("{}{r}", names.prefix);
@@ -152,15 +136,9 @@ impl Renderer {
         for (r, &Instruction { operation, dtype }) in program.instructions().iter().enumerate() {
             let r = r as Register;
             let value = match operation {
-                Operation::Input(k) => {
-                    self.load(program.inputs()[k as usize], &names.inputs[k as usize])
-                }
-                Operation::Old(k) => {
-                    self.load(program.outputs()[k as usize].1, &names.old[k as usize])
-                }
-                Operation::Scalar(k) => {
-                    self.load(program.scalars()[k as usize], &names.scalars[k as usize])
-                }
+                Operation::Input(k) => self.load(program.inputs()[k as usize], &names.inputs[k as usize]),
+                Operation::Old(k) => self.load(program.outputs()[k as usize].1, &names.old[k as usize]),
+                Operation::Scalar(k) => self.load(program.scalars()[k as usize], &names.scalars[k as usize]),
                 Operation::Const(v) => self.constant(v),
                 Operation::Index => format!("(ig_i64)({})", names.index),
                 Operation::Random { word, seed, index } => {
@@ -185,17 +163,8 @@ impl Renderer {
             statements += &format!("const {} {} = {value};\n", type_name(dtype), at(r));
         }
         let computed: Vec<String> = program.outputs().iter().map(|(r, _)| at(*r)).collect();
-        let stored = program
-            .outputs()
-            .iter()
-            .zip(&computed)
-            .map(|((_, d), c)| self.store(*d, c))
-            .collect();
-        Body {
-            statements,
-            computed,
-            stored,
-        }
+        let stored = program.outputs().iter().zip(&computed).map(|((_, d), c)| self.store(*d, c)).collect();
+        Body { statements, computed, stored }
     }
 
     /// A whole kernel on `n` contiguous elements, called [`identifier`] of the program's name: a C function, or a kernel
@@ -212,11 +181,9 @@ impl Renderer {
         let body = self.body(program, &Names::contiguous(program));
         let (kind, space, each) = match self.dialect {
             Dialect::C => ("void", "", "for (ig_i64 i = 0; i < n; i++) {"),
-            Dialect::OpenCl => (
-                "__kernel void",
-                "__global ",
-                "const ig_i64 i = (ig_i64)get_global_id(0);\n    if (i < n) {",
-            ),
+            Dialect::OpenCl => {
+                ("__kernel void", "__global ", "const ig_i64 i = (ig_i64)get_global_id(0);\n    if (i < n) {")
+            }
             Dialect::Cuda => (
                 "extern \"C\" __global__ void",
                 "",
@@ -227,36 +194,21 @@ impl Renderer {
         let mut unused = String::new();
         for (k, d) in program.inputs().iter().enumerate() {
             parameters.push(format!("{space}const {} *in{k}", type_name(*d)));
-            if !program
-                .instructions()
-                .iter()
-                .any(|i| i.operation == Operation::Input(k as u8))
-            {
+            if !program.instructions().iter().any(|i| i.operation == Operation::Input(k as u8)) {
                 unused += &format!("    (void)in{k};\n");
             }
         }
         parameters.extend(
-            program
-                .outputs()
-                .iter()
-                .enumerate()
-                .map(|(k, (_, d))| format!("{space}{} *out{k}", type_name(*d))),
+            program.outputs().iter().enumerate().map(|(k, (_, d))| format!("{space}{} *out{k}", type_name(*d))),
         );
         for (k, d) in program.scalars().iter().enumerate() {
             parameters.push(format!("const {} arg{k}", type_name(*d)));
-            if !program
-                .instructions()
-                .iter()
-                .any(|i| i.operation == Operation::Scalar(k as u8))
-            {
+            if !program.instructions().iter().any(|i| i.operation == Operation::Scalar(k as u8)) {
                 unused += &format!("    (void)arg{k};\n");
             }
         }
-        let mut text = format!(
-            "{kind} {}({}) {{\n{unused}    {each}\n",
-            identifier(program.name()),
-            parameters.join(", ")
-        );
+        let mut text =
+            format!("{kind} {}({}) {{\n{unused}    {each}\n", identifier(program.name()), parameters.join(", "));
         for line in body.statements.lines() {
             text += &format!("        {line}\n");
         }
@@ -273,9 +225,7 @@ impl Renderer {
 
     fn need(&mut self, function: Function) {
         if !self.functions.contains(&function) {
-            functions::dependencies(function)
-                .into_iter()
-                .for_each(|f| self.need(f));
+            functions::dependencies(function).into_iter().for_each(|f| self.need(f));
             self.functions.push(function);
         }
     }
@@ -299,12 +249,7 @@ mod tests {
     use super::*;
     use crate::expr::Expr;
 
-    fn program(
-        name: &str,
-        roots: &[Expr],
-        inputs: &[DType],
-        scalars: &[DType],
-    ) -> std::sync::Arc<Program> {
+    fn program(name: &str, roots: &[Expr], inputs: &[DType], scalars: &[DType]) -> std::sync::Arc<Program> {
         Program::new(name, roots, inputs, scalars).unwrap()
     }
 
@@ -362,25 +307,13 @@ mod tests {
         let p = program("relu", &[x.relu()], &[DType::F16], &[]);
         for dialect in Dialect::ALL {
             let text = source(&p, dialect);
-            let defined = text
-                .lines()
-                .filter(|l| l.starts_with("IG_FN"))
-                .map(|l| l.split(['(', ' ']).nth(2).unwrap());
-            let expected = [
-                "ig_from_bits_f32",
-                "ig_to_bits_f32",
-                "ig_load_f16",
-                "ig_relu_f32",
-                "ig_store_f16",
-            ];
+            let defined = text.lines().filter(|l| l.starts_with("IG_FN")).map(|l| l.split(['(', ' ']).nth(2).unwrap());
+            let expected = ["ig_from_bits_f32", "ig_to_bits_f32", "ig_load_f16", "ig_relu_f32", "ig_store_f16"];
             assert_eq!(defined.collect::<Vec<_>>(), expected, "{dialect:?}");
             assert!(!text.contains("double"), "{text}");
         }
         let wide = program("wide", &[Expr::input(0, DType::F64)], &[DType::F64], &[]);
-        assert!(
-            source(&wide, Dialect::OpenCl)
-                .contains("#pragma OPENCL EXTENSION cl_khr_fp64 : enable")
-        );
+        assert!(source(&wide, Dialect::OpenCl).contains("#pragma OPENCL EXTENSION cl_khr_fp64 : enable"));
     }
 
     #[test]
@@ -389,24 +322,10 @@ mod tests {
         let bits = |w| Expr::random_bits(&seed, &index, w);
         let p = program("random", &[bits(0), bits(3)], &[], &[DType::I64]);
         let mut renderer = Renderer::new(Dialect::C);
-        let names = Names {
-            scalars: vec!["seed".into()],
-            index: "at".into(),
-            prefix: "v".into(),
-            ..Names::default()
-        };
+        let names = Names { scalars: vec!["seed".into()], index: "at".into(), prefix: "v".into(), ..Names::default() };
         let body = renderer.body(&p, &names);
-        assert_eq!(
-            body.statements.matches("ig_philox_i64(v0, v1)").count(),
-            1,
-            "{}",
-            body.statements
-        );
-        assert!(
-            body.statements.contains("const ig_i64 v1 = (ig_i64)(at);"),
-            "{}",
-            body.statements
-        );
+        assert_eq!(body.statements.matches("ig_philox_i64(v0, v1)").count(), 1, "{}", body.statements);
+        assert!(body.statements.contains("const ig_i64 v1 = (ig_i64)(at);"), "{}", body.statements);
         assert_eq!(body.computed, body.stored);
         assert!(renderer.preamble().contains("ig_u64"));
     }
@@ -416,13 +335,7 @@ mod tests {
         let x = Expr::input(0, DType::BF16);
         let p = program("twice", &[&x + &x], &[DType::BF16], &[]);
         let body = Renderer::new(Dialect::C).body(&p, &Names::contiguous(&p));
-        assert_eq!(
-            (body.computed, body.stored),
-            (
-                vec!["r1".to_string()],
-                vec!["ig_store_bf16(r1)".to_string()]
-            )
-        );
+        assert_eq!((body.computed, body.stored), (vec!["r1".to_string()], vec!["ig_store_bf16(r1)".to_string()]));
     }
 
     #[test]

@@ -9,31 +9,18 @@ use crate::{DType, Value};
 impl Renderer {
     /// A stored element of `dtype`, in the dtype that it is computed in.
     pub fn load(&mut self, dtype: DType, stored: &str) -> String {
-        if dtype.compute() == dtype {
-            stored.to_string()
-        } else {
-            self.call(("load", dtype), &[stored])
-        }
+        if dtype.compute() == dtype { stored.to_string() } else { self.call(("load", dtype), &[stored]) }
     }
 
     /// A computed element, as it is stored in `dtype`.
     pub fn store(&mut self, dtype: DType, computed: &str) -> String {
-        if dtype.compute() == dtype {
-            computed.to_string()
-        } else {
-            self.call(("store", dtype), &[computed])
-        }
+        if dtype.compute() == dtype { computed.to_string() } else { self.call(("store", dtype), &[computed]) }
     }
 
     /// A constant, in the dtype that its dtype is computed in; exactly, NaN with its bits.
     pub fn constant(&mut self, value: Value) -> String {
         let value = value.cast(value.dtype().compute());
-        literal(value).unwrap_or_else(|| {
-            self.call(
-                ("from_bits", value.dtype()),
-                &[&format!("{:#x}", value.bits())],
-            )
-        })
+        literal(value).unwrap_or_else(|| self.call(("from_bits", value.dtype()), &[&format!("{:#x}", value.bits())]))
     }
 
     /// A primitive on `x`, an identifier of a value of `dtype` (one that is computed in).
@@ -137,10 +124,7 @@ impl Renderer {
     pub(super) fn bitcast(&mut self, from: DType, to: DType, x: &str) -> String {
         match from.is_float() {
             true => format!("({}){}", type_name(to), self.call(("to_bits", from), &[x])),
-            false => self.call(
-                ("from_bits", to),
-                &[&format!("({}){x}", wrapping_type(from))],
-            ),
+            false => self.call(("from_bits", to), &[&format!("({}){x}", wrapping_type(from))]),
         }
     }
 
@@ -149,10 +133,6 @@ impl Renderer {
     }
 
     fn math(&self, name: &str, dtype: DType, arguments: &[&str]) -> String {
-        format!(
-            "{}({})",
-            self.dialect.math(name, dtype),
-            arguments.join(", ")
-        )
+        format!("{}({})", self.dialect.math(name, dtype), arguments.join(", "))
     }
 }

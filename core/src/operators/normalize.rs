@@ -1,0 +1,261 @@
+//! Batch, layer, group and instance normalization: one operator, over different axes.
+
+use super::{Axes, PerDTypeFormula, apply};
+use crate::{
+    Backend, Expr, OperandMut, ReduceOp, Result, Shape, Tensor, Value, autograd::Recorder, expr::PerDType,
+    tensor::Memory,
+};
+use smallvec::{SmallVec, smallvec};
+
+/// What normalization gives.
+#[derive(Debug, Clone)]
+pub struct Normalized<B: Backend> {
+    /// The result, shaped like the input.
+    pub output: Tensor<B>,
+    /// The mean over the normalized axes, which have size 1; not recorded. In the dtype that is computed in.
+    pub mean: Tensor<B>,
+    /// The variance (divided by n) likewise.
+    pub var: Tensor<B>,
+}
+
+static MEAN: PerDType = PerDType::new("mean", |d| {
+    let c = d.compute();
+    (vec![Expr::input(0, d).cast(c) * Expr::scalar(0, c)], vec![d], vec![c])
+});
+static VARIANCE: PerDType = PerDType::new("variance", |d| {
+    let c = d.compute();
+    ((vec![(Expr::input(0, d).cast(c) - Expr::input(1, c)).square() * Expr::scalar(0, c)]), vec![d, c], vec![c])
+});
+static RSTD: PerDType =
+    PerDType::new("rstd", |d| (vec![(Expr::input(0, d) + Expr::scalar(0, d)).rsqrt()], vec![d], vec![d]));
+static FROM_RSTD: PerDType = PerDType::new("variance", |d| {
+    let r = Expr::input(0, d);
+    (vec![(&r * &r).reciprocal() - Expr::scalar(0, d)], vec![d], vec![d])
+});
+static STANDARDIZE: PerDType = PerDType::new("standardize", |d| {
+    let c = d.compute();
+    (vec![((Expr::input(0, d).cast(c) - Expr::input(1, c)) * Expr::input(2, c)).cast(d)], vec![d, c, c], vec![])
+});
+/// g - mean(g) - y mean(g y), times 1/σ: the gradient of (x - mean) / σ.
+static GRADIENT: PerDType = PerDType::new("normalize", |d| {
+    let c = d.compute();
+    let [g, y] = [0, 1].map(|k| Expr::input(k, d).cast(c));
+    let [rstd, mean_g, mean_gy] = [2, 3, 4].map(|k| Expr::input(k, c));
+    ((vec![((g - mean_g - y * mean_gy) * rstd).cast(d)]), vec![d, d, c, c, c], vec![])
+});
+static MEAN_PRODUCT: PerDType = PerDType::new("mean", |d| {
+    let c = d.compute();
+    (vec![Expr::input(0, d).cast(c) * Expr::input(1, d).cast(c) * Expr::scalar(0, c)], vec![d, d], vec![c])
+});
+static AFFINE: PerDTypeFormula = PerDTypeFormula::new("normalize", |d| {
+    let [x, gamma, beta] = [0, 1, 2].map(|k| Expr::input(k, d));
+    (x * gamma + beta, smallvec![d, d, d], smallvec![])
+});
+/// Normalization by given statistics: (x - mean) / √(var + ε) · γ + β.
+static BY_STATISTICS: PerDTypeFormula = PerDTypeFormula::new("batch_norm", |d| {
+    let [x, mean, var, gamma, beta] = [0, 1, 2, 3, 4].map(|k| Expr::input(k, d));
+    let scale = (var + Expr::scalar(0, d)).rsqrt() * gamma;
+    ((x - mean) * scale + beta, smallvec![d, d, d, d, d], smallvec![d])
+});
+
+impl<B: Backend> Tensor<B> {
+    /// (x - mean) / √(variance + ε) over `axes`, with the variance divided by n.
+    ///
+    /// # Errors
+    /// [`crate::Error::AxisOutOfRange`]; [`crate::Error::UnsupportedDType`] unless the dtype is a floating one;
+    /// [`crate::Error::InvalidShape`] over no elements.
+    pub fn standardize(&self, axes: impl Axes, epsilon: f64) -> Result<Normalized<B>> {
+        self.standardize_named("standardize", axes, epsilon)
+    }
+
+    fn standardize_named(&self, op: &'static str, axes: impl Axes, epsilon: f64) -> Result<Normalized<B>> {
+        self.need_float(op)?;
+        let axes = self.resolve_axes(op, &axes)?;
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        if n == 0 {
+            return Err(self.invalid_shape(op, "there is nothing to normalize over"));
+        }
+        let (d, ctx) = (self.dtype(), self.ctx());
+        let c = d.compute();
+        self.need_computable(op, c)?;
+        let share = [Value::F64(1.0 / n as f64).cast(c)];
+        let epsilon_value = [Value::F64(epsilon).cast(c)];
+        let x = self.detach();
+        let first = axes.first().copied().unwrap_or(0);
+        let trailing = !axes.is_empty() && axes.iter().copied().eq(first..self.rank());
+        let with_ones: Shape = (0..self.rank()).map(|a| if axes.contains(&a) { 1 } else { self.shape()[a] }).collect();
+        let run = |kernel: &PerDType, on, inputs: &[&Tensor<B>], scalars: &[Value]| {
+            super::formula::run_map(ctx, kernel.program(on), inputs, scalars, inputs[0].shape())
+        };
+        let (output, mean, var, rstd);
+        if trailing && self.size() > 0 {
+            // The axes lie together: one kernel.
+            let rows = Shape::from([self.size() / n, n]);
+            let flat = x.reshape(&rows)?;
+            let kept = Shape::from([rows[0]]);
+            let mut buffers = [
+                Memory::alloc(ctx, self.size() * d.size())?,
+                Memory::alloc(ctx, kept.size() * c.size())?,
+                Memory::alloc(ctx, kept.size() * c.size())?,
+            ];
+            let (whole, row) = (crate::Layout::contiguous(rows), crate::Layout::contiguous(kept));
+            let [o, m, r] = &mut buffers;
+            flat.with_operand(|x| {
+                ctx.normalize(
+                    epsilon,
+                    &x,
+                    &mut OperandMut::new(o, d, &whole),
+                    &mut OperandMut::new(m, c, &row),
+                    &mut OperandMut::new(r, c, &row),
+                )
+            })?;
+            let [o, m, r] = buffers;
+            output = Tensor::from_buffer(ctx, o, self.shape(), d);
+            mean = Tensor::from_buffer(ctx, m, &with_ones, c);
+            rstd = Tensor::from_buffer(ctx, r, &with_ones, c);
+            var = run(&FROM_RSTD, c, &[&rstd], &epsilon_value)?;
+        } else {
+            mean = x.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, &axes, c)?;
+            var = x.fold(ReduceOp::Sum, VARIANCE.program(d), &[&mean], &share, &axes, c)?;
+            rstd = run(&RSTD, c, &[&var], &epsilon_value)?;
+            output = run(&STANDARDIZE, d, &[&x, &mean, &rstd], &[])?;
+        }
+        if let Some(recorder) = Recorder::new(&[self]) {
+            let (y, rstd) = (recorder.constant(&output), recorder.constant(&rstd));
+            let x = recorder.input(0, self);
+            recorder.finish(op, &output, move |head, context| {
+                if crate::autograd::is_recording() {
+                    // For gradients of gradients: the same formula, of operators on the input.
+                    let x = x.get(context)?;
+                    let deviation = x.sub(&x.mean_axes(&axes)?)?;
+                    let rstd = deviation.square()?.mean_axes(&axes)?.add_scalar(epsilon)?.rsqrt()?;
+                    let y = deviation.mul(&rstd)?;
+                    let along = y.mul(&head.mul(&y)?.mean_axes(&axes)?)?;
+                    let centred = head.sub(&head.mean_axes(&axes)?)?.sub(&along)?;
+                    return Ok(smallvec![Some(centred.mul(&rstd)?)]);
+                }
+                let (y, rstd) = (y.get(context)?, rstd.get(context)?);
+                let mean_g = head.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, &axes, c)?;
+                let mean_gy = head.fold(ReduceOp::Sum, MEAN_PRODUCT.program(d), &[&y], &share, &axes, c)?;
+                let inputs = [head, &y, &rstd, &mean_g, &mean_gy];
+                Ok(smallvec![Some(super::formula::run_map(
+                    head.ctx(),
+                    GRADIENT.program(d),
+                    &inputs,
+                    &[],
+                    head.shape()
+                )?)])
+            });
+        }
+        Ok(Normalized { output, mean, var })
+    }
+
+    /// `shape` of the parameters, given per element of `axis`, for broadcasting.
+    fn along(&self, axis: usize, parameter: &Tensor<B>) -> Result<Tensor<B>> {
+        if parameter.shape()[..] != [self.shape()[axis]] {
+            return Err(self.shape_mismatch(
+                "normalize",
+                parameter.shape(),
+                format!("parameters have one element for each of axis {axis}"),
+            ));
+        }
+        let mut shape = Shape::from(vec![1; self.rank()]);
+        shape.as_mut_slice()[axis] = self.shape()[axis];
+        parameter.reshape(&shape)
+    }
+
+    fn affine(&self, gamma: &Tensor<B>, beta: &Tensor<B>) -> Result<Tensor<B>> {
+        for p in [gamma, beta] {
+            self.same_dtype("normalize", p)?;
+        }
+        apply(AFFINE.on(self.dtype())?, &[self, gamma, beta], &[])
+    }
+
+    /// Batch normalization in train mode: over all axes but `axis`, then γ and β per element of it (Ioffe and Szegedy,
+    /// arXiv:1502.03167). The statistics of the batch are returned, for running averages.
+    ///
+    /// # Errors
+    /// As [`Tensor::standardize`]; [`crate::Error::ShapeMismatch`], [`crate::Error::DTypeMismatch`].
+    pub fn batch_norm(&self, gamma: &Tensor<B>, beta: &Tensor<B>, epsilon: f64, axis: isize) -> Result<Normalized<B>> {
+        let axis = self.axis("batch_norm", axis)?;
+        let (gamma, beta) = (self.along(axis, gamma)?, self.along(axis, beta)?);
+        let others: Vec<isize> = (0..self.rank()).filter(|&a| a != axis).map(|a| a as isize).collect();
+        let normalized = self.standardize_named("batch_norm", others, epsilon)?;
+        Ok(Normalized { output: normalized.output.affine(&gamma, &beta)?, ..normalized })
+    }
+
+    /// Batch normalization in predict mode, by given statistics, one element of each parameter per element of `axis`.
+    ///
+    /// # Errors
+    /// As [`Tensor::batch_norm`].
+    pub fn batch_norm_by(
+        &self,
+        gamma: &Tensor<B>,
+        beta: &Tensor<B>,
+        mean: &Tensor<B>,
+        var: &Tensor<B>,
+        epsilon: f64,
+        axis: isize,
+    ) -> Result<Tensor<B>> {
+        self.need_float("batch_norm")?;
+        let axis = self.axis("batch_norm", axis)?;
+        let mut inputs: SmallVec<[Tensor<B>; 5]> = smallvec![self.clone()];
+        for p in [mean, var, gamma, beta] {
+            self.same_dtype("batch_norm", p)?;
+            inputs.push(self.along(axis, p)?);
+        }
+        let operands: SmallVec<[&Tensor<B>; 5]> = inputs.iter().collect();
+        apply(BY_STATISTICS.on(self.dtype())?, &operands, &[Value::F64(epsilon).cast(self.dtype())])
+    }
+
+    /// Layer normalization: over `axis`, then γ and β per element of it (Ba et al., arXiv:1607.06450).
+    ///
+    /// # Errors
+    /// As [`Tensor::batch_norm`].
+    pub fn layer_norm(&self, gamma: &Tensor<B>, beta: &Tensor<B>, epsilon: f64, axis: isize) -> Result<Tensor<B>> {
+        let at = self.axis("layer_norm", axis)?;
+        let (gamma, beta) = (self.along(at, gamma)?, self.along(at, beta)?);
+        self.standardize_named("layer_norm", at as isize, epsilon)?.output.affine(&gamma, &beta)
+    }
+
+    /// Group normalization of `[batch, channels, ..]`: over each of `groups` groups of channels (Wu and He, arXiv:1803.08494).
+    /// γ and β have one element per channel, as in the paper, or one per group, as in MXNet.
+    ///
+    /// # Errors
+    /// As [`Tensor::batch_norm`]; [`crate::Error::InvalidShape`] unless `groups` divides the channels.
+    pub fn group_norm(&self, gamma: &Tensor<B>, beta: &Tensor<B>, groups: usize, epsilon: f64) -> Result<Tensor<B>> {
+        const OP: &str = "group_norm";
+        if self.rank() < 2 || groups == 0 || !self.shape()[1].is_multiple_of(groups) {
+            return Err(self.invalid_shape(
+                OP,
+                format!("it must be [batch, channels, ..] with channels divided by {groups} groups"),
+            ));
+        }
+        let per_group: Shape = [self.shape()[0], groups]
+            .into_iter()
+            .chain([self.size().checked_div(self.shape()[0] * groups).unwrap_or(0)])
+            .collect();
+        let grouped = self.reshape(&per_group)?;
+        let normalized = grouped.standardize_named(OP, 2, epsilon)?.output;
+        if gamma.shape()[..] == [groups] && groups != self.shape()[1] {
+            let (gamma, beta) = (grouped.along(1, gamma)?, grouped.along(1, beta)?);
+            return normalized.affine(&gamma, &beta)?.reshape(self.shape());
+        }
+        let (gamma, beta) = (self.along(1, gamma)?, self.along(1, beta)?);
+        normalized.reshape(self.shape())?.affine(&gamma, &beta)
+    }
+
+    /// Instance normalization of `[batch, channels, spatial..]`: over the spatial axes of each channel (Ulyanov et al.,
+    /// arXiv:1607.08022).
+    ///
+    /// # Errors
+    /// As [`Tensor::batch_norm`].
+    pub fn instance_norm(&self, gamma: &Tensor<B>, beta: &Tensor<B>, epsilon: f64) -> Result<Tensor<B>> {
+        if self.rank() < 3 {
+            return Err(self.invalid_shape("instance_norm", "it must be [batch, channels, spatial..]"));
+        }
+        let (gamma, beta) = (self.along(1, gamma)?, self.along(1, beta)?);
+        let axes: Vec<isize> = (2..self.rank() as isize).collect();
+        self.standardize_named("instance_norm", axes, epsilon)?.output.affine(&gamma, &beta)
+    }
+}

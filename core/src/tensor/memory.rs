@@ -1,0 +1,64 @@
+//! Device memory that several handles share, with a count of the writes to it.
+
+use crate::{Backend, Result};
+use smallvec::SmallVec;
+use std::sync::{
+    Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// A buffer of context `B`, shared by a tensor and its views.
+#[derive(Debug)]
+pub(crate) struct Memory<B: Backend> {
+    buffer: RwLock<B::Buffer>,
+    version: AtomicU64,
+}
+
+impl<B: Backend> Memory<B> {
+    pub fn new(buffer: B::Buffer) -> Arc<Memory<B>> {
+        Arc::new(Memory { buffer: RwLock::new(buffer), version: AtomicU64::new(0) })
+    }
+
+    /// Memory for `bytes` bytes; never asks the backend for none.
+    pub fn alloc(ctx: &B, bytes: usize) -> Result<B::Buffer> {
+        ctx.alloc(bytes.max(1))
+    }
+
+    /// How often this memory was written in place.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, B::Buffer> {
+        self.buffer.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// For in-place writing: counts a version.
+    pub fn write(&self) -> RwLockWriteGuard<'_, B::Buffer> {
+        let guard = self.buffer.write().unwrap_or_else(|e| e.into_inner());
+        self.version.fetch_add(1, Ordering::AcqRel);
+        guard
+    }
+}
+
+/// Read guards of several memories. Each memory is locked once, in the order of addresses, so that threads that also write
+/// cannot wait for each other in a circle.
+pub(crate) struct Reading<'a, B: Backend> {
+    guards: SmallVec<[(*const Memory<B>, RwLockReadGuard<'a, B::Buffer>); 4]>,
+}
+
+impl<'a, B: Backend> Reading<'a, B> {
+    pub fn of(memories: impl IntoIterator<Item = &'a Arc<Memory<B>>>) -> Reading<'a, B> {
+        let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = memories.into_iter().collect();
+        if order.len() > 1 {
+            order.sort_unstable_by_key(|m| Arc::as_ptr(m));
+            order.dedup_by_key(|m| Arc::as_ptr(m));
+        }
+        Reading { guards: order.into_iter().map(|m| (Arc::as_ptr(m), m.read())).collect() }
+    }
+
+    pub fn buffer(&self, memory: &Arc<Memory<B>>) -> &B::Buffer {
+        let key = Arc::as_ptr(memory);
+        &self.guards.iter().find(|(k, _)| *k == key).expect("every operand was locked").1
+    }
+}
