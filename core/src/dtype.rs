@@ -208,6 +208,16 @@ impl Value {
         }
     }
 
+    /// This value as the nearest f32.
+    pub fn to_f32(self) -> f32 {
+        match self {
+            Value::F32(v) => v,
+            // By way of f64 it would be rounded twice.
+            Value::I64(v) => v as f32,
+            v => v.to_f64() as f32,
+        }
+    }
+
     /// This value as an i64: truncated toward zero, saturating, NaN becomes 0.
     pub fn to_i64(self) -> i64 {
         match self {
@@ -239,18 +249,14 @@ impl Value {
             DType::F16 => Value::F16(match self {
                 Value::F16(v) => v,
                 Value::BF16(v) => f16::from_f32(v.to_f32()),
-                v => f16::from_f64(v.cast(DType::F32).to_f64()),
+                v => f16::from_f32(v.to_f32()),
             }),
             DType::BF16 => Value::BF16(match self {
                 Value::BF16(v) => v,
                 Value::F16(v) => bf16::from_f32(v.to_f32()),
-                v => bf16::from_f64(v.cast(DType::F32).to_f64()),
+                v => bf16::from_f32(v.to_f32()),
             }),
-            DType::F32 => Value::F32(match self {
-                Value::F32(v) => v,
-                Value::I64(v) => v as f32,
-                v => v.to_f64() as f32,
-            }),
+            DType::F32 => Value::F32(self.to_f32()),
             DType::F64 => Value::F64(self.to_f64()),
             DType::I32 if float => Value::I32(self.to_f64() as i32),
             DType::I32 => Value::I32(self.to_i64() as i32),
