@@ -187,12 +187,10 @@ fn check(dialect: Dialect) {
             let at = |lists: &[Vec<Value>]| lists.iter().map(|l| l[i]).collect::<Vec<_>>();
             let (inputs, old) = (at(&case.inputs), at(&case.old));
             evaluator.run(i, &inputs, &old);
-            // libm's acosh is not NaN for large negative numbers.
-            let outside = case.program.name() == "acosh" && inputs[0].to_f64() < 1.0;
             for (k, &place) in places.iter().enumerate() {
                 let dtype = case.program.outputs()[k].1;
                 let got = Value::read(dtype, &memory[place..], i);
-                let expected = if outside { Value::F64(f64::NAN).cast(dtype) } else { evaluator.output(k) };
+                let expected = evaluator.output(k);
                 if matches!(case.bound, Bound::Ulp(1..)) {
                     let w = worst.entry(format!("{} {dtype}", case.program.name())).or_default();
                     *w = distance(got, expected).max(*w);

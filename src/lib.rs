@@ -1,0 +1,115 @@
+//! isograd: the same gradients on every backend.
+//!
+//! One neural-network library, written once against a [`Backend`] trait. Backends are separate crates, anyone can write
+//! another, and a conformance suite proves that all compute the same. On top stands Gluon's model of deep learning.
+//!
+//! ```
+//! use isograd::prelude::*;
+//!
+//! let ctx = isograd::device("cpu")?;
+//! let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3])?;
+//! x.attach_grad()?;
+//! let z = autograd::record(|| { let y = &x * 2.0; &y * &x });
+//! z.backward()?;
+//! assert_eq!(x.grad()?.to_vec::<f32>()?, [4.0, 8.0, 12.0]);
+//! # Ok::<(), isograd::Error>(())
+//! ```
+//!
+//! # Devices
+//! [`device`] gives a device by name, [`default_device`] the one named by the environment variable `ISOGRAD_DEVICE`
+//! (`cpu` without it), [`devices`] all that this build has. Cargo features only ever add devices: `cpu` (default). The
+//! features `openblas`, `blis`, `mkl`, `accelerate` and `netlib` put a BLAS library under the matrix product of `cpu`.
+//!
+//! `Tensor` and `Dense` without a type argument run on whatever device was chosen at run time ([`Dyn`]). Code that names a
+//! backend (`Tensor<Cpu>`), or is generic over one, saves a virtual call per operator.
+//!
+//! [`Backend`]: isograd_core::Backend
+//! [`Dyn`]: isograd_core::Dyn
+#![forbid(unsafe_code)]
+
+pub use isograd_core::*;
+pub use isograd_nn as nn;
+#[cfg(feature = "cpu")]
+pub use isograd_cpu::Cpu;
+
+/// What most programs use.
+pub mod prelude {
+    pub use crate::{
+        Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device,
+        nn::prelude::*,
+    };
+}
+
+/// A kind of device: the name before the colon, how many there are, and how to make one.
+struct Kind {
+    name: &'static str,
+    count: fn() -> usize,
+    make: fn(usize) -> Result<Dyn>,
+}
+
+const KINDS: &[Kind] = &[
+    #[cfg(feature = "cpu")]
+    Kind { name: "cpu", count: || 1, make: |_| Ok(Dyn::new(Cpu::default())) },
+];
+
+/// Devices that a cargo feature of the same name would add.
+const BY_FEATURE: &[&str] = &["cpu"];
+
+/// The device called `name`: `cpu`. A number after a colon picks one of several, the first without it.
+///
+/// ```
+/// assert_eq!(isograd::device("cpu")?, isograd::device("cpu:0")?);
+/// assert!(isograd::device("abacus").is_err());
+/// # Ok::<(), isograd::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::UnknownDevice`] for a name or number that this build or this machine does not have; what the device reports
+/// when it is opened.
+pub fn device(name: &str) -> Result<Dyn> {
+    let unknown = |hint: String| Error::UnknownDevice { name: name.into(), available: devices().join(", "), hint };
+    let (kind, number) = match name.split_once(':') {
+        Some((kind, number)) => (kind, number.parse::<usize>().map_err(|_| unknown("; the part after the colon is a number".into()))?),
+        None => (name, 0),
+    };
+    match KINDS.iter().find(|k| k.name == kind) {
+        Some(k) if number < (k.count)() => (k.make)(number),
+        Some(k) => Err(unknown(format!("; there are {} of this kind, counted from 0", (k.count)()))),
+        None if BY_FEATURE.contains(&kind) => Err(unknown(format!("; build with --features {kind}"))),
+        None => Err(unknown(String::new())),
+    }
+}
+
+/// The device named by the environment variable `ISOGRAD_DEVICE`; `cpu` when it is not set.
+///
+/// # Errors
+/// As [`device`].
+pub fn default_device() -> Result<Dyn> {
+    device(std::env::var("ISOGRAD_DEVICE").as_deref().unwrap_or("cpu"))
+}
+
+/// The names of all devices of this build on this machine.
+pub fn devices() -> Vec<String> {
+    let name = |k: &Kind, i: usize, n: usize| if n == 1 { k.name.to_string() } else { format!("{}:{i}", k.name) };
+    KINDS.iter().flat_map(|k| { let n = (k.count)(); (0..n).map(move |i| name(k, i, n)) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_devices_are_named_with_what_there_is() {
+        for (name, word) in [("abacus", "cpu"), ("cpu:7", "counted from 0"), ("cpu:one", "number")] {
+            let error = device(name).unwrap_err();
+            assert!(matches!(&error, Error::UnknownDevice { name: n, .. } if n == name));
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_default_device_is_the_cpu() {
+        assert_eq!(devices(), ["cpu"]);
+        assert_eq!(default_device().unwrap(), device("cpu").unwrap());
+    }
+}
