@@ -28,16 +28,12 @@
 #![forbid(unsafe_code)]
 
 pub use isograd_core::*;
-pub use isograd_nn as nn;
 #[cfg(feature = "cpu")]
 pub use isograd_cpu::Cpu;
 
 /// What most programs use.
 pub mod prelude {
-    pub use crate::{
-        Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device,
-        nn::prelude::*,
-    };
+    pub use crate::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device};
 }
 
 /// A kind of device: the name before the colon, how many there are, and how to make one.
@@ -69,7 +65,9 @@ const BY_FEATURE: &[&str] = &["cpu"];
 pub fn device(name: &str) -> Result<Dyn> {
     let unknown = |hint: String| Error::UnknownDevice { name: name.into(), available: devices().join(", "), hint };
     let (kind, number) = match name.split_once(':') {
-        Some((kind, number)) => (kind, number.parse::<usize>().map_err(|_| unknown("; the part after the colon is a number".into()))?),
+        Some((kind, number)) => {
+            (kind, number.parse::<usize>().map_err(|_| unknown("; the part after the colon is a number".into()))?)
+        }
         None => (name, 0),
     };
     match KINDS.iter().find(|k| k.name == kind) {
@@ -91,7 +89,13 @@ pub fn default_device() -> Result<Dyn> {
 /// The names of all devices of this build on this machine.
 pub fn devices() -> Vec<String> {
     let name = |k: &Kind, i: usize, n: usize| if n == 1 { k.name.to_string() } else { format!("{}:{i}", k.name) };
-    KINDS.iter().flat_map(|k| { let n = (k.count)(); (0..n).map(move |i| name(k, i, n)) }).collect()
+    KINDS
+        .iter()
+        .flat_map(|k| {
+            let n = (k.count)();
+            (0..n).map(move |i| name(k, i, n))
+        })
+        .collect()
 }
 
 #[cfg(test)]

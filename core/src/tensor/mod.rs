@@ -6,6 +6,8 @@
 mod display;
 mod exchange;
 mod memory;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 
 pub(crate) use exchange::check_storable;
 pub(crate) use memory::{Memory, Reading};
