@@ -26,15 +26,19 @@ pub fn map<B: Backend>(
         return Ok(());
     }
     let shape = first.shape();
-    let mut layouts: SmallVec<[Layout; 4]> = SmallVec::with_capacity(inputs.len() + outputs.len());
-    for operand in inputs {
-        layouts.push(broadcast(operand.layout, shape));
+    let mut layouts: SmallVec<[Layout; 4]> = SmallVec::new();
+    debug_assert!(outputs.iter().all(|o| o.shape() == shape), "outputs of a map have one shape");
+    let dense = |l: &Layout| l.shape() == shape && l.is_contiguous();
+    if inputs.iter().all(|o| dense(o.layout)) && outputs.iter().all(|o| dense(o.layout)) {
+        // What merging would come to, for the commonest case.
+        let size = shape.size();
+        inputs.iter().for_each(|o| layouts.push(Layout::flat(size, o.layout.offset())));
+        outputs.iter().for_each(|o| layouts.push(Layout::flat(size, o.layout.offset())));
+    } else {
+        inputs.iter().for_each(|o| layouts.push(broadcast(o.layout, shape)));
+        outputs.iter().for_each(|o| layouts.push(o.layout.clone()));
+        merge_axes(&mut layouts, shape.rank());
     }
-    for output in outputs.iter() {
-        debug_assert_eq!(output.shape(), shape, "outputs of a map have one shape");
-        layouts.push(output.layout.clone());
-    }
-    merge_axes(&mut layouts, shape.rank());
     let (input_layouts, output_layouts) = layouts.split_at(inputs.len());
     let inputs: SmallVec<[Operand<'_, B>; 4]> =
         inputs.iter().zip(input_layouts).map(|(o, l)| o.with_layout(l)).collect();

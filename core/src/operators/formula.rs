@@ -139,7 +139,7 @@ pub(crate) fn run_map<B: Backend>(
     let dtype = program.outputs()[0].1;
     crate::tensor::check_storable(ctx, "result", shape, dtype)?;
     let mut buffer = Memory::alloc(ctx, shape.size() * dtype.size())?;
-    let layout = crate::Layout::contiguous(shape);
+    let layout = crate::Layout::contiguous(shape.clone());
     {
         let reading = Reading::of(inputs.iter().map(|t| t.memory()));
         let operands: SmallVec<[Operand<'_, B>; 4]> =

@@ -54,7 +54,9 @@ impl<'a, B: Backend> Reading<'a, B> {
             order.sort_unstable_by_key(|m| Arc::as_ptr(m));
             order.dedup_by_key(|m| Arc::as_ptr(m));
         }
-        Reading { guards: order.into_iter().map(|m| (Arc::as_ptr(m), m.read())).collect() }
+        let mut guards = SmallVec::new();
+        order.into_iter().for_each(|m| guards.push((Arc::as_ptr(m), m.read())));
+        Reading { guards }
     }
 
     pub fn buffer(&self, memory: &Arc<Memory<B>>) -> &B::Buffer {
