@@ -44,15 +44,20 @@ impl<B: Backend> Memory<B> {
 /// Read guards of several memories. Each memory is locked once, in the order of addresses, so that threads that also write
 /// cannot wait for each other in a circle.
 pub(crate) struct Reading<'a, B: Backend> {
-    guards: SmallVec<[(*const Memory<B>, RwLockReadGuard<'a, B::Buffer>); 4]>,
+    guards: SmallVec<[Guard<'a, B>; 4]>,
 }
+
+type Guard<'a, B> = (*const Memory<B>, RwLockReadGuard<'a, <B as Backend>::Buffer>);
 
 impl<'a, B: Backend> Reading<'a, B> {
     pub fn of(memories: impl IntoIterator<Item = &'a Arc<Memory<B>>>) -> Reading<'a, B> {
-        let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = memories.into_iter().collect();
-        if order.len() > 1 {
-            order.sort_unstable_by_key(|m| Arc::as_ptr(m));
-            order.dedup_by_key(|m| Arc::as_ptr(m));
+        let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = SmallVec::new();
+        for memory in memories {
+            // Insertion keeps the few entries sorted and distinct.
+            let at = order.partition_point(|m| Arc::as_ptr(m) < Arc::as_ptr(memory));
+            if order.get(at).is_none_or(|m| !Arc::ptr_eq(m, memory)) {
+                order.insert(at, memory);
+            }
         }
         let mut guards = SmallVec::new();
         order.into_iter().for_each(|m| guards.push((Arc::as_ptr(m), m.read())));
