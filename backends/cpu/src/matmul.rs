@@ -12,7 +12,7 @@ use crate::{
 };
 use bytemuck::Pod;
 use isograd_core::{
-    Backend, DType, Layout, Operand, OperandMut, Result,
+    DType, Layout, Operand, OperandMut, Result,
     backend::{
         composed,
         launch::{self, Temporary},
@@ -191,7 +191,7 @@ fn real<T: Gemm + Ring>(cpu: &Cpu, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, o
         }
     }
     let results = Results(z.as_mut_ptr());
-    threads::each(cpu.pool(), &mut blocks, &|block| {
+    threads::each(cpu.threads(), &mut blocks, &|block| {
         let (m, n) = (block.rows.len(), block.columns.len());
         for i in block.products.clone() {
             let (a, b) = p.starts[i];
@@ -228,7 +228,7 @@ fn by_loops<T: Ring>(cpu: &Cpu, p: &Products, x: &[T], y: &[T], z: &mut [T]) {
             parts.extend(result.chunks_mut(at_once).enumerate().map(|(j, part)| (i * of_one + j * at_once, part)));
         }
     }
-    threads::each(cpu.pool(), &mut parts, &|(first, part)| {
+    threads::each(cpu.threads(), &mut parts, &|(first, part)| {
         let (mut first, mut rest) = (*first, &mut **part);
         while !rest.is_empty() {
             let (product, from) = (first / of_one, first % of_one);
