@@ -47,27 +47,15 @@ impl<T: Stored<Computed: Real>> Shared<T> {
         Shared { sliding, kind, counts: counts.into_iter().map(|n| Real::of(n as f64)).collect() }
     }
 
+    /// Folds the rows under a line of windows into `line`, which is as long as a row, then the windows' parts of it.
     #[inline(always)]
-    fn forward(&self, x: &[T::Computed], y: &mut [T::Computed]) {
+    fn forward(&self, x: &[T::Computed], y: &mut [T::Computed], line: &mut [T::Computed]) {
         let s = &self.sliding;
-        let step = s.step();
-        let max = self.kind == Pool::Max;
-        y.fill(if max { Real::LEAST } else { Ring::ZERO });
-        for tap in 0..s.taps() {
-            s.stretches(tap, 0..s.positions(), |windows, place| {
-                let Some(at) = place else { return };
-                let y = &mut y[windows];
-                match (max, step) {
-                    (true, 1) => y.iter_mut().zip(&x[at..]).for_each(|(y, &v)| *y = larger(*y, v)),
-                    (true, _) => y.iter_mut().zip(x[at..].iter().step_by(step)).for_each(|(y, &v)| *y = larger(*y, v)),
-                    (false, 1) => y.iter_mut().zip(&x[at..]).for_each(|(y, &v)| *y = y.add(v)),
-                    (false, _) => y.iter_mut().zip(x[at..].iter().step_by(step)).for_each(|(y, &v)| *y = y.add(v)),
-                }
-            });
+        if self.kind == Pool::Max {
+            return s.lines(x, y, line, Real::LEAST, |a, b| larger(a, b));
         }
-        if !max {
-            y.iter_mut().zip(&self.counts).for_each(|(y, &n)| *y = y.div(n));
-        }
+        s.lines(x, y, line, Ring::ZERO, |a: T::Computed, b| a.add(b));
+        y.iter_mut().zip(&self.counts).for_each(|(y, &n)| *y = y.div(n));
     }
 
     /// Adds to `out` what the windows give back; `largest` and `place` are scratch of a size with `head`.
@@ -128,9 +116,10 @@ impl<T: Stored<Computed: Real>> Work for Forward<'_, T> {
     fn run<M: Vector>(self) {
         let (n, p) = (self.shared.sliding.size(), self.shared.sliding.positions());
         let (mut x, mut y) = (vec![Ring::ZERO; n], vec![Ring::ZERO; p]);
+        let mut line = vec![Ring::ZERO; self.shared.sliding.input[2]];
         for (from, to) in self.from.chunks(n).zip(self.to.chunks_mut(p)) {
             T::load(from, &mut x);
-            self.shared.forward(&x, &mut y);
+            self.shared.forward(&x, &mut y, &mut line);
             T::store(&y, to);
         }
     }

@@ -283,18 +283,27 @@ impl<T: Stored<Computed: Ring>> Row<T> for Scan {
     type Extra = ();
     #[inline(always)]
     fn row<M: Vector>(&self, row: &mut [T::Computed]) {
-        let product = self.op == ReduceOp::Prod;
-        let join = |a: T::Computed, b: T::Computed| if product { a.times(b) } else { a.add(b) };
-        let mut before: Option<T::Computed> = None;
-        for run in row.chunks_mut(RUN) {
-            for i in 1..run.len() {
-                run[i] = join(run[i - 1], run[i]);
-            }
-            if let Some(before) = before {
-                run.iter_mut().for_each(|v| *v = join(before, *v));
-            }
-            before = run.last().copied();
+        if self.op == ReduceOp::Prod {
+            running(row, |a, b| a.times(b));
+        } else {
+            running(row, |a, b| a.add(b));
         }
+    }
+}
+
+#[inline(always)]
+fn running<T: Copy>(row: &mut [T], join: impl Fn(T, T) -> T) {
+    let mut before: Option<T> = None;
+    for run in row.chunks_mut(RUN) {
+        let mut so_far = run[0];
+        for v in &mut run[1..] {
+            so_far = join(so_far, *v);
+            *v = so_far;
+        }
+        if let Some(before) = before {
+            run.iter_mut().for_each(|v| *v = join(before, *v));
+        }
+        before = run.last().copied();
     }
 }
 

@@ -75,10 +75,8 @@ impl Sliding {
         let [_, kh, kw] = self.kernel;
         let [_, height, width] = self.output;
         let (a, b, c) = (tap / (kh * kw), tap / kw % kh, tap % kw);
-        // Windows first..last of a line have this tap inside.
         let (shift, stride) = (c * self.dilation[2], self.stride[2]);
-        let first = self.padding[2].saturating_sub(shift).div_ceil(stride).min(width);
-        let last = (self.input[2] + self.padding[2]).saturating_sub(shift).div_ceil(stride).clamp(first, width);
+        let (first, last) = self.inside_range(c);
         let mut at = range.start;
         while at < range.end {
             let (line, x) = (at / width, at % width);
@@ -102,6 +100,45 @@ impl Sliding {
             }
             at += count;
         }
+    }
+
+    /// Folds each window of the plane `x` by `f`, from `identity` on: first the rows under a line of windows, side by side
+    /// into `line`, then along it. What is outside the plane is left out.
+    #[inline(always)]
+    pub fn lines<T: Copy>(&self, x: &[T], y: &mut [T], line: &mut [T], identity: T, f: impl Fn(T, T) -> T) {
+        let ([_, rows, columns], [_, height, width], step) = (self.input, self.output, self.stride[2]);
+        for (number, y) in y.chunks_mut(width).enumerate() {
+            line.fill(identity);
+            for tap in 0..self.kernel[0] * self.kernel[1] {
+                let (a, b) = (tap / self.kernel[1], tap % self.kernel[1]);
+                let inside = self.inside(0, number / height, a).zip(self.inside(1, number % height, b));
+                let Some((i, j)) = inside else { continue };
+                let row = &x[(i * rows + j) * columns..][..columns];
+                line.iter_mut().zip(row).for_each(|(l, &v)| *l = f(*l, v));
+            }
+            y.fill(identity);
+            for c in 0..self.kernel[2] {
+                let (first, last) = self.inside_range(c);
+                if first < last {
+                    let from = &line[first * step + c * self.dilation[2] - self.padding[2]..];
+                    let y = &mut y[first..last];
+                    match step {
+                        1 => y.iter_mut().zip(from).for_each(|(y, &v)| *y = f(*y, v)),
+                        2 => y.iter_mut().zip(from.chunks(2)).for_each(|(y, v)| *y = f(*y, v[0])),
+                        _ => y.iter_mut().zip(from.iter().step_by(step)).for_each(|(y, &v)| *y = f(*y, v)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The windows of a line, first and one past the last, whose tap `c` along the last axis is inside the plane.
+    #[inline(always)]
+    fn inside_range(&self, c: usize) -> (usize, usize) {
+        let (shift, stride, width) = (c * self.dilation[2], self.stride[2], self.output[2]);
+        let first = self.padding[2].saturating_sub(shift).div_ceil(stride).min(width);
+        let last = (self.input[2] + self.padding[2]).saturating_sub(shift).div_ceil(stride).clamp(first, width);
+        (first, last)
     }
 
     /// How many taps of window `i` along `axis` begin below `end`, counted from the start of the padding, and not below

@@ -18,6 +18,7 @@ mod reduce;
 pub use gather::{gather, scatter_add};
 pub use lanes::{Lane, LaneMut, Lanes, Math, Plain, PlainMath, loops};
 pub use machine::CHUNK;
+pub(crate) use machine::Plan;
 pub use map::{map, map_range};
 pub use reduce::{Accumulator, reduce, reduce_range};
 

@@ -140,3 +140,24 @@ pub(super) fn tan<M: Vector>(x: f32) -> f32 {
     let result = ((if odd { -c } else { s }) / (if odd { s } else { c })) as f32;
     if x == 0.0 { x } else { result }
 }
+
+/// A polynomial near 0, elsewhere 1 less the exponential of one (after N. Juffa's erff).
+#[inline(always)]
+pub(super) fn erf<M: Vector>(x: f32) -> f32 {
+    let a = x.abs();
+    let s = a * a;
+    let mut p = -5.967_617e-4;
+    for c in [4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_4e-1, 1.283_791_7e-1] {
+        p = fma::<M>(p, s, c);
+    }
+    let small = fma::<M>(p, a, a);
+    let t = if a > 4.0 { 4.0 } else { a };
+    let high = fma::<M>(-1.728_534_7e-5, t, 3.831_971_3e-4);
+    let low = fma::<M>(-3.883_964_4e-3, t, 2.425_462_2e-2);
+    let mut q = fma::<M>(high, t * t, low);
+    for c in [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_1e-1] {
+        q = fma::<M>(q, t, c);
+    }
+    let large = 1.0 - exp::<M>(fma::<M>(q, t, -t));
+    (if a < 0.921_875 { small } else { large }).copysign(x)
+}
