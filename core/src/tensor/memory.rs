@@ -53,14 +53,18 @@ impl<'a, B: Backend> Reading<'a, B> {
     pub fn of(memories: impl IntoIterator<Item = &'a Arc<Memory<B>>>) -> Reading<'a, B> {
         let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = SmallVec::new();
         for memory in memories {
-            // Insertion keeps the few entries sorted and distinct.
-            let at = order.partition_point(|m| Arc::as_ptr(m) < Arc::as_ptr(memory));
-            if order.get(at).is_none_or(|m| !Arc::ptr_eq(m, memory)) {
-                order.insert(at, memory);
+            // Entries are few, and kept sorted and distinct.
+            let key = Arc::as_ptr(memory);
+            match order.iter().position(|m| Arc::as_ptr(m) >= key) {
+                None => order.push(memory),
+                Some(at) if Arc::as_ptr(order[at]) == key => {}
+                Some(at) => order.insert(at, memory),
             }
         }
         let mut guards = SmallVec::new();
-        order.into_iter().for_each(|m| guards.push((Arc::as_ptr(m), m.read())));
+        for memory in &order {
+            guards.push((Arc::as_ptr(memory), memory.read()));
+        }
         Reading { guards }
     }
 
