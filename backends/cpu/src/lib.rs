@@ -119,14 +119,17 @@ impl fmt::Debug for Cpu {
     }
 }
 
+#[inline]
 fn input<'a>(operand: &Operand<'a, Cpu>) -> Input<'a> {
     Input::new(operand, operand.buffer.bytes())
 }
 
+#[inline]
 fn output<'a>(operand: &'a mut OperandMut<'_, Cpu>) -> Output<'a> {
     Output::new(operand, Buffer::bytes_mut)
 }
 
+#[inline]
 fn inputs<'a>(operands: &[Operand<'a, Cpu>]) -> SmallVec<[Input<'a>; 4]> {
     operands.iter().map(input).collect()
 }

@@ -52,7 +52,7 @@ impl<T: Stored<Computed: Real>> Shared<T> {
     fn forward(&self, x: &[T::Computed], y: &mut [T::Computed], line: &mut [T::Computed]) {
         let s = &self.sliding;
         if self.kind == Pool::Max {
-            return s.lines(x, y, line, Real::LEAST, |a, b| larger(a, b));
+            return s.lines(x, y, line, Real::LEAST, larger);
         }
         s.lines(x, y, line, Ring::ZERO, |a: T::Computed, b| a.add(b));
         y.iter_mut().zip(&self.counts).for_each(|(y, &n)| *y = y.div(n));

@@ -22,6 +22,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    #[inline]
     pub fn whole(input: &Input<'a>) -> Source<'a> {
         Source { bytes: input.bytes, dtype: input.dtype, layout: input.layout, base: 0 }
     }
@@ -126,6 +127,7 @@ fn store<T: Copy, U>(
 }
 
 /// The elements of one chunk when they lie one after another and need no conversion.
+#[inline]
 fn direct(layout: &Layout, base: isize, chunk: Chunk) -> Option<usize> {
     let rank = layout.rank();
     if rank == 0 {
@@ -216,7 +218,7 @@ pub(super) struct Machine<'k, L> {
     /// Elements of the longest chunk.
     capacity: usize,
     /// Registers; empty until something is kept in them.
-    slots: SmallVec<[Vec<u64>; 8]>,
+    slots: SmallVec<[Vec<u64>; 4]>,
     places: SmallVec<[Place; 8]>,
     /// Whether constants and launch arguments are in their registers.
     ready: bool,
@@ -233,6 +235,7 @@ impl<L> Drop for Machine<'_, L> {
 }
 
 /// Takes a register out of its slot, or memory of an earlier machine, with room for `bytes`.
+#[inline]
 fn take(slot: &mut Vec<u64>, bytes: usize) -> Vec<u64> {
     let mut words = std::mem::take(slot);
     if words.capacity() == 0 {
@@ -242,6 +245,7 @@ fn take(slot: &mut Vec<u64>, bytes: usize) -> Vec<u64> {
     words
 }
 
+#[inline]
 fn grow(words: &mut Vec<u64>, bytes: usize) {
     let n = bytes.div_ceil(8);
     if words.len() < n {
@@ -249,10 +253,12 @@ fn grow(words: &mut Vec<u64>, bytes: usize) {
     }
 }
 
+#[inline]
 fn is_constant(operation: &Operation) -> bool {
     matches!(operation, Operation::Const(_) | Operation::Scalar(_))
 }
 
+#[inline]
 fn lane<'a>(slots: &'a [Vec<u64>], inputs: &[Source<'a>], place: Place, dtype: DType, len: usize) -> Lane<'a> {
     let size = dtype.size();
     match place {
@@ -264,6 +270,7 @@ fn lane<'a>(slots: &'a [Vec<u64>], inputs: &[Source<'a>], place: Place, dtype: D
 
 impl<'k, L: Lanes> Machine<'k, L> {
     /// A machine for chunks of up to `capacity` elements.
+    #[inline]
     pub fn new(kernel: Kernel<'k>, lanes: L, capacity: usize) -> Machine<'k, L> {
         let plan = kernel.program.plan.get_or_init(|| Plan::new(kernel.program));
         let slots = (0..plan.slots).map(|_| Vec::new()).collect();
@@ -396,6 +403,7 @@ impl<'k, L: Lanes> Machine<'k, L> {
     }
 }
 
+#[inline]
 fn splat(value: Value, out: LaneMut<'_>) {
     match (value, out) {
         (Value::F32(v), LaneMut::F32(o)) => o.fill(v),

@@ -48,6 +48,7 @@ pub fn map_range<L: Lanes>(
     Ok(())
 }
 
+#[inline]
 pub(super) fn check(inputs: &[Input<'_>]) -> Result<()> {
     for input in inputs {
         let end = input.layout.span().1 * input.dtype.size();
