@@ -27,16 +27,19 @@ impl Clone for Shape {
 
 impl Shape {
     /// The number of elements: the product of all sizes, 1 for rank 0.
+    #[inline]
     pub fn size(&self) -> usize {
         self.0.iter().product()
     }
 
     /// The number of axes.
+    #[inline]
     pub fn rank(&self) -> usize {
         self.0.len()
     }
 
     /// The row-major strides of this shape, in elements.
+    #[inline]
     pub fn strides(&self) -> SmallVec<[isize; 6]> {
         let mut strides: SmallVec<[isize; 6]> = smallvec![0; self.rank()];
         let mut step = 1isize;
@@ -199,7 +202,10 @@ impl Layout {
     /// The row-major layout of `shape`, starting at 0.
     pub fn contiguous(shape: impl Into<Shape>) -> Layout {
         let shape = shape.into();
-        let strides = shape.strides();
+        let strides = match shape.rank() {
+            1 => SmallVec::from_slice(&[1]),
+            _ => shape.strides(),
+        };
         Layout { shape, strides, offset: 0 }
     }
 
@@ -227,37 +233,47 @@ impl Layout {
     }
 
     /// The sizes of the axes.
+    #[inline]
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
     /// Distance in elements between neighbours along each axis; 0 where the axis is broadcast.
+    #[inline]
     pub fn strides(&self) -> &[isize] {
         &self.strides
     }
 
     /// Position of the element with index 0 everywhere.
+    #[inline]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// The number of axes.
+    #[inline]
     pub fn rank(&self) -> usize {
         self.shape.rank()
     }
 
     /// The number of indices (not of distinct positions).
+    #[inline]
     pub fn size(&self) -> usize {
         self.shape.size()
     }
 
     /// Whether there is no element at all.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.shape.contains(&0)
     }
 
     /// Whether the elements lie one after another in row-major order (from any offset).
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
+        if let [1] = self.strides[..] {
+            return true;
+        }
         let mut step = 1isize;
         for (&stride, &size) in self.strides.iter().zip(self.shape.iter()).rev() {
             if size != 1 {
@@ -271,7 +287,11 @@ impl Layout {
     }
 
     /// The lowest and one past the highest position that an index reaches; `(0, 0)` when empty.
+    #[inline]
     pub fn span(&self) -> (usize, usize) {
+        if let ([n], [1]) = (&self.shape.0[..], &self.strides[..]) {
+            return if *n == 0 { (0, 0) } else { (self.offset, self.offset + n) };
+        }
         if self.is_empty() {
             return (0, 0);
         }
@@ -287,6 +307,7 @@ impl Layout {
     }
 
     /// Position of the element with row-major number `linear`.
+    #[inline]
     pub fn position_of_linear(&self, mut linear: usize) -> usize {
         let mut at = self.offset as isize;
         for (&n, &s) in self.shape.iter().zip(&self.strides).rev() {

@@ -198,21 +198,25 @@ impl Program {
     }
 
     /// The instructions, arguments before results.
+    #[inline]
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions
     }
 
     /// For each output the instruction that gives it, and the dtype that it is stored in.
+    #[inline]
     pub fn outputs(&self) -> &[(Register, DType)] {
         &self.outputs
     }
 
     /// Dtypes of the inputs.
+    #[inline]
     pub fn inputs(&self) -> &[DType] {
         &self.inputs
     }
 
     /// Dtypes of the launch arguments.
+    #[inline]
     pub fn scalars(&self) -> &[DType] {
         &self.scalars
     }
@@ -264,6 +268,7 @@ impl<'a> Kernel<'a> {
     ///
     /// # Panics
     /// Panics when number or dtypes of `scalars` are not those of the program.
+    #[inline]
     pub fn new(program: &'a Program, scalars: &'a [Value]) -> Kernel<'a> {
         assert!(
             scalars.iter().map(|v| v.dtype()).eq(program.scalars.iter().copied()),

@@ -3,7 +3,7 @@
 use super::{Input, Lane, LaneMut, Lanes, Output};
 use crate::{
     DType, Layout, Value, bf16,
-    expr::{Kernel, Operation, Program, Register, scalar},
+    expr::{Instruction, Kernel, Operation, Program, Register, scalar},
     f16,
 };
 use smallvec::SmallVec;
@@ -169,12 +169,86 @@ pub(crate) struct Plan {
     target: Vec<Option<usize>>,
     /// How many registers there are.
     slots: usize,
+    /// The whole program, when it is one primitive.
+    single: Option<Single>,
+}
+
+/// A program of one primitive on inputs as they are stored, to one output: what most small operators come to. It needs no
+/// machine.
+#[derive(Debug, Clone, Copy)]
+struct Single {
+    operation: Operation,
+    dtype: DType,
+    /// The inputs that are its arguments, in order.
+    inputs: [u8; 3],
+}
+
+impl Single {
+    fn new(program: &Program) -> Option<Single> {
+        let (last, loads) = program.instructions().split_last()?;
+        let [(_, stored)] = program.outputs() else { return None };
+        let mut inputs = [0; 3];
+        for (place, r) in inputs.iter_mut().zip(last.operation.arguments()) {
+            match loads[r as usize] {
+                Instruction { operation: Operation::Input(k), dtype } if program.inputs()[k as usize] == dtype => {
+                    *place = k
+                }
+                _ => return None,
+            }
+        }
+        let one = matches!(last.operation, Operation::Unary(..) | Operation::Binary(..) | Operation::Select(..));
+        let only_loads = loads.iter().all(|i| matches!(i.operation, Operation::Input(_)));
+        (one && only_loads && *stored == last.dtype).then_some(Single {
+            operation: last.operation,
+            dtype: last.dtype,
+            inputs,
+        })
+    }
+}
+
+/// Runs `kernel` on one chunk without a machine, when it is one primitive and its operands lie ready in memory. Says
+/// whether it did.
+#[inline]
+pub(super) fn run_single<L: Lanes>(
+    lanes: L,
+    kernel: &Kernel<'_>,
+    inputs: &[Input<'_>],
+    output: &mut Output<'_>,
+    chunk: Chunk,
+) -> bool {
+    let plan = kernel.program.plan.get_or_init(|| Plan::new(kernel.program));
+    let Some(single) = &plan.single else { return false };
+    let ready = |k: usize| {
+        let x = &inputs[single.inputs[k] as usize];
+        let size = x.dtype.size();
+        let at = direct(x.layout, 0, chunk)? * size;
+        Some(Lane::of(x.dtype, &x.bytes[at..at + chunk.len * size]))
+    };
+    let Some(at) = direct(output.layout, -(output.origin as isize), chunk) else { return false };
+    let size = single.dtype.size();
+    let out = LaneMut::of(single.dtype, &mut output.bytes[at * size..(at + chunk.len) * size]);
+    match single.operation {
+        Operation::Unary(op, _) => {
+            let Some(x) = ready(0) else { return false };
+            lanes.unary(op, x, out);
+        }
+        Operation::Binary(op, ..) => {
+            let (Some(a), Some(b)) = (ready(0), ready(1)) else { return false };
+            lanes.binary(op, a, b, out);
+        }
+        Operation::Select(..) => {
+            let (Some(Lane::Bool(c)), Some(a), Some(b)) = (ready(0), ready(1), ready(2)) else { return false };
+            lanes.select(c, a, b, out);
+        }
+        _ => return false,
+    }
+    true
 }
 
 impl Plan {
     fn new(program: &Program) -> Plan {
         let instructions = program.instructions();
-        let mut plan = Plan { slot_of: Vec::new(), target: Vec::new(), slots: 0 };
+        let mut plan = Plan { slot_of: Vec::new(), target: Vec::new(), slots: 0, single: Single::new(program) };
         let mut free = Vec::new();
         for (i, instruction) in instructions.iter().enumerate() {
             // Constants keep their register from chunk to chunk; every other is given back after its last use.

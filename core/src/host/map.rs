@@ -2,7 +2,7 @@
 
 use super::{
     CHUNK, Input, Lanes, Output,
-    machine::{Chunk, Machine, Source},
+    machine::{Chunk, Machine, Source, run_single},
 };
 use crate::{Error, Result, expr::Kernel};
 use smallvec::SmallVec;
@@ -30,8 +30,14 @@ pub fn map_range<L: Lanes>(
     outputs: &mut [Output<'_>],
     range: Range<usize>,
 ) -> Result<()> {
-    let Some(first) = outputs.first() else { return Ok(()) };
     check(inputs)?;
+    if let ([output], true) = (&mut *outputs, range.len() <= CHUNK) {
+        let chunk = Chunk { start: range.start, len: range.len(), index: range.start as i64, step: 1 };
+        if run_single(lanes, kernel, inputs, output, chunk) {
+            return Ok(());
+        }
+    }
+    let Some(first) = outputs.first() else { return Ok(()) };
     let shape = first.layout.shape();
     let inner = shape.last().copied().unwrap_or(1);
     let sources: SmallVec<[Source<'_>; 4]> = inputs.iter().map(Source::whole).collect();
