@@ -100,6 +100,20 @@ pub fn devices() -> Vec<String> {
         .collect()
 }
 
+/// The README and the pages of the book, whose examples run as tests.
+#[cfg(all(doctest, feature = "cpu"))]
+mod book {
+    macro_rules! pages {
+        ($($name:ident $path:literal;)*) => { $(#[doc = include_str!($path)] struct $name;)* };
+    }
+    pages! {
+        Tensors "../docs/book/tensors.md";
+        Gradients "../docs/book/gradients.md";
+        Fused "../docs/book/fused.md";
+        WritingABackend "../docs/book/writing-a-backend.md";
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,8 +14,16 @@ use std::{fmt, ops::Deref};
 /// assert_eq!(s.size(), 24);
 /// assert_eq!(format!("{s:?}"), "(2, 3, 4)");
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct Shape(SmallVec<[usize; 6]>);
+
+impl Clone for Shape {
+    /// One copy of memory; the derived clone goes element by element, which a small operator would notice.
+    #[inline]
+    fn clone(&self) -> Shape {
+        Shape(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Shape {
     /// The number of elements: the product of all sizes, 1 for rank 0.
@@ -167,11 +175,18 @@ impl PartialEq<[usize]> for Shape {
 /// assert_eq!(columns.strides(), &[1, 4]);
 /// assert!(!columns.is_contiguous());
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 pub struct Layout {
     shape: Shape,
     strides: SmallVec<[isize; 6]>,
     offset: usize,
+}
+
+impl Clone for Layout {
+    #[inline]
+    fn clone(&self) -> Layout {
+        Layout { shape: self.shape.clone(), strides: SmallVec::from_slice(&self.strides), offset: self.offset }
+    }
 }
 
 impl fmt::Debug for Layout {
@@ -199,6 +214,12 @@ impl Layout {
         let lowest: isize = layout.reach(|s| s < 0);
         assert!(layout.is_empty() || offset as isize + lowest >= 0, "layout {layout:?} reaches before its buffer");
         layout
+    }
+
+    /// `size` elements one after another from `offset` on, as one axis: any contiguous layout, merged.
+    #[inline]
+    pub(crate) fn flat(size: usize, offset: usize) -> Layout {
+        Layout { shape: Shape(SmallVec::from_slice(&[size])), strides: SmallVec::from_slice(&[1]), offset }
     }
 
     fn reach(&self, sign: impl Fn(isize) -> bool) -> isize {

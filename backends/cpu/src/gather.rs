@@ -61,7 +61,7 @@ pub(crate) fn gather(
             host::gather(axis, &Input { layout: &s, ..*source }, &Input { layout: &i, ..*index }, &mut target);
     });
     // The first fault in row order, whichever thread met it first.
-    named(work.into_iter().map(|p| p.result).collect())
+    named(work.into_iter().try_for_each(|p| p.result))
 }
 
 pub(crate) fn scatter_add(axis: usize, source: &Input<'_>, index: &Input<'_>, output: &mut Output<'_>) -> Result<()> {

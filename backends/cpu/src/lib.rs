@@ -27,6 +27,8 @@
 //! Where things are: `elementwise`, `reduce` and `gather` cut the primitives into pieces; `lanes` compiles their loops for
 //! each instruction set, with the functions of `math`; each other kernel is a file of its own.
 
+mod conv;
+mod depthwise;
 mod elementwise;
 mod gather;
 mod gemm;
@@ -34,13 +36,17 @@ mod lanes;
 mod math;
 mod matmul;
 mod memory;
+mod pool;
 mod reduce;
+mod rows;
+mod sliding;
+mod sort;
 mod threads;
 
 pub use memory::Buffer;
 
 use isograd_core::{
-    Backend, Capabilities, Error, Operand, OperandMut, ReduceOp, Result,
+    Backend, Capabilities, Error, Operand, OperandMut, Pool, ReduceOp, Result, Window,
     expr::Kernel,
     host::{Input, Output},
 };
@@ -88,7 +94,7 @@ impl Cpu {
         memory::POOL.trim();
     }
 
-    fn pool(&self) -> Option<&ThreadPool> {
+    fn threads(&self) -> Option<&ThreadPool> {
         self.own.as_deref()
     }
 }
@@ -106,21 +112,24 @@ impl PartialEq for Cpu {
 
 impl fmt::Debug for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pool() {
+        match self.threads() {
             None => f.write_str("Cpu"),
             Some(pool) => write!(f, "Cpu({} threads)", pool.current_num_threads()),
         }
     }
 }
 
+#[inline]
 fn input<'a>(operand: &Operand<'a, Cpu>) -> Input<'a> {
     Input::new(operand, operand.buffer.bytes())
 }
 
+#[inline]
 fn output<'a>(operand: &'a mut OperandMut<'_, Cpu>) -> Output<'a> {
     Output::new(operand, Buffer::bytes_mut)
 }
 
+#[inline]
 fn inputs<'a>(operands: &[Operand<'a, Cpu>]) -> SmallVec<[Input<'a>; 4]> {
     operands.iter().map(input).collect()
 }
@@ -173,7 +182,7 @@ impl Backend for Cpu {
         outputs: &mut [OperandMut<'_, Cpu>],
     ) -> Result<()> {
         let mut outputs: SmallVec<[Output<'_>; 2]> = outputs.iter_mut().map(output).collect();
-        elementwise::map(self.pool(), kernel, &inputs(operands), &mut outputs)
+        elementwise::map(self.threads(), kernel, &inputs(operands), &mut outputs)
     }
 
     fn reduce(
@@ -183,7 +192,7 @@ impl Backend for Cpu {
         operands: &[Operand<'_, Cpu>],
         out: &mut OperandMut<'_, Cpu>,
     ) -> Result<()> {
-        reduce::reduce(self.pool(), op, kernel, &inputs(operands), &mut output(out))
+        reduce::reduce(self.threads(), op, kernel, &inputs(operands), &mut output(out))
     }
 
     fn gather(
@@ -193,7 +202,7 @@ impl Backend for Cpu {
         index: &Operand<'_, Cpu>,
         out: &mut OperandMut<'_, Cpu>,
     ) -> Result<()> {
-        gather::gather(self.pool(), axis, &input(source), &input(index), &mut output(out))
+        gather::gather(self.threads(), axis, &input(source), &input(index), &mut output(out))
     }
 
     fn scatter_add(
@@ -208,5 +217,73 @@ impl Backend for Cpu {
 
     fn matmul(&self, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, out: &mut OperandMut<'_, Cpu>) -> Result<()> {
         matmul::matmul(self, a, b, out)
+    }
+
+    fn softmax(&self, logarithm: bool, input: &Operand<'_, Cpu>, out: &mut OperandMut<'_, Cpu>) -> Result<()> {
+        rows::softmax(self, logarithm, input, out)
+    }
+
+    fn normalize(
+        &self,
+        epsilon: f64,
+        input: &Operand<'_, Cpu>,
+        out: &mut OperandMut<'_, Cpu>,
+        mean: &mut OperandMut<'_, Cpu>,
+        rstd: &mut OperandMut<'_, Cpu>,
+    ) -> Result<()> {
+        rows::normalize(self, epsilon, input, out, mean, rstd)
+    }
+
+    fn scan(&self, op: ReduceOp, input: &Operand<'_, Cpu>, out: &mut OperandMut<'_, Cpu>) -> Result<()> {
+        rows::scan(self, op, input, out)
+    }
+
+    fn argsort(&self, descending: bool, input: &Operand<'_, Cpu>, out: &mut OperandMut<'_, Cpu>) -> Result<()> {
+        sort::argsort(self, descending, input, out)
+    }
+
+    fn conv(
+        &self,
+        window: &Window,
+        input: &Operand<'_, Cpu>,
+        weight: &Operand<'_, Cpu>,
+        out: &mut OperandMut<'_, Cpu>,
+    ) -> Result<()> {
+        conv::conv(self, window, input, weight, out)
+    }
+
+    fn conv_input_gradient(
+        &self,
+        window: &Window,
+        head: &Operand<'_, Cpu>,
+        weight: &Operand<'_, Cpu>,
+        out: &mut OperandMut<'_, Cpu>,
+    ) -> Result<()> {
+        conv::conv_input_gradient(self, window, head, weight, out)
+    }
+
+    fn conv_weight_gradient(
+        &self,
+        window: &Window,
+        input: &Operand<'_, Cpu>,
+        head: &Operand<'_, Cpu>,
+        out: &mut OperandMut<'_, Cpu>,
+    ) -> Result<()> {
+        conv::conv_weight_gradient(self, window, input, head, out)
+    }
+
+    fn pool(&self, kind: Pool, window: &Window, input: &Operand<'_, Cpu>, out: &mut OperandMut<'_, Cpu>) -> Result<()> {
+        pool::pool(self, kind, window, input, out)
+    }
+
+    fn pool_gradient(
+        &self,
+        kind: Pool,
+        window: &Window,
+        input: &Operand<'_, Cpu>,
+        head: &Operand<'_, Cpu>,
+        out: &mut OperandMut<'_, Cpu>,
+    ) -> Result<()> {
+        pool::pool_gradient(self, kind, window, input, head, out)
     }
 }

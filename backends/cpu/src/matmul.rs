@@ -12,7 +12,7 @@ use crate::{
 };
 use bytemuck::Pod;
 use isograd_core::{
-    Backend, DType, Layout, Operand, OperandMut, Result,
+    DType, Layout, Operand, OperandMut, Result,
     backend::{
         composed,
         launch::{self, Temporary},
@@ -22,7 +22,7 @@ use isograd_core::{
 use smallvec::SmallVec;
 
 /// Products up to this many multiplications are not worth packing.
-const TINY: usize = 4096;
+const TINY: usize = 512;
 
 /// Multiplications of a piece of work that is handed to a thread.
 const PIECE: usize = 1 << 20;
@@ -191,7 +191,7 @@ fn real<T: Gemm + Ring>(cpu: &Cpu, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, o
         }
     }
     let results = Results(z.as_mut_ptr());
-    threads::each(cpu.pool(), &mut blocks, &|block| {
+    threads::each(cpu.threads(), &mut blocks, &|block| {
         let (m, n) = (block.rows.len(), block.columns.len());
         for i in block.products.clone() {
             let (a, b) = p.starts[i];
@@ -220,6 +220,18 @@ fn by_loops<T: Ring>(cpu: &Cpu, p: &Products, x: &[T], y: &[T], z: &mut [T]) {
     } else {
         (piece / each).clamp(1, p.m) * p.n
     };
+    let run = |mut first: usize, mut rest: &mut [T]| {
+        while !rest.is_empty() {
+            let (product, from) = (first / of_one, first % of_one);
+            let count = (of_one - from).min(rest.len());
+            let (z, later) = rest.split_at_mut(count);
+            Simd::get().run(Loops { p, x, y, start: p.starts[product], from, z });
+            (first, rest) = (first + count, later);
+        }
+    };
+    if at_once >= z.len() {
+        return run(0, z);
+    }
     let mut parts: Vec<(usize, &mut [T])> = Vec::with_capacity(z.len().div_ceil(at_once));
     if at_once >= of_one {
         parts.extend(z.chunks_mut(at_once).enumerate().map(|(i, part)| (i * at_once, part)));
@@ -228,16 +240,7 @@ fn by_loops<T: Ring>(cpu: &Cpu, p: &Products, x: &[T], y: &[T], z: &mut [T]) {
             parts.extend(result.chunks_mut(at_once).enumerate().map(|(j, part)| (i * of_one + j * at_once, part)));
         }
     }
-    threads::each(cpu.pool(), &mut parts, &|(first, part)| {
-        let (mut first, mut rest) = (*first, &mut **part);
-        while !rest.is_empty() {
-            let (product, from) = (first / of_one, first % of_one);
-            let count = (of_one - from).min(rest.len());
-            let (z, later) = rest.split_at_mut(count);
-            Simd::get().run(Loops { p, x, y, start: p.starts[product], from, z });
-            (first, rest) = (first + count, later);
-        }
-    });
+    threads::each(cpu.threads(), &mut parts, &|(first, part)| run(*first, part));
 }
 
 /// Elements `from..` of one product; whole rows unless the product is by a vector.

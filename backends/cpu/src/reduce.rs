@@ -40,7 +40,10 @@ pub(crate) fn reduce(
     if outer.saturating_mul(terms) <= PIECE {
         return host::reduce(Simd::get(), op, kernel, inputs, shape, output);
     }
-    let outputs_at_once = (PIECE / terms).clamp(1, OUTPUTS).max(outer.min(OUTPUTS) / 16).min(outer);
+    // Outputs that lie side by side in memory are folded side by side: many at once, and few terms of each.
+    let side_by_side = kept > 0 && inputs.iter().any(|x| x.layout.strides()[kept - 1].unsigned_abs() == 1);
+    let outputs_at_once =
+        if side_by_side { outer.min(OUTPUTS) } else { (PIECE / terms).max(outer.min(OUTPUTS) / 16).clamp(1, OUTPUTS) };
     let terms_at_once = (PIECE / outputs_at_once).max(64);
     // Few outputs of many terms each: the terms are cut too. Otherwise each piece has all the terms of its outputs.
     let cut_terms = outer.div_ceil(outputs_at_once) < 16 && terms >= 2 * terms_at_once;

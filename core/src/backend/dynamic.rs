@@ -108,9 +108,11 @@ macro_rules! mirror {
                 self.0.download(buffer::<B>(from), offset, bytes)
             }
             fn map(&self, kernel: &Kernel<'_>, inputs: In<'_, '_>, outputs: &mut [OperandMut<'_, Dyn>]) -> Result<()> {
-                let inputs: SmallVec<[Operand<'_, B>; 4]> = inputs.iter().map(lower).collect();
-                let mut outputs: SmallVec<[OperandMut<'_, B>; 2]> = outputs.iter_mut().map(lower_mut).collect();
-                self.0.map(kernel, &inputs, &mut outputs)
+                let mut lowered: SmallVec<[Operand<'_, B>; 4]> = SmallVec::new();
+                inputs.iter().for_each(|o| lowered.push(lower(o)));
+                let mut targets: SmallVec<[OperandMut<'_, B>; 2]> = SmallVec::new();
+                outputs.iter_mut().for_each(|o| targets.push(lower_mut(o)));
+                self.0.map(kernel, &lowered, &mut targets)
             }
             fn reduce(&self, op: ReduceOp, kernel: &Kernel<'_>, inputs: In<'_, '_>, output: Out<'_, '_>) -> Result<()> {
                 let inputs: SmallVec<[Operand<'_, B>; 4]> = inputs.iter().map(lower).collect();

@@ -26,21 +26,28 @@ pub fn map<B: Backend>(
         return Ok(());
     }
     let shape = first.shape();
-    let mut layouts: SmallVec<[Layout; 4]> = SmallVec::with_capacity(inputs.len() + outputs.len());
-    for operand in inputs {
-        layouts.push(broadcast(operand.layout, shape));
+    debug_assert!(outputs.iter().all(|o| o.shape() == shape), "outputs of a map have one shape");
+    // The commonest case, at the least cost: everything dense and starting at one offset, so that one layout serves all.
+    let offset = first.layout.offset();
+    let dense = |l: &Layout| l.offset() == offset && l.shape() == shape && l.is_contiguous();
+    if inputs.iter().all(|o| dense(o.layout)) && outputs.iter().all(|o| dense(o.layout)) {
+        let flat = Layout::flat(shape.size(), offset);
+        let mut operands: SmallVec<[Operand<'_, B>; 4]> = SmallVec::new();
+        inputs.iter().for_each(|o| operands.push(o.with_layout(&flat)));
+        let mut targets: SmallVec<[OperandMut<'_, B>; 2]> = SmallVec::new();
+        outputs.iter_mut().for_each(|o| targets.push(OperandMut::new(o.buffer, o.dtype, &flat)));
+        return ctx.map(kernel, &operands, &mut targets);
     }
-    for output in outputs.iter() {
-        debug_assert_eq!(output.shape(), shape, "outputs of a map have one shape");
-        layouts.push(output.layout.clone());
-    }
+    let mut layouts: SmallVec<[Layout; 4]> = SmallVec::new();
+    inputs.iter().for_each(|o| layouts.push(broadcast(o.layout, shape)));
+    outputs.iter().for_each(|o| layouts.push(o.layout.clone()));
     merge_axes(&mut layouts, shape.rank());
     let (input_layouts, output_layouts) = layouts.split_at(inputs.len());
-    let inputs: SmallVec<[Operand<'_, B>; 4]> =
+    let operands: SmallVec<[Operand<'_, B>; 4]> =
         inputs.iter().zip(input_layouts).map(|(o, l)| o.with_layout(l)).collect();
-    let mut outputs: SmallVec<[OperandMut<'_, B>; 2]> =
+    let mut targets: SmallVec<[OperandMut<'_, B>; 2]> =
         outputs.iter_mut().zip(output_layouts).map(|(o, l)| OperandMut::new(o.buffer, o.dtype, l)).collect();
-    ctx.map(kernel, &inputs, &mut outputs)
+    ctx.map(kernel, &operands, &mut targets)
 }
 
 /// [`Backend::reduce`] with merged axes. Inputs are broadcast to `shape`, the output's axes followed by the reduced ones;

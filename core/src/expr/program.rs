@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -74,6 +74,8 @@ pub struct Program {
     scalars: SmallVec<[DType; 4]>,
     old: SmallVec<[bool; 2]>,
     last_use: Vec<Register>,
+    /// What `host` keeps for this program.
+    pub(crate) plan: OnceLock<crate::host::Plan>,
 }
 
 type ProgramKey = (String, Vec<u64>, Vec<DType>, Vec<DType>);
@@ -176,6 +178,7 @@ impl Program {
             scalars: scalars.into(),
             old,
             last_use,
+            plan: OnceLock::new(),
         })
     }
 

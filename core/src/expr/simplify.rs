@@ -40,11 +40,10 @@ pub(super) fn unary(op: Unary, x: &Expr) -> Option<Expr> {
         (Unary::Abs, Kind::Unary(Unary::Abs, _)) => Some(x.clone()),
         (Unary::Abs, Kind::Unary(Unary::Neg, inner)) => Some(inner.abs()),
         (Unary::Relu, Kind::Unary(Unary::Relu, _)) => Some(x.clone()),
-        (Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::Round, Kind::Unary(inner, _))
-            if matches!(inner, Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::Round) =>
-        {
-            Some(x.clone())
-        }
+        (
+            Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::Round,
+            Kind::Unary(Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::Round, _),
+        ) => Some(x.clone()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! A reader believes nothing that a file says about itself: what a header claims is held against the bytes that are
 //! there before memory is taken for it, and what is left over at the end is a fault. A fault is an
-//! [`Error::File`](crate::Error::File) with the offset of its place.
+//! [`Error::File`] with the offset of its place.
 //!
 //! To add a format: a file here with those five functions, reading through `Source` and saving through
 //! `write_atomically` (both in `io.rs`), and its rows in `tests.rs`, which fuzzes every reader in the same way.

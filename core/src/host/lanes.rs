@@ -449,6 +449,7 @@ macro_rules! lane_from_bytes {
     ($($variant:ident $type:ty),*) => {
         impl<'a> Lane<'a> {
             /// `bytes`, aligned for `dtype`, as a lane. f16 and bf16 have none.
+            #[inline]
             pub(crate) fn of(dtype: crate::DType, bytes: &'a [u8]) -> Lane<'a> {
                 match dtype {
                     $(crate::DType::$variant => Lane::$variant(bytemuck::cast_slice::<u8, $type>(bytes)),)*
@@ -458,6 +459,7 @@ macro_rules! lane_from_bytes {
         }
         impl<'a> LaneMut<'a> {
             /// `bytes`, aligned for `dtype`, as a lane to be written.
+            #[inline]
             pub(crate) fn of(dtype: crate::DType, bytes: &'a mut [u8]) -> LaneMut<'a> {
                 match dtype {
                     $(crate::DType::$variant => LaneMut::$variant(bytemuck::cast_slice_mut::<u8, $type>(bytes)),)*

@@ -3,7 +3,7 @@
 use super::{Input, Lane, LaneMut, Lanes, Output};
 use crate::{
     DType, Layout, Value, bf16,
-    expr::{Kernel, Operation, Register, scalar},
+    expr::{Kernel, Operation, Program, Register, scalar},
     f16,
 };
 use smallvec::SmallVec;
@@ -22,6 +22,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    #[inline]
     pub fn whole(input: &Input<'a>) -> Source<'a> {
         Source { bytes: input.bytes, dtype: input.dtype, layout: input.layout, base: 0 }
     }
@@ -126,6 +127,7 @@ fn store<T: Copy, U>(
 }
 
 /// The elements of one chunk when they lie one after another and need no conversion.
+#[inline]
 fn direct(layout: &Layout, base: isize, chunk: Chunk) -> Option<usize> {
     let rank = layout.rank();
     if rank == 0 {
@@ -158,76 +160,40 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs one kernel chunk by chunk.
-pub(super) struct Machine<'k, L> {
-    kernel: Kernel<'k>,
-    lanes: L,
-    /// Elements of the longest chunk.
-    capacity: usize,
-    slots: SmallVec<[Vec<u64>; 8]>,
+/// What a machine needs to know of a program: worked out once, and kept with the program.
+#[derive(Debug)]
+pub(crate) struct Plan {
     /// For each instruction its register.
-    slot_of: SmallVec<[usize; 8]>,
+    slot_of: Vec<usize>,
     /// For each instruction the output that it may be written to directly.
-    target: SmallVec<[Option<usize>; 8]>,
-    places: SmallVec<[Place; 8]>,
-    /// Whether constants and launch arguments are in their registers.
-    ready: bool,
+    target: Vec<Option<usize>>,
+    /// How many registers there are.
+    slots: usize,
 }
 
-impl<L> Drop for Machine<'_, L> {
-    fn drop(&mut self) {
-        SCRATCH.with_borrow_mut(|pool| {
-            pool.extend(self.slots.drain(..).filter(|s| s.capacity() > 0 && s.capacity() <= 2 * CHUNK))
-        });
-    }
-}
-
-fn grow(words: &mut Vec<u64>, bytes: usize) {
-    let n = bytes.div_ceil(8);
-    if words.len() < n {
-        words.resize(n.next_power_of_two(), 0);
-    }
-}
-
-fn is_constant(operation: &Operation) -> bool {
-    matches!(operation, Operation::Const(_) | Operation::Scalar(_))
-}
-
-fn lane<'a>(slots: &'a [Vec<u64>], inputs: &[Source<'a>], place: Place, dtype: DType, len: usize) -> Lane<'a> {
-    let size = dtype.size();
-    match place {
-        Place::Slot(s) => Lane::of(dtype, &bytemuck::cast_slice(&slots[s])[..len * size]),
-        Place::Input(k, at) => Lane::of(dtype, &inputs[k].bytes[at * size..(at + len) * size]),
-        Place::Output => unreachable!("a result that is read again is kept in a register"),
-    }
-}
-
-impl<'k, L: Lanes> Machine<'k, L> {
-    /// A machine for chunks of up to `capacity` elements.
-    pub fn new(kernel: Kernel<'k>, lanes: L, capacity: usize) -> Machine<'k, L> {
-        let program = kernel.program;
+impl Plan {
+    fn new(program: &Program) -> Plan {
         let instructions = program.instructions();
-        let mut slot_of: SmallVec<[usize; 8]> = SmallVec::with_capacity(instructions.len());
-        let mut target: SmallVec<[Option<usize>; 8]> = SmallVec::with_capacity(instructions.len());
-        let mut free: SmallVec<[usize; 8]> = SmallVec::new();
-        let mut count = 0;
+        let mut plan = Plan { slot_of: Vec::new(), target: Vec::new(), slots: 0 };
+        let mut free = Vec::new();
         for (i, instruction) in instructions.iter().enumerate() {
             // Constants keep their register from chunk to chunk; every other is given back after its last use.
             let reused = if is_constant(&instruction.operation) { None } else { free.pop() };
-            slot_of.push(reused.unwrap_or_else(|| {
-                count += 1;
-                count - 1
-            }));
+            let slot = reused.unwrap_or_else(|| {
+                plan.slots += 1;
+                plan.slots - 1
+            });
+            plan.slot_of.push(slot);
             let arguments = instruction.operation.arguments();
             for (n, &r) in arguments.iter().enumerate() {
                 let last = program.last_use()[r as usize] as usize == i;
                 if last && !is_constant(&instructions[r as usize].operation) && !arguments[..n].contains(&r) {
-                    free.push(slot_of[r as usize]);
+                    free.push(plan.slot_of[r as usize]);
                 }
             }
             let mut outputs = (0..).zip(program.outputs()).filter(|(_, (r, _))| *r as usize == i);
             let only = outputs.next().filter(|_| outputs.next().is_none());
-            target.push(
+            plan.target.push(
                 only.filter(|(k, (_, dtype))| {
                     let later = &instructions[i + 1..];
                     *dtype == instruction.dtype
@@ -240,8 +206,75 @@ impl<'k, L: Lanes> Machine<'k, L> {
                 .map(|(k, _)| k),
             );
         }
-        let slots = SCRATCH.with_borrow_mut(|pool| (0..count).map(|_| pool.pop().unwrap_or_default()).collect());
-        Machine { kernel, lanes, capacity, slots, slot_of, target, places: SmallVec::new(), ready: false }
+        plan
+    }
+}
+
+/// Runs one kernel chunk by chunk.
+pub(super) struct Machine<'k, L> {
+    kernel: Kernel<'k>,
+    plan: &'k Plan,
+    lanes: L,
+    /// Elements of the longest chunk.
+    capacity: usize,
+    /// Registers; empty until something is kept in them.
+    slots: SmallVec<[Vec<u64>; 4]>,
+    places: SmallVec<[Place; 8]>,
+    /// Whether constants and launch arguments are in their registers.
+    ready: bool,
+}
+
+impl<L> Drop for Machine<'_, L> {
+    fn drop(&mut self) {
+        if self.slots.iter().any(|s| s.capacity() > 0) {
+            SCRATCH.with_borrow_mut(|pool| {
+                pool.extend(self.slots.drain(..).filter(|s| s.capacity() > 0 && s.capacity() <= 2 * CHUNK))
+            });
+        }
+    }
+}
+
+/// Takes a register out of its slot, or memory of an earlier machine, with room for `bytes`.
+#[inline]
+fn take(slot: &mut Vec<u64>, bytes: usize) -> Vec<u64> {
+    let mut words = std::mem::take(slot);
+    if words.capacity() == 0 {
+        words = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+    }
+    grow(&mut words, bytes);
+    words
+}
+
+#[inline]
+fn grow(words: &mut Vec<u64>, bytes: usize) {
+    let n = bytes.div_ceil(8);
+    if words.len() < n {
+        words.resize(n.next_power_of_two(), 0);
+    }
+}
+
+#[inline]
+fn is_constant(operation: &Operation) -> bool {
+    matches!(operation, Operation::Const(_) | Operation::Scalar(_))
+}
+
+#[inline]
+fn lane<'a>(slots: &'a [Vec<u64>], inputs: &[Source<'a>], place: Place, dtype: DType, len: usize) -> Lane<'a> {
+    let size = dtype.size();
+    match place {
+        Place::Slot(s) => Lane::of(dtype, &bytemuck::cast_slice(&slots[s])[..len * size]),
+        Place::Input(k, at) => Lane::of(dtype, &inputs[k].bytes[at * size..(at + len) * size]),
+        Place::Output => unreachable!("a result that is read again is kept in a register"),
+    }
+}
+
+impl<'k, L: Lanes> Machine<'k, L> {
+    /// A machine for chunks of up to `capacity` elements.
+    #[inline]
+    pub fn new(kernel: Kernel<'k>, lanes: L, capacity: usize) -> Machine<'k, L> {
+        let plan = kernel.program.plan.get_or_init(|| Plan::new(kernel.program));
+        let slots = (0..plan.slots).map(|_| Vec::new()).collect();
+        Machine { kernel, plan, lanes, capacity, slots, places: SmallVec::new(), ready: false }
     }
 
     /// Computes every instruction for `chunk`, and writes the outputs, if any are given. Without outputs the result is
@@ -251,7 +284,7 @@ impl<'k, L: Lanes> Machine<'k, L> {
         let len = chunk.len;
         self.places.clear();
         for (i, instruction) in program.instructions().iter().enumerate() {
-            let (dtype, operation, slot) = (instruction.dtype, instruction.operation, self.slot_of[i]);
+            let (dtype, operation, slot) = (instruction.dtype, instruction.operation, self.plan.slot_of[i]);
             // An input that lies ready in memory is read where it is.
             if let Operation::Input(k) = operation {
                 let source = &inputs[k as usize];
@@ -265,14 +298,14 @@ impl<'k, L: Lanes> Machine<'k, L> {
             if let Operation::Old(k) = operation {
                 let o = &outputs[k as usize];
                 let source = Source { bytes: o.bytes, dtype: o.dtype, layout: o.layout, base: -(o.origin as isize) };
-                let slot_words = &mut self.slots[slot];
-                grow(slot_words, len * dtype.size());
-                let bytes = &mut bytemuck::cast_slice_mut(slot_words)[..len * dtype.size()];
+                let mut own = take(&mut self.slots[slot], len * dtype.size());
+                let bytes = &mut bytemuck::cast_slice_mut(&mut own)[..len * dtype.size()];
                 gather(&source, chunk, LaneMut::of(dtype, bytes));
+                self.slots[slot] = own;
                 self.places.push(Place::Slot(slot));
                 continue;
             }
-            let straight = match self.target[i] {
+            let straight = match self.plan.target[i] {
                 Some(k) if !outputs.is_empty() => {
                     direct(outputs[k].layout, -(outputs[k].origin as isize), chunk).map(|at| (k, at))
                 }
@@ -287,9 +320,8 @@ impl<'k, L: Lanes> Machine<'k, L> {
             let bytes: &mut [u8] = match straight {
                 Some((k, at)) => &mut outputs[k].bytes[at * size..(at + len) * size],
                 None => {
-                    own = std::mem::take(&mut self.slots[slot]);
                     let n = if is_constant(&operation) { self.capacity } else { len };
-                    grow(&mut own, n * size);
+                    own = take(&mut self.slots[slot], n * size);
                     &mut bytemuck::cast_slice_mut(&mut own)[..n * size]
                 }
             };
@@ -371,6 +403,7 @@ impl<'k, L: Lanes> Machine<'k, L> {
     }
 }
 
+#[inline]
 fn splat(value: Value, out: LaneMut<'_>) {
     match (value, out) {
         (Value::F32(v), LaneMut::F32(o)) => o.fill(v),

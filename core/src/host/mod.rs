@@ -18,6 +18,7 @@ mod reduce;
 pub use gather::{gather, scatter_add};
 pub use lanes::{Lane, LaneMut, Lanes, Math, Plain, PlainMath, loops};
 pub use machine::CHUNK;
+pub(crate) use machine::Plan;
 pub use map::{map, map_range};
 pub use reduce::{Accumulator, reduce, reduce_range};
 
@@ -49,6 +50,7 @@ pub struct Output<'a> {
 
 impl<'a> Input<'a> {
     /// An operand whose buffer is `bytes`.
+    #[inline]
     pub fn new<B: Backend>(operand: &Operand<'a, B>, bytes: &'a [u8]) -> Input<'a> {
         Input { bytes, dtype: operand.dtype, layout: operand.layout }
     }
@@ -56,6 +58,7 @@ impl<'a> Input<'a> {
 
 impl<'a> Output<'a> {
     /// The operand whose buffer `bytes` gives access to.
+    #[inline]
     pub fn new<B: Backend>(
         operand: &'a mut OperandMut<'_, B>,
         bytes: impl FnOnce(&'a mut B::Buffer) -> &'a mut [u8],

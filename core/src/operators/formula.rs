@@ -100,19 +100,19 @@ impl Formula {
     }
 }
 
+/// The expression of an operator, the dtypes of its inputs, the dtypes of its launch arguments.
+pub(crate) type Definition = (Expr, SmallVec<[DType; 3]>, SmallVec<[DType; 3]>);
+
 /// A formula for every dtype, compiled when first used.
 pub(crate) struct PerDTypeFormula {
     name: &'static str,
-    build: fn(DType) -> (Expr, SmallVec<[DType; 3]>, SmallVec<[DType; 3]>),
+    build: fn(DType) -> Definition,
     compiled: [OnceLock<Arc<Formula>>; 9],
 }
 
 impl PerDTypeFormula {
     /// The operator `name`: for a dtype, the expression and the dtypes of inputs and launch arguments.
-    pub const fn new(
-        name: &'static str,
-        build: fn(DType) -> (Expr, SmallVec<[DType; 3]>, SmallVec<[DType; 3]>),
-    ) -> Self {
+    pub const fn new(name: &'static str, build: fn(DType) -> Definition) -> Self {
         PerDTypeFormula { name, build, compiled: [const { OnceLock::new() }; 9] }
     }
 
@@ -139,11 +139,11 @@ pub(crate) fn run_map<B: Backend>(
     let dtype = program.outputs()[0].1;
     crate::tensor::check_storable(ctx, "result", shape, dtype)?;
     let mut buffer = Memory::alloc(ctx, shape.size() * dtype.size())?;
-    let layout = crate::Layout::contiguous(shape);
+    let layout = crate::Layout::contiguous(shape.clone());
     {
         let reading = Reading::of(inputs.iter().map(|t| t.memory()));
-        let operands: SmallVec<[Operand<'_, B>; 4]> =
-            inputs.iter().map(|t| Operand::new(reading.buffer(t.memory()), t.dtype(), t.layout())).collect();
+        let mut operands: SmallVec<[Operand<'_, B>; 4]> = SmallVec::new();
+        inputs.iter().for_each(|t| operands.push(Operand::new(reading.buffer(t.memory()), t.dtype(), t.layout())));
         let mut outputs = [OperandMut::new(&mut buffer, dtype, &layout)];
         launch::map(ctx, &Kernel::new(program, scalars), &operands, &mut outputs)?;
     }

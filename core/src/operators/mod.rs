@@ -1,4 +1,4 @@
-//! The operators of [`Tensor`], each defined once: forward here, backward by its expression's derivative or by a rule made
+//! The operators of [`Tensor`](crate::Tensor), each defined once: forward here, backward by its expression's derivative or by a rule made
 //! of other operators.
 //!
 //! Where things are: `formula` runs and differentiates elementwise expressions; `elementwise` is the table of those that

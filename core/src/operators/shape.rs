@@ -117,7 +117,7 @@ impl<B: Backend> Tensor<B> {
             return Err(fail(format!("to {sizes:?}: sizes are at least 0, and one may be -1")));
         }
         let known: usize = sizes.iter().filter(|&&n| n != -1).map(|&n| n as usize).product();
-        let inferred = if known == 0 { 0 } else { self.size() / known };
+        let inferred = self.size().checked_div(known).unwrap_or(0);
         let target: Shape = sizes.iter().map(|&n| if n == -1 { inferred } else { n as usize }).collect();
         if target.size() != self.size() || (known == 0 && sizes.contains(&-1)) {
             return Err(fail(format!("it has {} elements, which {sizes:?} cannot hold", self.size())));

@@ -58,7 +58,7 @@ fn columns(values: &[Value]) -> Vec<String> {
     let texts: Vec<String> = if values.first().is_some_and(|v| v.dtype().is_float()) {
         let finite: Vec<f64> = values.iter().map(|v| v.to_f64().abs()).filter(|v| v.is_finite() && *v > 0.0).collect();
         let (low, high) = finite.iter().fold((f64::INFINITY, 0.0f64), |(l, h), &v| (l.min(v), h.max(v)));
-        let exponential = !finite.is_empty() && (high >= 1e8 || low < 1e-4 || high / low > 1e3 && low < 1e-4);
+        let exponential = !finite.is_empty() && (high >= 1e8 || low < 1e-4 || high / low > 1e3);
         let format: fn(Value) -> String = if exponential { scientific } else { decimal };
         let plain: Vec<String> =
             values.iter().map(|&v| if v.to_f64().is_finite() { format(v) } else { special(v) }).collect();

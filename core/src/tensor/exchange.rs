@@ -25,7 +25,7 @@ impl<B: Backend> Tensor<B> {
     /// A tensor from the bytes of its elements in row-major order, little-endian.
     ///
     /// # Errors
-    /// As [`Tensor::from_slice`].
+    /// As [`Tensor::from_slice`]; [`Error::InvalidArgument`] for a bool that is neither 0 nor 1.
     pub fn from_bytes(ctx: &B, bytes: &[u8], shape: impl AsRef<[usize]>, dtype: DType) -> Result<Tensor<B>> {
         let shape = Shape::from(shape.as_ref());
         check_storable(ctx, "from_slice", &shape, dtype)?;
@@ -36,6 +36,12 @@ impl<B: Backend> Tensor<B> {
                 shape,
                 device: ctx.name(),
             });
+        }
+        if let (DType::Bool, Some(at)) = (dtype, bytes.iter().position(|&b| b > 1)) {
+            return Err(Error::invalid(
+                "from_bytes",
+                format!("byte {at} of a bool tensor is {}, not 0 or 1", bytes[at]),
+            ));
         }
         let mut buffer = Memory::alloc(ctx, bytes.len())?;
         if !bytes.is_empty() {

@@ -44,17 +44,28 @@ impl<B: Backend> Memory<B> {
 /// Read guards of several memories. Each memory is locked once, in the order of addresses, so that threads that also write
 /// cannot wait for each other in a circle.
 pub(crate) struct Reading<'a, B: Backend> {
-    guards: SmallVec<[(*const Memory<B>, RwLockReadGuard<'a, B::Buffer>); 4]>,
+    guards: SmallVec<[Guard<'a, B>; 4]>,
 }
+
+type Guard<'a, B> = (*const Memory<B>, RwLockReadGuard<'a, <B as Backend>::Buffer>);
 
 impl<'a, B: Backend> Reading<'a, B> {
     pub fn of(memories: impl IntoIterator<Item = &'a Arc<Memory<B>>>) -> Reading<'a, B> {
-        let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = memories.into_iter().collect();
-        if order.len() > 1 {
-            order.sort_unstable_by_key(|m| Arc::as_ptr(m));
-            order.dedup_by_key(|m| Arc::as_ptr(m));
+        let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = SmallVec::new();
+        for memory in memories {
+            // Entries are few, and kept sorted and distinct.
+            let key = Arc::as_ptr(memory);
+            match order.iter().position(|m| Arc::as_ptr(m) >= key) {
+                None => order.push(memory),
+                Some(at) if Arc::as_ptr(order[at]) == key => {}
+                Some(at) => order.insert(at, memory),
+            }
         }
-        Reading { guards: order.into_iter().map(|m| (Arc::as_ptr(m), m.read())).collect() }
+        let mut guards = SmallVec::new();
+        for memory in &order {
+            guards.push((Arc::as_ptr(memory), memory.read()));
+        }
+        Reading { guards }
     }
 
     pub fn buffer(&self, memory: &Arc<Memory<B>>) -> &B::Buffer {

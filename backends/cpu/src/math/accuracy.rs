@@ -68,6 +68,11 @@ const EDGES: [f64; 30] = [
     1.7e308,
 ];
 
+/// The definition, but that libm's acosh gives numbers below -1.
+fn oracle(op: Unary, x: f64) -> f64 {
+    if op == Unary::Acosh && x < 1.0 { f64::NAN } else { scalar::unary_f64(op, x) }
+}
+
 /// Bit patterns over all exponents and signs, and numbers of everyday size.
 fn samples32() -> Vec<f32> {
     let step = 4099;
@@ -115,7 +120,7 @@ fn functions_of_f32_are_within_their_bounds() {
             let (worst, at) = some
                 .iter()
                 .zip(&*out)
-                .map(|(&x, &got)| (ulp32(got, scalar::unary_f64(op, x as f64)), x))
+                .map(|(&x, &got)| (ulp32(got, oracle(op, x as f64)), x))
                 .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
             println!("{isa:?} f32 {}: {worst} ulp at {at:e}", op.name());
             if worst > bound(op)[0] {
@@ -139,7 +144,7 @@ fn functions_of_f64_are_within_their_bounds() {
             let (worst, at) = some
                 .iter()
                 .zip(&*out)
-                .map(|(&x, &got)| (ulp64(got, scalar::unary_f64(op, x)), x))
+                .map(|(&x, &got)| (ulp64(got, oracle(op, x)), x))
                 .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
             println!("{isa:?} f64 {}: {worst} ulp at {at:e}", op.name());
             if worst > bound(op)[1] {

@@ -40,7 +40,7 @@ pub(super) fn exp<M: Vector>(x: f32) -> f32 {
     let t = x * std::f32::consts::LOG2_E + MAGIC;
     let n = t - MAGIC;
     // log(2) in two parts, of which the first times n is exact.
-    let r = fma::<M>(n, 2.121_944_4e-4, x - n * 0.693_359_375);
+    let r = fma::<M>(n, 2.121_944_4e-4, x - n * 0.693_359_4);
     scaled_exp::<M>(r, t)
 }
 
@@ -67,7 +67,7 @@ pub(super) fn log<M: Vector>(x: f32) -> f32 {
     let odd = w * fma::<M>(w, 0.242_790_79, 0.400_009_72);
     let even = z * fma::<M>(w, 0.284_987_87, 0.666_666_6);
     let half_square = 0.5 * f * f;
-    let low = fma::<M>(s, half_square + (odd + even), k * 9.058_000_6e-6);
+    let low = fma::<M>(s, half_square + (odd + even), k * 9.058_001e-6);
     let result = (low - half_square) + f + k * 0.693_138_1;
     let result = if x < f32::INFINITY { result } else { x };
     let result = if x == 0.0 { f32::NEG_INFINITY } else { result };
@@ -106,7 +106,7 @@ fn reduced(x: f32) -> (f64, u64) {
 #[inline(always)]
 fn sine_cosine<M: Vector>(r: f64) -> (f64, f64) {
     let z = r * r;
-    let mut s = 2.718_311_493_989_821_9e-6;
+    let mut s = 2.718_311_493_989_822e-6;
     for c in [-1.983_933_483_609_663_2e-4, 8.333_329_385_889_463e-3, -0.166_666_666_416_265_24] {
         s = Ring::mul_add::<M>(s, z, c);
     }
@@ -139,4 +139,25 @@ pub(super) fn tan<M: Vector>(x: f32) -> f32 {
     let odd = quadrant & 1 == 1;
     let result = ((if odd { -c } else { s }) / (if odd { s } else { c })) as f32;
     if x == 0.0 { x } else { result }
+}
+
+/// A polynomial near 0, elsewhere 1 less the exponential of one (after N. Juffa's erff).
+#[inline(always)]
+pub(super) fn erf<M: Vector>(x: f32) -> f32 {
+    let a = x.abs();
+    let s = a * a;
+    let mut p = -5.967_617e-4;
+    for c in [4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_4e-1, 1.283_791_7e-1] {
+        p = fma::<M>(p, s, c);
+    }
+    let small = fma::<M>(p, a, a);
+    let t = if a > 4.0 { 4.0 } else { a };
+    let high = fma::<M>(-1.728_534_7e-5, t, 3.831_971_3e-4);
+    let low = fma::<M>(-3.883_964_4e-3, t, 2.425_462_2e-2);
+    let mut q = fma::<M>(high, t * t, low);
+    for c in [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_1e-1] {
+        q = fma::<M>(q, t, c);
+    }
+    let large = 1.0 - exp::<M>(fma::<M>(q, t, -t));
+    (if a < 0.921_875 { small } else { large }).copysign(x)
 }

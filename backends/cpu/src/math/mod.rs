@@ -56,7 +56,7 @@ impl<const ISA: u8> Math for Fast<ISA> {
             Unary::Sinh => wide!(sinh),
             Unary::Cosh => wide!(cosh),
             Unary::Softplus => wide!(softplus),
-            Unary::Erf => wide!(erf),
+            Unary::Erf => float32::erf::<Self>(x),
             Unary::Atan => wide!(atan),
             Unary::Asin => wide!(asin),
             Unary::Acos => wide!(acos),
@@ -89,6 +89,7 @@ impl<const ISA: u8> Math for Fast<ISA> {
             Unary::Atan => float64::atan::<Self>(x),
             Unary::Asin => float64::asin::<Self>(x),
             Unary::Acos => float64::acos::<Self>(x),
+            Unary::Acosh if x < 1.0 => f64::NAN,
             op => PlainMath::f64(op, x),
         }
     }
@@ -132,6 +133,8 @@ pub(crate) trait Ring: Pod + Send + Sync {
     const ZERO: Self;
     /// `self + b`.
     fn add(self, b: Self) -> Self;
+    /// `self * b`.
+    fn times(self, b: Self) -> Self;
     /// `self * b + c`, rounded once where `M` can.
     fn mul_add<M: Vector>(self, b: Self, c: Self) -> Self;
 }
@@ -145,6 +148,10 @@ macro_rules! rings {
                 self + b
             }
             #[inline(always)]
+            fn times(self, b: $float) -> $float {
+                self * b
+            }
+            #[inline(always)]
             fn mul_add<M: Vector>(self, b: $float, c: $float) -> $float {
                 if M::FMA { <$float>::mul_add(self, b, c) } else { self * b + c }
             }
@@ -154,6 +161,10 @@ macro_rules! rings {
             #[inline(always)]
             fn add(self, b: $int) -> $int {
                 self.wrapping_add(b)
+            }
+            #[inline(always)]
+            fn times(self, b: $int) -> $int {
+                self.wrapping_mul(b)
             }
             #[inline(always)]
             fn mul_add<M: Vector>(self, b: $int, c: $int) -> $int {
@@ -178,8 +189,6 @@ pub(crate) trait Real: Ring + PartialOrd {
     fn rsqrt(self) -> Self;
     /// `self - b`.
     fn sub(self, b: Self) -> Self;
-    /// `self * b`.
-    fn mul(self, b: Self) -> Self;
     /// `self / b`.
     fn div(self, b: Self) -> Self;
 }
@@ -207,10 +216,6 @@ macro_rules! reals {
             #[inline(always)]
             fn sub(self, b: $float) -> $float {
                 self - b
-            }
-            #[inline(always)]
-            fn mul(self, b: $float) -> $float {
-                self * b
             }
             #[inline(always)]
             fn div(self, b: $float) -> $float {

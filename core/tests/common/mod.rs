@@ -1,0 +1,6 @@
+//! Test bodies, generic over the backend, so that a backend's own tests can run them as well: each file of `core/tests`
+//! calls some of them on the reference backend.
+#![allow(dead_code)]
+
+pub mod golden;
+pub mod mxnet;
