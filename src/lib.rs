@@ -30,9 +30,11 @@
 pub use isograd_core::*;
 #[cfg(feature = "cpu")]
 pub use isograd_cpu::Cpu;
+pub use isograd_nn as nn;
 
 /// What most programs use.
 pub mod prelude {
+    pub use crate::nn::{Activation, Block, Dense, Initializer, Optimizer, Parameter, Parameters, Sequential, Trainer};
     pub use crate::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device};
 }
 

@@ -1,0 +1,49 @@
+//! The training curve as SVG. The SVG backend of plotters needs neither fonts nor a system library.
+
+use plotters::prelude::*;
+use std::{error::Error, path::Path};
+
+/// What is drawn of one epoch.
+pub struct Point {
+    pub loss: f64,
+    pub train_accuracy: f64,
+    pub test_accuracy: f64,
+}
+
+/// Draws the loss (left axis) and the accuracies (right axis) over the epochs.
+pub fn training_curve(file: &Path, curve: &[Point]) -> Result<(), Box<dyn Error>> {
+    let last = curve.len().max(2) as f64;
+    let top = curve.iter().map(|p| p.loss).filter(|l| l.is_finite()).fold(1e-3, f64::max) * 1.05;
+    let lowest = curve.iter().map(|p| p.train_accuracy.min(p.test_accuracy)).fold(1.0, f64::min);
+    let over_epochs = |f: fn(&Point) -> f64| -> Vec<(f64, f64)> {
+        curve.iter().enumerate().map(|(i, p)| (i as f64 + 1.0, f(p))).collect()
+    };
+
+    let area = SVGBackend::new(file, (800, 500)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption("LeNet", ("sans-serif", 24))
+        .margin(16)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .right_y_label_area_size(60)
+        .build_cartesian_2d(1.0..last, 0.0..top)?
+        .set_secondary_coord(1.0..last, (lowest - 0.02)..1.0);
+    chart.configure_mesh().x_desc("epoch").y_desc("loss").draw()?;
+    chart.configure_secondary_axes().y_desc("accuracy").draw()?;
+
+    let key = |color: RGBColor| move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
+    let loss = LineSeries::new(over_epochs(|p| p.loss), BLACK.stroke_width(2));
+    chart.draw_series(loss)?.label("loss").legend(key(BLACK));
+    for (name, color, values) in [
+        ("train accuracy", BLUE, over_epochs(|p| p.train_accuracy)),
+        ("test accuracy", RED, over_epochs(|p| p.test_accuracy)),
+    ] {
+        let series = LineSeries::new(values, color.stroke_width(2));
+        chart.draw_secondary_series(series)?.label(name).legend(key(color));
+    }
+    let position = SeriesLabelPosition::MiddleRight;
+    chart.configure_series_labels().position(position).border_style(BLACK).background_style(WHITE).draw()?;
+    area.present()?;
+    Ok(())
+}

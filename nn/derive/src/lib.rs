@@ -1,0 +1,175 @@
+//! `#[derive(Parameters)]` for `isograd-nn`, which re-exports it; see `isograd_nn::Parameters` for what it derives.
+//!
+//! Every field is visited under its name (its number in a tuple struct), whatever its type, so that a field cannot be
+//! forgotten: one that holds no parameters must implement the trait trivially, as numbers do, or be marked
+//! `#[parameters(skip)]`.
+//!
+//! The backend is the type parameter bounded by `Backend`; `Dyn` for a struct without one; or what
+//! `#[parameters(backend = ...)]` on the struct says.
+#![forbid(unsafe_code)]
+
+use proc_macro_crate::{FoundCrate, crate_name};
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::{
+    Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, Member, Result, Type, TypeParamBound, WherePredicate,
+    parse_macro_input, parse_quote, spanned::Spanned, visit::Visit,
+};
+
+/// Derives `isograd_nn::Parameters`. See the crate's documentation and that trait's.
+#[proc_macro_derive(Parameters, attributes(parameters))]
+pub fn derive_parameters(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand(&input).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Where `isograd-nn` is for the crate that derives: itself, or as `nn` in the façade.
+fn library() -> TokenStream {
+    let path = |found, own: &str| match found {
+        FoundCrate::Itself => Ident::new(own, Span::call_site()),
+        FoundCrate::Name(name) => Ident::new(&name, Span::call_site()),
+    };
+    match (crate_name("isograd-nn"), crate_name("isograd")) {
+        (Ok(found), _) => {
+            let name = path(found, "isograd_nn");
+            quote!(::#name)
+        }
+        (_, Ok(found)) => {
+            let name = path(found, "isograd");
+            quote!(::#name::nn)
+        }
+        // A crate that has neither will be told so by the compiler.
+        _ => quote!(::isograd_nn),
+    }
+}
+
+fn expand(input: &DeriveInput) -> Result<TokenStream> {
+    let Data::Struct(data) = &input.data else {
+        let why = "Parameters can be derived for structs only; for an enum write the impl by hand, visiting the fields of the variant at hand";
+        return Err(Error::new(input.ident.span(), why));
+    };
+    let nn = library();
+    let name = &input.ident;
+    let backend = match backend_attribute(input)? {
+        Some(given) => quote!(#given),
+        None => backend_parameter(input)?.map_or_else(|| quote!(#nn::Dyn), |b| quote!(#b)),
+    };
+
+    let others = other_parameters(input, &backend);
+    let mut generics = input.generics.clone();
+    let mut visits = Vec::new();
+    for (index, field) in data.fields.iter().enumerate() {
+        if is_skipped(field)? {
+            continue;
+        }
+        let (member, label) = match &field.ident {
+            Some(ident) => (Member::Named(ident.clone()), unraw(ident)),
+            None => (Member::Unnamed(Index::from(index)), index.to_string()),
+        };
+        let field_type = &field.ty;
+        // A field of a generic type must be bounded for the impl to be well-formed.
+        if mentions(field_type, &others) {
+            generics.make_where_clause().predicates.push(parse_quote!(#field_type: #nn::Parameters<#backend>));
+        }
+        let span = field_type.span();
+        visits.push(quote::quote_spanned!(span=>
+            visitor.child(#label, &self.#member as &dyn #nn::Parameters<#backend>);
+        ));
+    }
+    if matches!(data.fields, Fields::Unit) {
+        visits.clear();
+    }
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let (_, type_generics, _) = input.generics.split_for_impl();
+    let label = unraw(name);
+    Ok(quote! {
+        #[automatically_derived]
+        impl #impl_generics #nn::Parameters<#backend> for #name #type_generics #where_clause {
+            fn visit(&self, visitor: &mut dyn #nn::Visitor<#backend>) {
+                let _ = &visitor;
+                #(#visits)*
+            }
+            fn label(&self) -> ::core::option::Option<::std::string::String> {
+                ::core::option::Option::Some(::std::string::String::from(#label))
+            }
+        }
+    })
+}
+
+fn unraw(ident: &Ident) -> String {
+    ident.to_string().trim_start_matches("r#").to_string()
+}
+
+/// The type of `#[parameters(backend = ...)]`.
+fn backend_attribute(input: &DeriveInput) -> Result<Option<Type>> {
+    let mut backend = None;
+    for attribute in input.attrs.iter().filter(|a| a.path().is_ident("parameters")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("backend") {
+                return Err(meta.error("on a struct this is #[parameters(backend = Type)]"));
+            }
+            backend = Some(meta.value()?.parse()?);
+            Ok(())
+        })?;
+    }
+    Ok(backend)
+}
+
+/// The type parameter bounded by `Backend`, in the list or in the where clause.
+fn backend_parameter(input: &DeriveInput) -> Result<Option<Ident>> {
+    let is_backend = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(t) if t.path.segments.last().is_some_and(|s| s.ident == "Backend"));
+    let mut found: Vec<Ident> = Vec::new();
+    for parameter in input.generics.type_params() {
+        let in_where = input.generics.where_clause.iter().flat_map(|w| &w.predicates).any(|p| match p {
+            WherePredicate::Type(p) => {
+                matches!(&p.bounded_ty, Type::Path(t) if t.path.is_ident(&parameter.ident))
+                    && p.bounds.iter().any(is_backend)
+            }
+            _ => false,
+        });
+        if in_where || parameter.bounds.iter().any(is_backend) {
+            found.push(parameter.ident.clone());
+        }
+    }
+    match &found[..] {
+        [] | [_] => Ok(found.pop()),
+        [_, second, ..] => Err(Error::new(
+            second.span(),
+            "more than one type parameter is a Backend; say whose parameters these are with #[parameters(backend = B)]",
+        )),
+    }
+}
+
+/// Type parameters other than the backend.
+fn other_parameters(input: &DeriveInput, backend: &TokenStream) -> Vec<Ident> {
+    let backend = backend.to_string();
+    let named = |p: &GenericParam| match p {
+        GenericParam::Type(t) if t.ident != backend => Some(t.ident.clone()),
+        _ => None,
+    };
+    input.generics.params.iter().filter_map(named).collect()
+}
+
+fn is_skipped(field: &syn::Field) -> Result<bool> {
+    let mut skip = false;
+    for attribute in field.attrs.iter().filter(|a| a.path().is_ident("parameters")) {
+        attribute.parse_nested_meta(|meta| {
+            skip = meta.path.is_ident("skip");
+            if skip { Ok(()) } else { Err(meta.error("on a field this is #[parameters(skip)]")) }
+        })?;
+    }
+    Ok(skip)
+}
+
+/// Whether `of` names one of `parameters`.
+fn mentions(of: &Type, parameters: &[Ident]) -> bool {
+    struct Finder<'a>(&'a [Ident], bool);
+    impl Visit<'_> for Finder<'_> {
+        fn visit_ident(&mut self, ident: &Ident) {
+            self.1 |= self.0.contains(ident);
+        }
+    }
+    let mut finder = Finder(parameters, false);
+    finder.visit_type(of);
+    finder.1
+}

@@ -1,0 +1,101 @@
+//! [`Activation`]: the elementwise functions that layers end with.
+
+use crate::{Block, Parameters, Visitor};
+use isograd_core::{Backend, Error, Result, Tensor};
+use std::{fmt, str::FromStr};
+
+/// An elementwise function, as a block of its own or as the end of a layer. Gluon's names are read by `parse`.
+///
+/// ```
+/// use isograd_core::Tensor;
+/// use isograd_nn::{Activation, Block};
+/// # let ctx = isograd_reference::Reference;
+/// let x = Tensor::from_slice(&ctx, &[-1.0f32, 3.0], [2])?;
+/// assert_eq!(Activation::Relu.forward(&x)?.to_vec::<f32>()?, [0.0, 3.0]);
+/// assert_eq!("softsign".parse::<Activation>()?, Activation::Softsign);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Activation {
+    /// max(x, 0).
+    Relu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// ln(1 + e^x), elsewhere called softplus.
+    Softrelu,
+    /// x / (1 + |x|).
+    Softsign,
+}
+
+impl Activation {
+    const ALL: [Activation; 5] =
+        [Activation::Relu, Activation::Sigmoid, Activation::Tanh, Activation::Softrelu, Activation::Softsign];
+
+    /// Gluon's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Activation::Relu => "relu",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Tanh => "tanh",
+            Activation::Softrelu => "softrelu",
+            Activation::Softsign => "softsign",
+        }
+    }
+}
+
+impl FromStr for Activation {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Activation> {
+        Activation::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
+            let names = Activation::ALL.map(Activation::name).join(", ");
+            Error::invalid("Activation", format!("there is no activation {name:?}; there are {names}"))
+        })
+    }
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Activation({})", self.name())
+    }
+}
+
+impl<B: Backend> Parameters<B> for Activation {
+    fn visit(&self, _: &mut dyn Visitor<B>) {}
+
+    fn label(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl<B: Backend> Block<B> for Activation {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        match self {
+            Activation::Relu => x.relu(),
+            Activation::Sigmoid => x.sigmoid(),
+            Activation::Tanh => x.tanh(),
+            Activation::Softrelu => x.softplus(),
+            Activation::Softsign => x.softsign(),
+        }
+    }
+}
+
+/// Applies what a layer ends with.
+pub(super) fn apply<B: Backend>(activation: Option<Activation>, x: Tensor<B>) -> Result<Tensor<B>> {
+    activation.map_or(Ok(x.clone()), |a| a.forward(&x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_the_known_ones() {
+        let error = "nosuch".parse::<Activation>().unwrap_err().to_string();
+        assert!(error.contains("nosuch") && error.contains("softrelu"), "{error}");
+        assert!(Activation::ALL.iter().all(|a| a.name().parse::<Activation>().unwrap() == *a));
+    }
+}

@@ -1,0 +1,220 @@
+//! [`Conv`]: convolution over one, two or three spatial axes.
+
+use super::{Spatial, activation, tuple};
+use crate::{
+    Activation, Block, Parameter, Parameters, Visitor,
+    describe::print_blocks,
+    initializers::{Initializer, Zero},
+    naming,
+};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, operators::ConvOptions};
+use std::sync::Arc;
+
+/// Convolution (cross-correlation) over `N` spatial axes: activation(x ⋆ W + b).
+///
+/// Input `[batch, in_channels, spatial..]`, output `[batch, channels, spatial..]`, W `[channels, in_channels / groups,
+/// kernel..]`, b `[channels]`. An axis of n elements becomes ⌊(n + 2 padding - dilation (kernel - 1) - 1) / stride⌋ + 1.
+/// The number of input channels is taken from the first batch unless it is given. The bias begins at zero. A clone shares
+/// the parameters.
+///
+/// ```
+/// use isograd_core::{DType, Tensor};
+/// use isograd_nn::{Activation, Block, Conv2D, Parameters, initializers::Xavier};
+/// # let ctx = isograd_reference::Reference;
+/// let layer = Conv2D::new(4, 3).padding(1).activation(Activation::Relu);
+/// layer.initialize(Xavier::default(), &ctx)?;
+/// let x = Tensor::ones(&ctx, [1, 2, 5, 5], DType::F32)?;
+/// assert_eq!(layer.forward(&x)?.shape(), &[1, 4, 5, 5]);
+/// assert_eq!(layer.weight().data()?.shape(), &[4, 2, 3, 3]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Conv<B: Backend, const N: usize> {
+    channels: usize,
+    in_channels: Option<usize>,
+    kernel: [usize; N],
+    options: ConvOptions,
+    activation: Option<Activation>,
+    weight: Parameter<B>,
+    bias: Option<Parameter<B>>,
+}
+
+/// Convolution of `[batch, channels, width]`.
+pub type Conv1D<B = Dyn> = Conv<B, 1>;
+/// Convolution of `[batch, channels, height, width]`.
+pub type Conv2D<B = Dyn> = Conv<B, 2>;
+/// Convolution of `[batch, channels, depth, height, width]`.
+pub type Conv3D<B = Dyn> = Conv<B, 3>;
+
+impl<B: Backend, const N: usize> Conv<B, N> {
+    /// A layer of `channels` outputs with the given kernel, stride 1, no padding, with bias and without activation.
+    pub fn new(channels: usize, kernel: impl Spatial<N>) -> Self {
+        let prefix = naming::prefix("conv");
+        let each = |n| vec![n; N];
+        let options = ConvOptions { stride: each(1), padding: each(0), dilation: each(1), ..ConvOptions::default() };
+        let layer = Conv {
+            channels,
+            in_channels: None,
+            kernel: kernel.sizes(),
+            options,
+            activation: None,
+            weight: Parameter::new(format!("{prefix}weight"), &[]),
+            bias: Some(Parameter::new(format!("{prefix}bias"), &[Some(channels)]).with_initializer(Zero)),
+        };
+        layer.with_weight_shape()
+    }
+
+    /// Makes the weight anew, in the shape that the options ask for.
+    fn with_weight_shape(mut self) -> Self {
+        let inputs = self.in_channels.map(|n| n / self.options.groups.max(1));
+        let mut shape = vec![Some(self.channels), inputs];
+        shape.extend(self.kernel.map(Some));
+        self.weight = self.weight.reshaped(&shape);
+        self
+    }
+
+    /// The distance between neighbouring windows.
+    #[must_use]
+    pub fn strides(mut self, strides: impl Spatial<N>) -> Self {
+        self.options.stride = strides.sizes().to_vec();
+        self
+    }
+
+    /// Zeros put before and after each axis.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Spatial<N>) -> Self {
+        self.options.padding = padding.sizes().to_vec();
+        self
+    }
+
+    /// The distance between neighbouring elements of a window.
+    #[must_use]
+    pub fn dilation(mut self, dilation: impl Spatial<N>) -> Self {
+        self.options.dilation = dilation.sizes().to_vec();
+        self
+    }
+
+    /// Groups of channels that do not see each other.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.options.groups = groups;
+        self.with_weight_shape()
+    }
+
+    /// The number of input channels, so that the shape is known before the first batch.
+    #[must_use]
+    pub fn in_channels(mut self, in_channels: usize) -> Self {
+        self.in_channels = Some(in_channels);
+        self.with_weight_shape()
+    }
+
+    /// Ends the layer with `activation`.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = Some(activation);
+        self
+    }
+
+    /// Whether there is a bias (the default).
+    #[must_use]
+    pub fn use_bias(mut self, use_bias: bool) -> Self {
+        if !use_bias {
+            self.bias = None;
+        }
+        self
+    }
+
+    /// The dtype of the parameters; that of the input must be the same.
+    #[must_use]
+    pub fn dtype(self, dtype: DType) -> Self {
+        self.weight.set_dtype(dtype);
+        self.bias.iter().for_each(|b| b.set_dtype(dtype));
+        self
+    }
+
+    /// Initializes the weight by `initializer`, whatever the network is initialized with.
+    #[must_use]
+    pub fn weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.weight.set_initializer(Arc::new(initializer));
+        self
+    }
+
+    /// Initializes the bias by `initializer` instead of zeros.
+    #[must_use]
+    pub fn bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        let initializer: Arc<dyn Initializer<B>> = Arc::new(initializer);
+        self.bias.iter().for_each(|b| b.set_initializer(initializer.clone()));
+        self
+    }
+
+    /// W, `[channels, in_channels / groups, kernel..]`.
+    pub fn weight(&self) -> &Parameter<B> {
+        &self.weight
+    }
+
+    /// b, `[channels]`.
+    pub fn bias(&self) -> Option<&Parameter<B>> {
+        self.bias.as_ref()
+    }
+}
+
+impl<B: Backend, const N: usize> Parameters<B> for Conv<B, N> {
+    fn visit(&self, visitor: &mut dyn Visitor<B>) {
+        visitor.child("weight", &self.weight);
+        if let Some(bias) = &self.bias {
+            visitor.child("bias", bias);
+        }
+    }
+
+    fn label(&self) -> Option<String> {
+        let o = &self.options;
+        let inputs = self.weight.partial_shape()[1].map_or("None".into(), |n| (n * o.groups).to_string());
+        let mut text = format!(
+            "Conv{N}D({inputs} -> {}, kernel_size={}, stride={}",
+            self.channels,
+            tuple(&self.kernel),
+            tuple(&o.stride)
+        );
+        if o.padding != [0; N] {
+            text += &format!(", padding={}", tuple(&o.padding));
+        }
+        if o.dilation != [1; N] {
+            text += &format!(", dilation={}", tuple(&o.dilation));
+        }
+        if o.groups != 1 {
+            text += &format!(", groups={}", o.groups);
+        }
+        if self.bias.is_none() {
+            text += ", bias=False";
+        }
+        if let Some(activation) = self.activation {
+            text += &format!(", {activation}");
+        }
+        Some(text + ")")
+    }
+}
+
+impl<B: Backend, const N: usize> Block<B> for Conv<B, N> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        let groups = self.options.groups;
+        if x.rank() != N + 2 || groups == 0 || !x.shape()[1].is_multiple_of(groups) {
+            return Err(Error::InvalidShape {
+                op: "Conv",
+                shape: x.shape().clone(),
+                why: format!(
+                    "the input must be [batch, channels, spatial..] with {N} spatial axes, its channels a multiple of the {groups} groups"
+                ),
+                device: x.ctx().name(),
+            });
+        }
+        let mut shape = vec![self.channels, x.shape()[1] / groups];
+        shape.extend(self.kernel);
+        let weight = self.weight.bind(x.ctx(), &shape)?;
+        let bias = self.bias.as_ref().map(|b| b.bind(x.ctx(), &[self.channels])).transpose()?;
+        activation::apply(self.activation, x.conv(&weight, bias.as_ref(), &self.options)?)
+    }
+}
+
+print_blocks! {
+    impl [B: Backend, const N: usize] Conv<B, N>;
+}

@@ -1,0 +1,168 @@
+//! [`Dense`]: a fully connected layer.
+
+use super::activation;
+use crate::{
+    Activation, Block, Parameter, Parameters, Visitor,
+    describe::print_blocks,
+    initializers::{Initializer, Zero},
+    naming,
+};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
+use std::sync::Arc;
+
+/// A fully connected layer: activation(x Wᵀ + b), with W `[units, in_units]` and b `[units]`.
+///
+/// The input is `[batch, ..]`, flattened to `[batch, in_units]`, and the output `[batch, units]`; with `flatten(false)` they
+/// are `[.., in_units]` and `[.., units]`. The number of inputs is taken from the first batch unless it is given. The bias
+/// begins at zero. A clone shares the parameters.
+///
+/// ```
+/// use isograd_core::{DType, Tensor};
+/// use isograd_nn::{Activation, Block, Dense, Parameters, initializers::Normal};
+/// # let ctx = isograd_reference::Reference;
+/// let layer = Dense::new(3).activation(Activation::Tanh);
+/// layer.initialize(Normal { sigma: 0.1 }, &ctx)?;
+/// let x = Tensor::ones(&ctx, [2, 4, 5], DType::F32)?;
+/// assert_eq!(layer.forward(&x)?.shape(), &[2, 3]);
+/// assert_eq!(layer.weight().data()?.shape(), &[3, 20]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Dense<B: Backend = Dyn> {
+    units: usize,
+    flatten: bool,
+    activation: Option<Activation>,
+    weight: Parameter<B>,
+    bias: Option<Parameter<B>>,
+}
+
+impl<B: Backend> Dense<B> {
+    /// A layer of `units` outputs, with bias and without activation.
+    pub fn new(units: usize) -> Dense<B> {
+        let prefix = naming::prefix("dense");
+        Dense {
+            units,
+            flatten: true,
+            activation: None,
+            weight: Parameter::new(format!("{prefix}weight"), &[Some(units), None]),
+            bias: Some(Parameter::new(format!("{prefix}bias"), &[Some(units)]).with_initializer(Zero)),
+        }
+    }
+
+    /// Ends the layer with `activation`.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = Some(activation);
+        self
+    }
+
+    /// Whether all axes but the first are flattened to one (the default); if not, the layer works on the last axis.
+    #[must_use]
+    pub fn flatten(mut self, flatten: bool) -> Self {
+        self.flatten = flatten;
+        self
+    }
+
+    /// The number of inputs, so that the shape is known before the first batch.
+    #[must_use]
+    pub fn in_units(mut self, in_units: usize) -> Self {
+        self.weight = self.weight.reshaped(&[Some(self.units), Some(in_units)]);
+        self
+    }
+
+    /// Whether there is a bias (the default).
+    #[must_use]
+    pub fn use_bias(mut self, use_bias: bool) -> Self {
+        if !use_bias {
+            self.bias = None;
+        }
+        self
+    }
+
+    /// The dtype of the parameters; that of the input must be the same.
+    #[must_use]
+    pub fn dtype(self, dtype: DType) -> Self {
+        self.weight.set_dtype(dtype);
+        self.bias.iter().for_each(|b| b.set_dtype(dtype));
+        self
+    }
+
+    /// Initializes the weight by `initializer`, whatever the network is initialized with.
+    #[must_use]
+    pub fn weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.weight.set_initializer(Arc::new(initializer));
+        self
+    }
+
+    /// Initializes the bias by `initializer` instead of zeros.
+    #[must_use]
+    pub fn bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        let initializer: Arc<dyn Initializer<B>> = Arc::new(initializer);
+        self.bias.iter().for_each(|b| b.set_initializer(initializer.clone()));
+        self
+    }
+
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Dense<B>) -> Self {
+        self.weight = other.weight.clone();
+        self.bias = other.bias.clone();
+        self.units = other.units;
+        self
+    }
+
+    /// W, `[units, in_units]`.
+    pub fn weight(&self) -> &Parameter<B> {
+        &self.weight
+    }
+
+    /// b, `[units]`.
+    pub fn bias(&self) -> Option<&Parameter<B>> {
+        self.bias.as_ref()
+    }
+}
+
+impl<B: Backend> Parameters<B> for Dense<B> {
+    fn visit(&self, visitor: &mut dyn Visitor<B>) {
+        visitor.child("weight", &self.weight);
+        if let Some(bias) = &self.bias {
+            visitor.child("bias", bias);
+        }
+    }
+
+    fn label(&self) -> Option<String> {
+        let inputs = self.weight.partial_shape()[1].map_or("None".into(), |n| n.to_string());
+        let end = self.activation.map_or("linear".into(), |a| a.to_string());
+        Some(format!("Dense({inputs} -> {}, {end})", self.units))
+    }
+}
+
+impl<B: Backend> Block<B> for Dense<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        if x.rank() == 0 {
+            return Err(Error::InvalidShape {
+                op: "Dense",
+                shape: x.shape().clone(),
+                why: "the input needs a batch axis: [batch, ..]".into(),
+                device: x.ctx().name(),
+            });
+        }
+        let x = match (self.flatten, x.rank()) {
+            (true, rank) if rank != 2 => {
+                let inputs: usize = x.shape()[1..].iter().product();
+                x.reshape(&Shape::from([x.shape()[0], inputs]))?
+            }
+            _ => x.clone(),
+        };
+        let weight = self.weight.bind(x.ctx(), &[self.units, x.shape()[x.rank() - 1]])?;
+        let mut y = x.matmul(&weight.t()?)?;
+        if let Some(bias) = &self.bias {
+            y = y.add(&bias.bind(x.ctx(), &[self.units])?)?;
+        }
+        activation::apply(self.activation, y)
+    }
+}
+
+print_blocks! {
+    impl [B: Backend] Dense<B>;
+}

@@ -1,0 +1,63 @@
+//! [`Dropout`]: elements set to zero at random while training.
+
+use super::tuple;
+use crate::{Block, Parameters, Visitor};
+use isograd_core::{Backend, Result, Tensor, autograd};
+
+/// In train mode each element is zero with probability `rate`, else divided by 1 - `rate`; in predict mode nothing changes
+/// (Srivastava et al., *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*, JMLR 2014).
+///
+/// ```
+/// use isograd_core::{DType, Tensor, autograd, operators::random};
+/// use isograd_nn::{Block, Dropout};
+/// # let ctx = isograd_reference::Reference;
+/// random::seed(1);
+/// let x = Tensor::ones(&ctx, [1000], DType::F32)?;
+/// let layer = Dropout::new(0.25);
+/// assert_eq!(layer.forward(&x)?.to_vec::<f32>()?, vec![1.0; 1000]);
+/// let dropped = autograd::train_mode(|| layer.forward(&x))?.to_vec::<f32>()?;
+/// let zeros = dropped.iter().filter(|&&v| v == 0.0).count();
+/// assert!((200..300).contains(&zeros) && dropped.iter().all(|&v| v == 0.0 || v == 4.0 / 3.0));
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    rate: f64,
+    axes: Vec<usize>,
+}
+
+impl Dropout {
+    /// Drops each element with probability `rate`, in 0..1.
+    pub fn new(rate: f64) -> Dropout {
+        Dropout { rate, axes: Vec::new() }
+    }
+
+    /// Axes along which all elements share one fate.
+    #[must_use]
+    pub fn axes(mut self, axes: &[usize]) -> Self {
+        self.axes = axes.to_vec();
+        self
+    }
+}
+
+impl<B: Backend> Parameters<B> for Dropout {
+    fn visit(&self, _: &mut dyn Visitor<B>) {}
+
+    fn label(&self) -> Option<String> {
+        Some(format!("Dropout(p = {}, axes={})", self.rate, tuple(&self.axes)))
+    }
+}
+
+impl<B: Backend> Block<B> for Dropout {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        if !autograd::is_training() || self.rate == 0.0 {
+            return Ok(x.clone());
+        }
+        if self.axes.is_empty() {
+            return x.dropout(self.rate);
+        }
+        let sizes: Vec<usize> =
+            x.shape().iter().enumerate().map(|(i, &n)| if self.axes.contains(&i) { 1 } else { n }).collect();
+        x.mul(&Tensor::ones(x.ctx(), &sizes, x.dtype())?.dropout(self.rate)?)
+    }
+}

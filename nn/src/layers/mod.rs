@@ -1,0 +1,45 @@
+//! The layers, one a file, re-exported by the crate.
+//!
+//! To add a layer: a file here with the struct, its builder methods, `Parameters` (what it holds, what it prints) and
+//! `Block`; a row in `print_blocks!` if it is generic over the backend. Parameters whose shape depends on the input are
+//! made with `None` there and completed by `Parameter::bind` in `forward`.
+
+mod activation;
+mod conv;
+mod dense;
+mod dropout;
+mod flatten;
+mod pool;
+
+pub use activation::Activation;
+pub use conv::{Conv, Conv1D, Conv2D, Conv3D};
+pub use dense::Dense;
+pub use dropout::Dropout;
+pub use flatten::Flatten;
+pub use pool::{
+    AvgPool, AvgPool1D, AvgPool2D, AvgPool3D, GlobalAvgPool, GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D,
+    GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D,
+};
+
+/// One size per spatial axis, or one for all of them: `3` and `[3, 3]` say the same of a 2-D layer.
+pub trait Spatial<const N: usize> {
+    /// The size along each axis.
+    fn sizes(self) -> [usize; N];
+}
+
+impl<const N: usize> Spatial<N> for usize {
+    fn sizes(self) -> [usize; N] {
+        [self; N]
+    }
+}
+
+impl<const N: usize> Spatial<N> for [usize; N] {
+    fn sizes(self) -> [usize; N] {
+        self
+    }
+}
+
+/// Sizes as Python prints a tuple.
+fn tuple(sizes: &[usize]) -> String {
+    format!("{:?}", isograd_core::Shape::from(sizes))
+}

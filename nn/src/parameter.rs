@@ -1,0 +1,422 @@
+//! [`Parameter`]: a shared handle of a trained tensor, whose shape may wait for the first batch.
+
+use crate::initializers::Initializer;
+use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// A tensor that is trained, or otherwise belongs to a block: a handle, which all clones share.
+///
+/// It begins with a name and a shape of which dimensions may be unknown; [`Parameter::initialize`] gives it values, at once
+/// when the shape is known, else when [`Parameter::bind`] completes the shape in the first forward pass.
+///
+/// ```
+/// use isograd_nn::{Parameter, initializers::One};
+/// # let ctx = isograd_reference::Reference;
+/// let weight = Parameter::new("weight", &[Some(4), None]);
+/// weight.initialize(One, &ctx, false)?;
+/// let error = weight.data().unwrap_err();
+/// assert!(error.to_string().contains("dimension 1 of its shape (4, ?) is not known"), "{error}");
+/// weight.bind(&ctx, &[4, 3])?;
+/// assert_eq!(weight.data()?.shape(), &[4, 3]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+pub struct Parameter<B: Backend = Dyn> {
+    state: Arc<Mutex<State<B>>>,
+}
+
+struct State<B: Backend> {
+    name: String,
+    shape: Vec<Option<usize>>,
+    dtype: DType,
+    grad_req: GradReq,
+    lr_mult: f64,
+    wd_mult: f64,
+    /// The initializer of this parameter alone, which wins over the network's.
+    own: Option<Arc<dyn Initializer<B>>>,
+    values: Values<B>,
+}
+
+enum Values<B: Backend> {
+    None,
+    /// Initialized before the shape was known.
+    Deferred {
+        initializer: Arc<dyn Initializer<B>>,
+        contexts: Vec<B>,
+    },
+    /// One replica per context, all of the same values.
+    Ready(Vec<Tensor<B>>),
+}
+
+impl<B: Backend> Clone for Parameter<B> {
+    /// Another handle of the same parameter.
+    fn clone(&self) -> Self {
+        Parameter { state: self.state.clone() }
+    }
+}
+
+impl<B: Backend> Parameter<B> {
+    /// A parameter of dtype f32 that wants a gradient. Unknown dimensions are `None`.
+    pub fn new(name: impl Into<String>, shape: &[Option<usize>]) -> Parameter<B> {
+        Parameter {
+            state: Arc::new(Mutex::new(State {
+                name: name.into(),
+                shape: shape.to_vec(),
+                dtype: DType::F32,
+                grad_req: GradReq::Write,
+                lr_mult: 1.0,
+                wd_mult: 1.0,
+                own: None,
+                values: Values::None,
+            })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Sets the dtype of a parameter that has no values yet.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        self.lock().dtype = dtype;
+        self
+    }
+
+    /// Sets an initializer of its own, which wins over the one that the network is initialized with.
+    #[must_use]
+    pub fn with_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.set_initializer(Arc::new(initializer));
+        self
+    }
+
+    /// Sets what `backward` does with its gradient; [`GradReq::Null`] for one that is not trained.
+    #[must_use]
+    pub fn with_grad_req(self, request: GradReq) -> Self {
+        self.lock().grad_req = request;
+        self
+    }
+
+    pub(crate) fn set_initializer(&self, initializer: Arc<dyn Initializer<B>>) {
+        self.lock().own = Some(initializer);
+    }
+
+    /// A new parameter like this one, of another shape and without values.
+    pub(crate) fn reshaped(&self, shape: &[Option<usize>]) -> Parameter<B> {
+        let state = self.lock();
+        let new = Parameter::new(&*state.name, shape).with_dtype(state.dtype).with_grad_req(state.grad_req);
+        new.lock().own = state.own.clone();
+        new
+    }
+
+    pub(crate) fn set_dtype(&self, dtype: DType) {
+        self.lock().dtype = dtype;
+    }
+
+    /// Gluon's name, such as `dense0_weight`.
+    pub fn name(&self) -> String {
+        self.lock().name.clone()
+    }
+
+    /// Whether `other` is a handle of the same parameter.
+    pub fn is(&self, other: &Parameter<B>) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// The address that handles of one parameter have in common.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.state).cast::<()>() as usize
+    }
+
+    /// The dimensions, as far as they are known.
+    pub fn partial_shape(&self) -> Vec<Option<usize>> {
+        self.lock().shape.clone()
+    }
+
+    /// The shape.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`] while a dimension is unknown.
+    pub fn shape(&self) -> Result<Shape> {
+        self.lock().complete_shape()
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.lock().dtype
+    }
+
+    /// What `backward` does with its gradient.
+    pub fn grad_req(&self) -> GradReq {
+        self.lock().grad_req
+    }
+
+    /// Changes what `backward` does with its gradient; the old gradient is lost.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedDType`] when a gradient is asked of a dtype that has none.
+    pub fn set_grad_req(&self, request: GradReq) -> Result<()> {
+        let mut state = self.lock();
+        state.grad_req = request;
+        match &state.values {
+            Values::Ready(replicas) => replicas.iter().try_for_each(|t| attach(t, request)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The factor on the trainer's learning rate.
+    pub fn lr_mult(&self) -> f64 {
+        self.lock().lr_mult
+    }
+
+    /// Sets the factor on the trainer's learning rate.
+    pub fn set_lr_mult(&self, factor: f64) {
+        self.lock().lr_mult = factor;
+    }
+
+    /// The factor on the optimizer's weight decay.
+    pub fn wd_mult(&self) -> f64 {
+        self.lock().wd_mult
+    }
+
+    /// Sets the factor on the optimizer's weight decay.
+    pub fn set_wd_mult(&self, factor: f64) {
+        self.lock().wd_mult = factor;
+    }
+
+    /// Whether it has values.
+    pub fn is_initialized(&self) -> bool {
+        matches!(self.lock().values, Values::Ready(_))
+    }
+
+    /// Gives it values on `ctx` by `initializer`, at once or when the shape is known. One that has or awaits values keeps
+    /// them unless `force_reinit` is set.
+    ///
+    /// # Errors
+    /// What the initializer and the device report.
+    pub fn initialize(&self, initializer: impl Initializer<B> + 'static, ctx: &B, force_reinit: bool) -> Result<()> {
+        self.lock().initialize(Arc::new(initializer), vec![ctx.clone()], force_reinit)
+    }
+
+    /// [`Parameter::initialize`] by its own initializer, if it has one.
+    pub(crate) fn initialize_default(&self, default: &Arc<dyn Initializer<B>>, ctx: &B, force: bool) -> Result<()> {
+        let mut state = self.lock();
+        let initializer = state.own.as_ref().unwrap_or(default).clone();
+        state.initialize(initializer, vec![ctx.clone()], force)
+    }
+
+    /// The values on the context of `ctx`, completing a shape that was deferred: what `forward` of a layer calls with the
+    /// shape that its input asks for.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`]; [`Error::Parameter`] when the known dimensions are others, or it has no values on `ctx`.
+    pub fn bind(&self, ctx: &B, shape: &[usize]) -> Result<Tensor<B>> {
+        let mut state = self.lock();
+        state.refine(shape)?;
+        state.finish()?;
+        state.replica(Some(ctx))
+    }
+
+    /// The values, on the first of its contexts. The tensor is a variable of the tape; its memory is the parameter's.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`].
+    pub fn data(&self) -> Result<Tensor<B>> {
+        self.lock().replica(None)
+    }
+
+    /// The values on `ctx`.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`]; [`Error::Parameter`] when it has no values there.
+    pub fn data_on(&self, ctx: &B) -> Result<Tensor<B>> {
+        self.lock().replica(Some(ctx))
+    }
+
+    /// The gradient that the last `backward` left, on the first of its contexts; zeros before.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`]; [`Error::Parameter`] with [`GradReq::Null`].
+    pub fn grad(&self) -> Result<Tensor<B>> {
+        let state = self.lock();
+        let data = state.replica(None)?;
+        if state.grad_req == GradReq::Null {
+            return Err(state.error("it has no gradient, since its grad_req is Null"));
+        }
+        data.grad()
+    }
+
+    /// Sets the gradient to zero.
+    ///
+    /// # Errors
+    /// As [`Parameter::grad`].
+    pub fn zero_grad(&self) -> Result<()> {
+        let state = self.lock();
+        state.replica(None)?;
+        match &state.values {
+            Values::Ready(replicas) if state.grad_req != GradReq::Null => {
+                replicas.iter().try_for_each(Tensor::zero_grad)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Overwrites the values, in place where there are some; one that has none gets a copy on the context of `data`, or on
+    /// those that it was to be initialized on.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for another shape or dtype; what the device reports.
+    pub fn set_data(&self, data: &Tensor<B>) -> Result<()> {
+        let mut state = self.lock();
+        if data.dtype() != state.dtype {
+            let why = format!("its dtype is {}, that of the new values {}", state.dtype, data.dtype());
+            return Err(state.error(why));
+        }
+        state.refine(data.shape())?;
+        let contexts = match &state.values {
+            Values::Ready(replicas) => {
+                return replicas.iter().try_for_each(|t| t.assign(&data.detach().as_in_context(t.ctx())?));
+            }
+            Values::Deferred { contexts, .. } => contexts.clone(),
+            Values::None => vec![data.ctx().clone()],
+        };
+        let first = data.detach().copyto(&contexts[0])?;
+        state.set_ready(first, &contexts)
+    }
+
+    /// The context of each replica; those that it will be initialized on while deferred.
+    pub fn contexts(&self) -> Vec<B> {
+        match &self.lock().values {
+            Values::None => vec![],
+            Values::Deferred { contexts, .. } => contexts.clone(),
+            Values::Ready(replicas) => replicas.iter().map(|t| t.ctx().clone()).collect(),
+        }
+    }
+}
+
+fn attach<B: Backend>(tensor: &Tensor<B>, request: GradReq) -> Result<()> {
+    // An integer parameter that wants no gradient needs no variable.
+    if request == GradReq::Null && !tensor.dtype().is_float() { Ok(()) } else { tensor.attach_grad_with(request) }
+}
+
+fn show(shape: &[Option<usize>]) -> String {
+    let sizes: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |n| n.to_string())).collect();
+    match &sizes[..] {
+        [one] => format!("({one},)"),
+        all => format!("({})", all.join(", ")),
+    }
+}
+
+impl<B: Backend> State<B> {
+    fn error(&self, why: impl Into<String>) -> Error {
+        Error::Parameter { name: self.name.clone(), why: why.into() }
+    }
+
+    fn uninitialized(&self, why: impl Into<String>) -> Error {
+        Error::Uninitialized { name: self.name.clone(), why: why.into() }
+    }
+
+    fn complete_shape(&self) -> Result<Shape> {
+        match self.shape.iter().position(Option::is_none) {
+            None => Ok(self.shape.iter().flatten().copied().collect()),
+            Some(at) => Err(self.uninitialized(format!(
+                "dimension {at} of its shape {} is not known yet; pass one batch through the network, or give the layer its input size",
+                show(&self.shape)
+            ))),
+        }
+    }
+
+    /// Fills in what is unknown of the shape.
+    fn refine(&mut self, shape: &[usize]) -> Result<()> {
+        let fits =
+            self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(a, &b)| a.is_none_or(|a| a == b));
+        if !fits {
+            let why = format!(
+                "its shape is {}, but {:?} is needed (for a layer: the input has another size than before or than given)",
+                show(&self.shape),
+                Shape::from(shape)
+            );
+            return Err(self.error(why));
+        }
+        for (known, &size) in self.shape.iter_mut().zip(shape) {
+            *known = Some(size);
+        }
+        Ok(())
+    }
+
+    fn initialize(&mut self, initializer: Arc<dyn Initializer<B>>, contexts: Vec<B>, force: bool) -> Result<()> {
+        if !force && !matches!(self.values, Values::None) {
+            return Ok(());
+        }
+        self.values = Values::Deferred { initializer, contexts };
+        if self.shape.iter().all(Option::is_some) { self.finish() } else { Ok(()) }
+    }
+
+    /// Makes the values of a deferred parameter whose shape is known.
+    fn finish(&mut self) -> Result<()> {
+        let Values::Deferred { initializer, contexts } = &self.values else { return Ok(()) };
+        let shape = self.complete_shape()?;
+        let (initializer, contexts) = (initializer.clone(), contexts.clone());
+        let values = autograd::pause(|| initializer.initialize(&contexts[0], &self.name, &shape, self.dtype))?.detach();
+        if *values.shape() != shape || values.dtype() != self.dtype {
+            return Err(self.error(format!(
+                "the initializer gave {} of shape {:?} where {} of {shape:?} is needed",
+                values.dtype(),
+                values.shape(),
+                self.dtype
+            )));
+        }
+        self.set_ready(values, &contexts)
+    }
+
+    fn set_ready(&mut self, first: Tensor<B>, contexts: &[B]) -> Result<()> {
+        let mut replicas = vec![first];
+        for ctx in &contexts[1..] {
+            replicas.push(replicas[0].copyto(ctx)?);
+        }
+        replicas.iter().try_for_each(|t| attach(t, self.grad_req))?;
+        self.values = Values::Ready(replicas);
+        Ok(())
+    }
+
+    /// The replica on `ctx`, or the first.
+    fn replica(&self, ctx: Option<&B>) -> Result<Tensor<B>> {
+        let replicas = match &self.values {
+            Values::None => {
+                return Err(self.uninitialized(format!(
+                    "it has not been initialized (shape {}); call net.initialize(initializer, &ctx), or load its values",
+                    show(&self.shape)
+                )));
+            }
+            Values::Deferred { .. } => {
+                self.complete_shape()?;
+                return Err(self.uninitialized("its initialization failed; see the error before"));
+            }
+            Values::Ready(replicas) => replicas,
+        };
+        let Some(ctx) = ctx else { return Ok(replicas[0].clone()) };
+        replicas.iter().find(|t| t.ctx() == ctx).cloned().ok_or_else(|| {
+            let there: Vec<String> = replicas.iter().map(|t| t.ctx().name()).collect();
+            self.error(format!(
+                "it is not on {}, only on {}; move the input there, or initialize there",
+                ctx.name(),
+                there.join(", ")
+            ))
+        })
+    }
+}
+
+impl<B: Backend> fmt::Display for Parameter<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        write!(f, "Parameter {} (shape={}, dtype={})", state.name, show(&state.shape), state.dtype)
+    }
+}
+
+impl<B: Backend> fmt::Debug for Parameter<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
