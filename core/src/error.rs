@@ -217,7 +217,7 @@ pub enum Error {
         device: String,
     },
     /// The operator has no derivative.
-    #[error("{op} has no derivative: {why}")]
+    #[error("{op}: there is no derivative: {why}")]
     NotDifferentiable {
         /// The operator.
         op: &'static str,

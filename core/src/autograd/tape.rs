@@ -387,6 +387,17 @@ fn start<B: Backend>(
     head: &Tensor<B>,
     gradient: Option<&Tensor<B>>,
 ) -> Result<(Arc<dyn AnyNode>, AnyTensor)> {
+    if !head.dtype().is_float() {
+        return Err(Error::NotDifferentiable {
+            op,
+            why: format!(
+                "the tensor of shape {:?} on {} has dtype {}, and gradients are of floating dtypes; start from what it was computed from",
+                head.shape(),
+                head.ctx().name(),
+                head.dtype()
+            ),
+        });
+    }
     let node = head.node().ok_or_else(|| Error::NotRecorded {
         op,
         what: "the tensor".into(),
@@ -450,7 +461,7 @@ fn walk(
 /// for ones everywhere.
 ///
 /// # Errors
-/// [`Error::NotRecorded`], [`Error::HeadGradient`], [`Error::GraphConsumed`], [`Error::SavedTensorModified`], and what the
+/// [`Error::NotRecorded`], [`Error::NotDifferentiable`] for a head of integers or bool, [`Error::HeadGradient`], [`Error::GraphConsumed`], [`Error::SavedTensorModified`], and what the
 /// operators of the rules report.
 pub fn backward<B: Backend>(
     heads: &[&Tensor<B>],

@@ -231,10 +231,8 @@ impl<B: Backend> Tensor<B> {
                 format!("it must be [batch, channels, ..] with channels divided by {groups} groups"),
             ));
         }
-        let per_group: Shape = [self.shape()[0], groups]
-            .into_iter()
-            .chain([self.size().checked_div(self.shape()[0] * groups).unwrap_or(0)])
-            .collect();
+        let group: usize = self.shape()[1..].iter().product::<usize>() / groups;
+        let per_group = Shape::from([self.shape()[0], groups, group]);
         let grouped = self.reshape(&per_group)?;
         let normalized = grouped.standardize_named(OP, 2, epsilon)?.output;
         if gamma.shape()[..] == [groups] && groups != self.shape()[1] {

@@ -383,13 +383,13 @@ impl<B: Backend> Tensor<B> {
             // The mean is kept in the dtype that is computed in.
             let mean =
                 self.fold(ReduceOp::Sum, MEAN.program(d), &[], &[Value::F64(1.0 / n as f64).cast(c)], &axes, c)?;
-            let scalars = [Value::F64(1.0 / (n as f64 - ddof as f64)).cast(c)];
+            let scalars = [Value::F64(1.0 / n.saturating_sub(ddof) as f64).cast(c)];
             let var = self.fold(ReduceOp::Sum, SQUARED_DEVIATION.program(d), &[&mean], &scalars, &axes, d)?;
             return var.drop_axes(&axes, keepdims);
         }
         let deviation = self.sub(&self.mean_axes(&axes)?)?;
         let mean = deviation.square()?.mean_axes(&axes)?;
-        let scaled = if ddof == 0 { mean } else { mean.mul_scalar(n as f64 / (n as f64 - ddof as f64))? };
+        let scaled = if ddof == 0 { mean } else { mean.mul_scalar(n as f64 / n.saturating_sub(ddof) as f64)? };
         scaled.drop_axes(&axes, keepdims)
     }
 

@@ -116,7 +116,8 @@ impl<B: Backend> Tensor<B> {
         if sizes.iter().any(|&n| n < -1) || sizes.iter().filter(|&&n| n == -1).count() > 1 {
             return Err(fail(format!("to {sizes:?}: sizes are at least 0, and one may be -1")));
         }
-        let known: usize = sizes.iter().filter(|&&n| n != -1).map(|&n| n as usize).product();
+        let known = sizes.iter().filter(|&&n| n != -1).try_fold(1usize, |known, &n| known.checked_mul(n as usize));
+        let known = known.ok_or_else(|| fail(format!("it has {} elements, far fewer than {sizes:?}", self.size())))?;
         let inferred = self.size().checked_div(known).unwrap_or(0);
         let target: Shape = sizes.iter().map(|&n| if n == -1 { inferred } else { n as usize }).collect();
         if target.size() != self.size() || (known == 0 && sizes.contains(&-1)) {
@@ -344,13 +345,11 @@ impl<B: Backend> Tensor<B> {
         };
         let (start, stop) =
             if step > 0 { (bound(start, 0), bound(stop, n)) } else { (bound(start, n - 1), bound(stop, -1)) };
-        let length = if step > 0 {
-            (stop - start + step - 1).div_euclid(step)
-        } else {
-            (start - stop - step - 1).div_euclid(-step)
-        };
-        let length = length.max(0) as usize;
+        let span = if step > 0 { stop - start } else { start - stop };
+        let length = if span <= 0 { 0 } else { (span as usize - 1) / step.unsigned_abs() + 1 };
         let start = if length == 0 { 0 } else { start as usize };
+        // The distance between elements matters only where there are two.
+        let step = if length < 2 { 1 } else { step };
         Ok(self.select_view("slice", Arc::new(move |l| l.slice(axis, start, length, step))))
     }
 

@@ -324,7 +324,7 @@ impl<B: Backend> Tensor<B> {
         let mut shape: Shape = self.shape()[..2].into();
         for a in 0..axes {
             let n = self.shape()[2 + a];
-            let count = w.count(a, n, options.ceil_mode).ok_or_else(|| {
+            let count = w.count(a, n, options.ceil_mode).filter(|_| n > 0).ok_or_else(|| {
                 self.invalid_shape(
                     op,
                     format!("spatial axis {a} with its padding is shorter than the kernel, {}", w.kernel[a]),
@@ -337,12 +337,11 @@ impl<B: Backend> Tensor<B> {
 
     fn pool(&self, op: &'static str, kind: Pool, w: Window, shape: &Shape) -> Result<Tensor<B>> {
         let dtype = self.dtype();
-        if self.size() == 0 || shape.contains(&0) {
-            return Tensor::zeros(self.ctx(), shape, dtype);
-        }
         let mut buffer = Memory::alloc(self.ctx(), shape.size() * dtype.size())?;
         let layout = Layout::contiguous(shape);
-        self.with_operand(|x| self.ctx().pool(kind, &w, &x, &mut OperandMut::new(&mut buffer, dtype, &layout)))?;
+        if !layout.is_empty() {
+            self.with_operand(|x| self.ctx().pool(kind, &w, &x, &mut OperandMut::new(&mut buffer, dtype, &layout)))?;
+        }
         let output = Tensor::from_parts(self.ctx().clone(), Memory::new(buffer), layout, dtype);
         if let Some(recorder) = Recorder::new(&[self]) {
             let x = recorder.input(0, self);

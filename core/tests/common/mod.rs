@@ -2,5 +2,7 @@
 //! calls some of them on the reference backend.
 #![allow(dead_code)]
 
+pub mod device;
 pub mod golden;
+pub mod gradients;
 pub mod mxnet;
