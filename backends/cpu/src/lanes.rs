@@ -126,6 +126,10 @@ macro_rules! variant {
                 loops::convert(x, out);
             }
             $(#[$feature])?
+            pub fn random(word: u8, seed: &[i64], index: &[i64], out: &mut [i64]) {
+                loops::random(word, seed, index, out);
+            }
+            $(#[$feature])?
             pub fn fold(op: ReduceOp, x: Lane<'_>) -> Value {
                 loops::fold(op, x)
             }
@@ -180,6 +184,7 @@ dispatch! {
     binary(op: Binary, a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>);
     select(condition: &[u8], a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>);
     convert(x: Lane<'_>, out: LaneMut<'_>);
+    random(word: u8, seed: &[i64], index: &[i64], out: &mut [i64]);
     fold(op: ReduceOp, x: Lane<'_>) -> Value;
     combine(op: ReduceOp, x: Lane<'_>, accumulator: LaneMut<'_>);
 }

@@ -123,6 +123,10 @@ pub trait Lanes: Copy + Send + Sync {
     fn convert(self, x: Lane<'_>, out: LaneMut<'_>) {
         loops::convert(x, out);
     }
+    /// `out[i]` = word `word` of Philox 4x32-10 with key `seed[i]` and counter `index[i]`.
+    fn random(self, word: u8, seed: &[i64], index: &[i64], out: &mut [i64]) {
+        loops::random(word, seed, index, out);
+    }
     /// All of `x` folded, by a tree whose shape depends on the length alone.
     fn fold(self, op: ReduceOp, x: Lane<'_>) -> Value {
         loops::fold(op, x)
@@ -325,6 +329,24 @@ pub mod loops {
             Lane::U8(x) => to!(x, out, 0),
             Lane::I8(x) => to!(x, out, 0),
             Lane::Bool(x) => to!(x, out, 0),
+        }
+    }
+
+    /// See [`Lanes::random`].
+    #[inline(always)]
+    pub fn random(word: u8, seed: &[i64], index: &[i64], out: &mut [i64]) {
+        macro_rules! word {
+            ($n:literal) => {
+                for ((o, &s), &i) in out.iter_mut().zip(seed).zip(index) {
+                    *o = scalar::philox(s as u64, i as u64)[$n] as i64;
+                }
+            };
+        }
+        match word {
+            0 => word!(0),
+            1 => word!(1),
+            2 => word!(2),
+            _ => word!(3),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Input, Lane, LaneMut, Lanes, Output};
 use crate::{
     DType, Layout, Value, bf16,
-    expr::{Instruction, Kernel, Operation, Program, Register, scalar},
+    expr::{Instruction, Kernel, Operation, Program, Register},
     f16,
 };
 use smallvec::SmallVec;
@@ -418,10 +418,7 @@ impl<'k, L: Lanes> Machine<'k, L> {
                     let (Lane::I64(seed), Lane::I64(index)) = (at(seed), at(index)) else {
                         unreachable!("seeds and counters are i64")
                     };
-                    let out: &mut [i64] = bytemuck::cast_slice_mut(bytes);
-                    for ((o, &s), &i) in out.iter_mut().zip(seed).zip(index) {
-                        *o = scalar::philox(s as u64, i as u64)[word as usize] as i64;
-                    }
+                    self.lanes.random(word, seed, index, bytemuck::cast_slice_mut(bytes));
                 }
                 Operation::Unary(op, x) => self.lanes.unary(op, at(x), LaneMut::of(dtype, bytes)),
                 Operation::Binary(op, a, b) => self.lanes.binary(op, at(a), at(b), LaneMut::of(dtype, bytes)),
