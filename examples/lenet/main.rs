@@ -21,7 +21,7 @@ use isograd::{
         metric::{Accuracy, Metric},
         optimizer::SGD,
     },
-    operators::random,
+    operators::{PadMode, random},
     prelude::*,
 };
 use std::{
@@ -89,6 +89,15 @@ fn normalize(images: &Tensor) -> Result<Tensor> {
     images.cast(DType::F32)?.mul_scalar(1.0 / 128.0)?.sub_scalar(1.0)
 }
 
+/// The pictures moved by up to two pixels along each axis, so that the network sees more of them than there are.
+fn shifted(images: &Tensor) -> Result<Tensor> {
+    let key = random::next_key();
+    let (down, right) = (key as usize % 5, (key >> 32) as usize % 5);
+    let (height, width) = (images.shape()[2], images.shape()[3]);
+    let padded = images.pad(&[(0, 0), (0, 0), (2, 2), (2, 2)], PadMode::Constant(0.0))?;
+    padded.narrow(2, down, height)?.narrow(3, right, width)
+}
+
 fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>, 2>, ctx: &Dyn) -> Result<f64> {
     let mut accuracy = Accuracy::default();
     for batch in data.epoch(ctx) {
@@ -123,10 +132,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut total, mut hits) = (0.0, Accuracy::default());
         for batch in train.epoch(&ctx) {
             let [images, labels] = batch?;
+            let images = normalize(&shifted(&images)?)?;
             let done = bar.position() as f64 / steps as f64;
             trainer.set_learning_rate(options.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
             let (loss, scores) = autograd::record(|| {
-                let scores = net.forward(&normalize(&images)?)?;
+                let scores = net.forward(&images)?;
                 Ok::<_, Error>((criterion.loss(&scores, &labels)?, scores))
             })?;
             loss.backward()?;
