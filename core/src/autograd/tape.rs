@@ -537,7 +537,15 @@ pub fn grad<B: Backend>(
         shape: variables[i].shape().clone(),
         device: variables[i].ctx().name(),
     };
-    ids.iter().enumerate().map(|(i, id)| found.get(id).cloned().ok_or_else(|| unreachable(i))).collect()
+    // A rule may pass its head on as it is, so results could share memory with each other or with a head gradient. What
+    // is recorded cannot be written in place; the others become the caller's own.
+    let result = |(i, id): (usize, &u64)| {
+        let last = !ids[i + 1..].contains(id);
+        let gradient = if last { found.remove(id) } else { found.get(id).cloned() };
+        let gradient = gradient.ok_or_else(|| unreachable(i))?;
+        if gradient.requires_grad() { Ok(gradient) } else { gradient.owned() }
+    };
+    with_recording(false, || ids.iter().enumerate().map(result).collect())
 }
 
 /// One operator or variable of a recorded graph, for drawing it.

@@ -46,7 +46,9 @@ impl Window {
     pub fn count(&self, axis: usize, size: usize, ceil: bool) -> Option<usize> {
         let room = (size + 2 * self.padding[axis]).checked_sub(self.extent(axis))?;
         let step = self.stride[axis];
-        Some(if ceil { room.div_ceil(step) } else { room / step } + 1)
+        let whole = room / step + 1;
+        let more = ceil && !room.is_multiple_of(step) && whole * step < size + 2 * self.padding[axis];
+        Some(whole + usize::from(more))
     }
 
     /// Elements along `axis` that `count` windows reach, from the start of the padding on.

@@ -5,4 +5,7 @@
 pub mod device;
 pub mod golden;
 pub mod gradients;
+pub mod graphs;
 pub mod mxnet;
+pub mod properties;
+pub mod semantics;
