@@ -1,7 +1,7 @@
 //! Trains LeNet on handwritten digits, on whatever device is asked for:
 //!
 //! ```text
-//! cargo run --release --example lenet -- --epochs 20 --device cpu
+//! cargo run --release --example lenet -- --epochs 16 --device cpu
 //! ```
 //!
 //! It shows a progress bar, prints loss and accuracy per epoch, draws the training curve as SVG, saves the parameters and
@@ -14,7 +14,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use isograd::{
     nn::{
-        Conv2D, MaxPool2D,
+        Conv2D, Dropout, MaxPool2D,
         data::{ArrayDataset, DataLoader, idx},
         initializers::Xavier,
         loss::{Loss, SoftmaxCrossEntropyLoss},
@@ -36,7 +36,7 @@ struct Options {
     #[arg(long, env = "ISOGRAD_DEVICE", default_value = "cpu")]
     device: String,
     /// Passes over the training data.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 16)]
     epochs: usize,
     /// Seed of the weights and of the order of the data.
     #[arg(long, default_value_t = 42)]
@@ -78,6 +78,7 @@ fn lenet() -> Sequential {
         .add(MaxPool2D::new(2))
         .add(Conv2D::new(32, 5).activation(Activation::Relu))
         .add(MaxPool2D::new(2))
+        .add(Dropout::new(0.3))
         .add(Dense::new(120).activation(Activation::Relu))
         .add(Dense::new(84).activation(Activation::Relu))
         .add(Dense::new(10));

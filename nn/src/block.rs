@@ -40,6 +40,13 @@ pub trait Block<B: Backend = Dyn>: Parameters<B> + Send + Sync {
 /// Fields may be parameters, blocks, numbers and strings, and `Vec`, `Option`, arrays, `Box` and `Arc` of them; a field of
 /// another type is marked `#[parameters(skip)]`. A struct without a `Backend` parameter holds parameters of [`Dyn`], or of
 /// what `#[parameters(backend = ...)]` names.
+///
+/// A field of any other type does not compile, so that no parameter is forgotten:
+///
+/// ```compile_fail,E0277
+/// #[derive(isograd_nn::Parameters)]
+/// struct Net { layer: isograd_nn::Dense, since: std::time::Instant }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to hold parameters of backend `{B}`",
     note = "derive or implement `Parameters` for it, or mark the field with `#[parameters(skip)]`",

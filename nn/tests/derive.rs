@@ -156,9 +156,3 @@ fn a_derived_block_runs_with_control_flow_of_its_own() {
     let nested: Box<dyn Block<Reference>> = Box::new(net);
     assert_eq!(nested.label().unwrap(), "Loop");
 }
-
-#[test]
-fn what_cannot_be_derived_says_why() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("tests/derive/*.rs");
-}

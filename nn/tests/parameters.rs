@@ -269,7 +269,8 @@ fn dropout_drops_whole_rows_along_axes<B: Backend>(ctx: &B) {
 
 fn activations_are_gluons<B: Backend>(ctx: &B) {
     let x = Tensor::from_slice(ctx, &[-2.0f32, 0.5], [2]).unwrap();
-    let formulas: [(Activation, fn(f64) -> f64); 5] = [
+    type Formula = fn(f64) -> f64;
+    let formulas: [(Activation, Formula); 5] = [
         (Activation::Relu, |x| x.max(0.0)),
         (Activation::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
         (Activation::Tanh, f64::tanh),

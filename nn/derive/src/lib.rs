@@ -173,3 +173,82 @@ fn mentions(of: &Type, parameters: &[Ident]) -> bool {
     finder.visit_type(of);
     finder.1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(input: DeriveInput) -> String {
+        expand(&input).expect_err("this cannot be derived").to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_derived_says_why() {
+        assert!(
+            error(parse_quote!(
+                enum Net {
+                    Small(Dense),
+                }
+            ))
+            .contains("structs only")
+        );
+        let two = parse_quote!(
+            struct Net<A: Backend, C: Backend> {
+                a: Dense<A>,
+                c: Dense<C>,
+            }
+        );
+        assert!(error(two).contains("#[parameters(backend = B)]"));
+        assert!(
+            error(parse_quote!(
+                struct Net {
+                    #[parameters(ignore)]
+                    layer: Dense,
+                }
+            ))
+            .contains("#[parameters(skip)]")
+        );
+        assert!(
+            error(parse_quote!(
+                #[parameters(skip)]
+                struct Net {
+                    layer: Dense,
+                }
+            ))
+            .contains("backend = Type")
+        );
+    }
+
+    #[test]
+    fn the_backend_is_found_wherever_it_is_bounded() {
+        let found = |input: DeriveInput| backend_parameter(&input).map(|b| b.map(|b| b.to_string()));
+        assert_eq!(
+            found(parse_quote!(
+                struct N<T, D: core::Backend>(T, D);
+            ))
+            .ok()
+            .flatten()
+            .as_deref(),
+            Some("D")
+        );
+        assert_eq!(
+            found(parse_quote!(
+                struct N<E>(E)
+                where
+                    E: Backend;
+            ))
+            .ok()
+            .flatten()
+            .as_deref(),
+            Some("E")
+        );
+        assert_eq!(
+            found(parse_quote!(
+                struct N<T: Clone>(T);
+            ))
+            .ok()
+            .flatten(),
+            None
+        );
+    }
+}
