@@ -44,10 +44,11 @@ impl Axes for Vec<isize> {
 static IDENTITY: PerDType = PerDType::new("reduce", |d| (vec![Expr::input(0, d)], vec![d], vec![]));
 static COUNT: PerDType =
     PerDType::new("count", |_| (vec![Expr::input(0, DType::Bool).cast(DType::I64)], vec![DType::Bool], vec![]));
-/// Terms of a mean, divided before they are added: a sum of f16 could overflow where the mean does not.
-static MEAN: PerDType = PerDType::new("mean", |d| {
+/// Sums that stay in the dtype that is computed in: a sum of f16 could overflow where the mean does not.
+static WIDE: PerDType = PerDType::new("mean", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
+static QUOTIENT: PerDType = PerDType::new("mean", |d| {
     let c = d.compute();
-    (vec![Expr::input(0, d).cast(c) * Expr::scalar(0, c)], vec![d], vec![c])
+    (vec![(Expr::input(0, c) / Expr::scalar(0, c)).cast(d)], vec![c], vec![c])
 });
 static SQUARED_DEVIATION: PerDType = PerDType::new("squared_deviation", |d| {
     let c = d.compute();
@@ -210,19 +211,27 @@ impl<B: Backend> Tensor<B> {
         self.mean_axes(&axes)?.drop_axes(&axes, keepdims)
     }
 
+    /// The mean over `axes`, which keep size 1, rounded once to `dtype`.
+    fn unrecorded_mean(&self, axes: &[usize], dtype: DType) -> Result<Tensor<B>> {
+        let c = self.dtype().compute();
+        let sum = self.fold(ReduceOp::Sum, WIDE.program(self.dtype()), &[], &[], axes, c)?;
+        let count = [Value::F64(self.count_of(axes) as f64).cast(c)];
+        super::formula::run_map(self.ctx(), QUOTIENT.program(dtype), &[&sum], &count, sum.shape())
+    }
+
     pub(crate) fn mean_axes(&self, axes: &[usize]) -> Result<Tensor<B>> {
         let d = self.dtype();
         let count = self.count_of(axes);
         if count == 0 {
             return self.sum_axes(axes)?.mul_scalar(f64::NAN);
         }
-        let share = 1.0 / count as f64;
-        let scalars = [Value::F64(share).cast(d.compute())];
-        let output = self.fold(ReduceOp::Sum, MEAN.program(d), &[], &scalars, axes, d)?;
+        let output = self.unrecorded_mean(axes, d)?;
         if let Some(recorder) = Recorder::new(&[self]) {
             let shape = self.shape().clone();
             recorder.finish("mean", &output, move |head, _| {
-                Ok(smallvec![Some(head.mul_scalar(share)?.broadcast_to(&shape)?)])
+                // In the dtype that is computed in: f16 has no 1/n for a large n.
+                let share = head.cast(d.compute())?.mul_scalar(1.0 / count as f64)?.cast(d)?;
+                Ok(smallvec![Some(share.broadcast_to(&shape)?)])
             });
         }
         Ok(output)
@@ -381,8 +390,7 @@ impl<B: Backend> Tensor<B> {
             let d = self.dtype();
             let c = d.compute();
             // The mean is kept in the dtype that is computed in.
-            let mean =
-                self.fold(ReduceOp::Sum, MEAN.program(d), &[], &[Value::F64(1.0 / n as f64).cast(c)], &axes, c)?;
+            let mean = self.unrecorded_mean(&axes, c)?;
             let scalars = [Value::F64(1.0 / n.saturating_sub(ddof) as f64).cast(c)];
             let var = self.fold(ReduceOp::Sum, SQUARED_DEVIATION.program(d), &[&mean], &scalars, &axes, d)?;
             return var.drop_axes(&axes, keepdims);
