@@ -51,12 +51,15 @@ pub(crate) trait AnyNode: Send + Sync {
 
 type Sink<'a> = dyn FnMut(Arc<dyn AnyNode>, AnyTensor) -> Result<()> + 'a;
 
+type WithinRule<B> = dyn Fn(&Tensor<B>, &Context<'_, B>) -> Result<Flows<B>> + Send + Sync;
+type AcrossRule<B> = dyn Fn(&Tensor<B>) -> Result<AnyTensor> + Send + Sync;
+
 /// What a recorded operator does backward.
 pub(crate) enum Rule<B: Backend> {
     /// From head gradient and saved tensors to one gradient per input.
-    Within(Box<dyn Fn(&Tensor<B>, &Context<'_, B>) -> Result<Flows<B>> + Send + Sync>),
+    Within(Box<WithinRule<B>>),
     /// To the single input, on another backend.
-    Across(Box<dyn Fn(&Tensor<B>) -> Result<AnyTensor> + Send + Sync>),
+    Across(Box<AcrossRule<B>>),
 }
 
 struct Body<B: Backend> {

@@ -100,19 +100,19 @@ impl Formula {
     }
 }
 
+/// An expression, and the dtypes of its inputs and of its launch arguments.
+type Definition = (Expr, SmallVec<[DType; 3]>, SmallVec<[DType; 3]>);
+
 /// A formula for every dtype, compiled when first used.
 pub(crate) struct PerDTypeFormula {
     name: &'static str,
-    build: fn(DType) -> (Expr, SmallVec<[DType; 3]>, SmallVec<[DType; 3]>),
+    build: fn(DType) -> Definition,
     compiled: [OnceLock<Arc<Formula>>; 9],
 }
 
 impl PerDTypeFormula {
     /// The operator `name`: for a dtype, the expression and the dtypes of inputs and launch arguments.
-    pub const fn new(
-        name: &'static str,
-        build: fn(DType) -> (Expr, SmallVec<[DType; 3]>, SmallVec<[DType; 3]>),
-    ) -> Self {
+    pub const fn new(name: &'static str, build: fn(DType) -> Definition) -> Self {
         PerDTypeFormula { name, build, compiled: [const { OnceLock::new() }; 9] }
     }
 

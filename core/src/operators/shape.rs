@@ -118,7 +118,7 @@ impl<B: Backend> Tensor<B> {
         }
         let known = sizes.iter().filter(|&&n| n != -1).try_fold(1usize, |known, &n| known.checked_mul(n as usize));
         let known = known.ok_or_else(|| fail(format!("it has {} elements, far fewer than {sizes:?}", self.size())))?;
-        let inferred = if known == 0 { 0 } else { self.size() / known };
+        let inferred = self.size().checked_div(known).unwrap_or(0);
         let target: Shape = sizes.iter().map(|&n| if n == -1 { inferred } else { n as usize }).collect();
         if target.size() != self.size() || (known == 0 && sizes.contains(&-1)) {
             return Err(fail(format!("it has {} elements, which {sizes:?} cannot hold", self.size())));

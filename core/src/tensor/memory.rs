@@ -41,10 +41,12 @@ impl<B: Backend> Memory<B> {
     }
 }
 
+type Guard<'a, B> = (*const Memory<B>, RwLockReadGuard<'a, <B as Backend>::Buffer>);
+
 /// Read guards of several memories. Each memory is locked once, in the order of addresses, so that threads that also write
 /// cannot wait for each other in a circle.
 pub(crate) struct Reading<'a, B: Backend> {
-    guards: SmallVec<[(*const Memory<B>, RwLockReadGuard<'a, B::Buffer>); 4]>,
+    guards: SmallVec<[Guard<'a, B>; 4]>,
 }
 
 impl<'a, B: Backend> Reading<'a, B> {
