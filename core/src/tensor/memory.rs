@@ -41,6 +41,8 @@ impl<B: Backend> Memory<B> {
     }
 }
 
+type Guard<'a, B> = (*const Memory<B>, RwLockReadGuard<'a, <B as Backend>::Buffer>);
+
 /// Read guards of several memories. Each memory is locked once, in the order of addresses, so that threads that also write
 /// cannot wait for each other in a circle.
 pub(crate) struct Reading<'a, B: Backend> {

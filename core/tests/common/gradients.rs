@@ -434,6 +434,9 @@ fn indices<B: Backend>(t: &mut Rows<B>) {
     }
 }
 
+/// Shapes of input and weight, options, output padding.
+type TransposedRow = (&'static [usize], &'static [usize], ConvOptions, &'static [usize]);
+
 fn windows<B: Backend>(t: &mut Rows<B>) {
     let options = |stride: &[usize], padding: &[usize], dilation: &[usize], groups: usize| ConvOptions {
         stride: stride.to_vec(),
@@ -472,7 +475,7 @@ fn windows<B: Backend>(t: &mut Rows<B>) {
             &ConvOptions::default(),
         )
     });
-    let transposed: Vec<(&[usize], &[usize], ConvOptions, &[usize])> = vec![
+    let transposed: Vec<TransposedRow> = vec![
         (&[2, 2, 3], &[2, 3, 2], options(&[1], &[0], &[1], 1), &[0]),
         (&[1, 2, 3], &[2, 1, 3], options(&[3], &[1], &[1], 2), &[2]),
         (&[1, 2, 3, 2], &[2, 2, 2, 3], options(&[2, 3], &[0, 1], &[1], 1), &[1, 2]),

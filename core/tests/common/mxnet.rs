@@ -47,6 +47,9 @@ impl From<Error> for Fault {
 
 type One<B> = Result<Tensor<B>, Fault>;
 type Many<B> = Result<Vec<Tensor<B>>, Fault>;
+type Two<B> = fn(&Tensor<B>, &Tensor<B>) -> Result<Tensor<B>, Error>;
+/// Operators of one family; `None` for those of others.
+type Family<B> = fn(&Call<'_, B>) -> Option<Many<B>>;
 
 fn fault<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault(why.into()))
@@ -120,8 +123,7 @@ impl<B: Backend> Call<'_, B> {
 
 /// Computes the outputs of a call.
 pub fn compute<B: Backend>(call: &Call<'_, B>) -> Result<Computed<B>, String> {
-    let families: [fn(&Call<'_, B>) -> Option<Many<B>>; 7] =
-        [scalar, elementwise, reductions, shapes, indices, networks, losses];
+    let families: [Family<B>; 7] = [scalar, elementwise, reductions, shapes, indices, networks, losses];
     if let Some(found) = normalization(call) {
         return found.map_err(|Fault(why)| why);
     }
@@ -215,10 +217,8 @@ fn activate<B: Backend>(x: &Tensor<B>, kind: &str) -> One<B> {
 fn elementwise<B: Backend>(call: &Call<'_, B>) -> Option<Many<B>> {
     let op = call.op.trim_start_matches("broadcast_").trim_start_matches("elemwise_");
     let (x, b) = (call.x().ok()?, call.b());
-    let with = |f: fn(&Tensor<B>, &Tensor<B>) -> Result<Tensor<B>, Error>| -> Option<Many<B>> {
-        Some((|| Ok(vec![f(&x, &call.b()?)?]))())
-    };
-    let logic = |f: fn(&Tensor<B>, &Tensor<B>) -> Result<Tensor<B>, Error>| -> Option<Many<B>> {
+    let with = |f: Two<B>| -> Option<Many<B>> { Some((|| Ok(vec![f(&x, &call.b()?)?]))()) };
+    let logic = |f: Two<B>| -> Option<Many<B>> {
         Some((|| Ok(vec![f(&x.not_equal_scalar(0)?, &call.b()?.not_equal_scalar(0)?)?]))())
     };
     match op {
