@@ -49,8 +49,6 @@ pub(crate) struct Reading<'a, B: Backend> {
     guards: SmallVec<[Guard<'a, B>; 4]>,
 }
 
-type Guard<'a, B> = (*const Memory<B>, RwLockReadGuard<'a, <B as Backend>::Buffer>);
-
 impl<'a, B: Backend> Reading<'a, B> {
     pub fn of(memories: impl IntoIterator<Item = &'a Arc<Memory<B>>>) -> Reading<'a, B> {
         let mut order: SmallVec<[&'a Arc<Memory<B>>; 4]> = SmallVec::new();
