@@ -85,6 +85,28 @@ fn casts_between_floating_dtypes_pass_gradients_on() {
     }
 }
 
+/// Ceil mode keeps a last window that sees padding only: its result is -infinity, and its gradient goes nowhere.
+#[test]
+fn a_window_of_padding_passes_nothing_on() {
+    let x = Tensor::from_slice(&Reference, &[3.0f64, 1.0, 2.0], [1, 1, 3]).unwrap();
+    x.attach_grad().unwrap();
+    let options = operators::PoolOptions {
+        stride: vec![4],
+        padding: vec![1],
+        ceil_mode: true,
+        ..operators::PoolOptions::new(&[2])
+    };
+    let (y, plain, recorded) = autograd::record(|| {
+        let y = x.max_pool(&options).unwrap();
+        let gradient = |create| autograd::grad(&[&y], &[&x], &[], true, create).unwrap().remove(0);
+        (y.clone(), gradient(false), gradient(true))
+    });
+    assert_eq!(y.to_vec::<f64>().unwrap(), [3.0, f64::NEG_INFINITY]);
+    for g in [plain, recorded] {
+        assert_eq!(g.to_vec::<f64>().unwrap(), [1.0, 0.0, 0.0]);
+    }
+}
+
 /// Where differences say nothing: the values that the documentation promises.
 #[test]
 fn gradients_at_kinks() {

@@ -427,7 +427,8 @@ macro_rules! operator {
             type Output = Tensor<B>;
             fn $method(self, other: Tensor<B>) -> Tensor<B> { or_panic(Tensor::$method(&self, &other)) }
         }
-        operator!(@scalar $trait $method $scalar $reverse f64 f32 i64 i32);
+        // One floating type and one integer type, so that the compiler knows which a literal is in `(&x + 1.0).exp()`.
+        operator!(@scalar $trait $method $scalar $reverse f64 i64);
     )* };
     (@scalar $trait:ident $method:ident $scalar:ident $reverse:ident $($number:ty)*) => { $(
         impl<B: Backend> std::ops::$trait<$number> for &Tensor<B> {

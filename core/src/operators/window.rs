@@ -361,7 +361,10 @@ impl<B: Backend> Tensor<B> {
             let (batch, channels) = (self.shape()[0], self.shape()[1]);
             let rows = Shape::from([batch, channels, self.shape()[2..].iter().product()]);
             let zeros = Tensor::zeros(self.ctx(), &rows, self.dtype())?;
-            let flat = head.reshape(&Shape::from([batch, channels, head.shape()[2..].iter().product()]))?;
+            // A window that sees padding only has no place, and passes nothing on.
+            let nowhere = places.equal_scalar(i64::MAX)?;
+            let places = places.masked_fill(&nowhere, 0)?;
+            let flat = head.reshape(places.shape())?.masked_fill(&nowhere, 0)?;
             return zeros.scatter_add(2, &places, &flat)?.reshape(self.shape());
         }
         let x = self.detach();
@@ -399,8 +402,8 @@ impl<B: Backend> Tensor<B> {
         let inside = numbers.greater_equal_scalar(0)?;
         let far = Tensor::full(ctx, [1], i64::MAX, DType::I64)?;
         let candidates = hit.logical_and(&inside)?.where_(&numbers.broadcast_to(windows.shape())?, &far)?;
-        let windows = Shape::from([self.shape()[0], self.shape()[1], output.iter().product()]);
-        candidates.min(&taps[..], false)?.reshape(&windows)
+        let places = Shape::from([self.shape()[0], self.shape()[1], output.iter().product()]);
+        candidates.min(&taps[..], false)?.reshape(&places)
     }
 
     /// The largest element of each window of `[batch, channels, spatial..]`. Padding never wins; NaN does; of equal elements
