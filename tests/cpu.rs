@@ -3,7 +3,6 @@
 
 #![cfg(feature = "cpu")]
 
-#[allow(dead_code)]
 #[path = "../core/tests/common/mod.rs"]
 mod common;
 
