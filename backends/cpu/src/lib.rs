@@ -131,7 +131,9 @@ fn output<'a>(operand: &'a mut OperandMut<'_, Cpu>) -> Output<'a> {
 
 #[inline]
 fn inputs<'a>(operands: &[Operand<'a, Cpu>]) -> SmallVec<[Input<'a>; 4]> {
-    operands.iter().map(input).collect()
+    let mut inputs = SmallVec::new();
+    operands.iter().for_each(|o| inputs.push(Input::new(o, o.buffer.bytes())));
+    inputs
 }
 
 /// The part of a buffer that a transfer is about.
@@ -181,8 +183,9 @@ impl Backend for Cpu {
         operands: &[Operand<'_, Cpu>],
         outputs: &mut [OperandMut<'_, Cpu>],
     ) -> Result<()> {
-        let mut outputs: SmallVec<[Output<'_>; 2]> = outputs.iter_mut().map(output).collect();
-        elementwise::map(self.threads(), kernel, &inputs(operands), &mut outputs)
+        let mut written: SmallVec<[Output<'_>; 2]> = SmallVec::new();
+        outputs.iter_mut().for_each(|o| written.push(output(o)));
+        elementwise::map(self.threads(), kernel, &inputs(operands), &mut written)
     }
 
     fn reduce(

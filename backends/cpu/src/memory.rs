@@ -1,7 +1,7 @@
 //! Host memory for tensors: aligned, and pooled, because a fresh 40 MB result costs more in page faults than the
 //! arithmetic that fills it.
 //!
-//! Up to [`SMALL`] bytes come straight from the allocator, which is faster than any lock. Larger blocks have one of a few
+//! Up to 64 bytes lie in the buffer itself. Up to [`SMALL`] bytes come straight from the allocator, which is faster than any lock. Larger blocks have one of a few
 //! sizes per power of two (so that at most an eighth is wasted), and go back to a free list of their size. The list keeps
 //! at most a given number of bytes, and forgets the sizes that were not used for the longest time first.
 
@@ -19,6 +19,9 @@ use std::{
 
 /// Blocks up to this many bytes are not pooled.
 pub const SMALL: usize = 4096;
+
+/// Buffers up to this many bytes need no block.
+const INLINE: usize = 64;
 
 /// Alignment of pooled blocks: a cache line, and the widest vector register.
 pub const ALIGN: usize = 64;
@@ -122,14 +125,19 @@ impl Pool {
     /// # Errors
     /// [`Error::OutOfMemory`], after giving back what was kept and trying again.
     pub fn alloc(&'static self, bytes: usize) -> Result<Buffer> {
+        if bytes <= INLINE {
+            return Ok(Buffer { len: bytes, store: Store::Inline([0; INLINE / 8]) });
+        }
         if bytes <= SMALL {
             // SAFETY: the size is not 0.
-            let Some(start) = NonNull::new(unsafe { alloc(small_layout(bytes.max(1))) }) else {
+            let Some(start) = NonNull::new(unsafe { alloc(small_layout(bytes)) }) else {
                 return Err(out_of_memory(bytes));
             };
-            // SAFETY: the block has that many bytes. They are given a value since slices must not be uninitialized.
-            unsafe { start.write_bytes(0, bytes.max(1)) };
-            return Ok(Buffer { start, len: bytes, shift: 0, class: 0, pool: self });
+            // They are given a value since slices must not be uninitialized: one and not zero, because alloc and zeroing
+            // become calloc, which glibc serves without its cache per thread, at twice the price.
+            // SAFETY: the block has that many bytes.
+            unsafe { start.write_bytes(1, bytes) };
+            return Ok(Buffer { len: bytes, store: Store::Block { start, shift: 0, class: 0, pool: self } });
         }
         let class = class_of(bytes).ok_or_else(|| out_of_memory(bytes))?;
         let kept = self.free().take(class);
@@ -142,7 +150,7 @@ impl Pool {
         };
         // SAFETY: the system's block is ALIGN bytes longer than the class, so the aligned start lies within it.
         let start = unsafe { block.raw.add(block.shift) };
-        Ok(Buffer { start, len: bytes, shift: block.shift as u8, class, pool: self })
+        Ok(Buffer { len: bytes, store: Store::Block { start, shift: block.shift as u8, class, pool: self } })
     }
 
     fn give(&self, class: usize, block: Block) {
@@ -212,15 +220,26 @@ fn out_of_memory(bytes: usize) -> Error {
     }
 }
 
-/// Host memory: bytes with a length. Buffers of more than 4096 bytes are aligned to 64, others to 16.
+/// Host memory: bytes with a length. Buffers of more than 4096 bytes are aligned to 64, others to 16 or, when they hold
+/// only a few numbers, to 8.
 pub struct Buffer {
-    start: NonNull<u8>,
     len: usize,
-    /// The size of the pooled block, 0 for a small one.
-    class: usize,
-    /// Bytes between the block's start and `start`.
-    shift: u8,
-    pool: &'static Pool,
+    store: Store,
+}
+
+/// Where the bytes of a buffer are.
+enum Store {
+    /// In the buffer itself: a scalar or a short vector costs no allocation.
+    Inline([u64; INLINE / 8]),
+    /// In a block.
+    Block {
+        start: NonNull<u8>,
+        /// The size of the pooled block, 0 for a small one.
+        class: usize,
+        /// Bytes between the block's start and `start`.
+        shift: u8,
+        pool: &'static Pool,
+    },
 }
 
 // SAFETY: a buffer owns its memory; shared access only reads, writing needs `&mut`.
@@ -232,28 +251,35 @@ impl Buffer {
     /// The bytes.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `start` is the start of at least `len` initialized bytes that this buffer owns.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        match &self.store {
+            Store::Inline(words) => &bytemuck::cast_slice(words)[..self.len],
+            // SAFETY: `start` is the start of at least `len` initialized bytes that this buffer owns.
+            Store::Block { start, .. } => unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) },
+        }
     }
 
     /// The bytes, to be written.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        match &mut self.store {
+            Store::Inline(words) => &mut bytemuck::cast_slice_mut(words)[..self.len],
+            // SAFETY: as in `bytes`, and `self` is borrowed exclusively.
+            Store::Block { start, .. } => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len) },
+        }
     }
 }
 
 impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
-        if self.class == 0 {
+        let Store::Block { start, class, shift, pool } = self.store else { return };
+        if class == 0 {
             // SAFETY: a small buffer came from `alloc` with this layout.
-            return unsafe { dealloc(self.start.as_ptr(), small_layout(self.len.max(1))) };
+            return unsafe { dealloc(start.as_ptr(), small_layout(self.len)) };
         }
         // SAFETY: `start` was made by adding `shift` to the block's start.
-        let raw = unsafe { self.start.sub(self.shift as usize) };
-        self.pool.give(self.class, Block { raw, shift: self.shift as usize });
+        let raw = unsafe { start.sub(shift as usize) };
+        pool.give(class, Block { raw, shift: shift as usize });
     }
 }
 
@@ -305,10 +331,10 @@ mod tests {
     #[test]
     fn small_and_empty_buffers_are_not_pooled() {
         let pool = pool(1 << 20);
-        for n in [0, 1, 8, SMALL] {
+        for n in [0, 1, 8, INLINE, INLINE + 1, SMALL] {
             let b = pool.alloc(n).unwrap();
             assert_eq!(b.bytes().len(), n);
-            assert_eq!(b.bytes().as_ptr().align_offset(SMALL_ALIGN), 0);
+            assert_eq!(b.bytes().as_ptr().align_offset(if n <= INLINE { 8 } else { SMALL_ALIGN }), 0);
         }
         assert_eq!(pool.kept(), 0);
     }
