@@ -66,7 +66,6 @@ pub(crate) use print_blocks;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{Activation, Dense, Dropout, Sequential};
 
     #[test]

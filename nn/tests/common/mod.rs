@@ -1,0 +1,17 @@
+//! What the integration tests share.
+
+/// Runs each generic test body on every backend that needs no device.
+#[macro_export]
+macro_rules! on_every_backend {
+    ($($name:ident)*) => {
+        mod reference {
+            $(#[test] fn $name() { super::$name(&isograd_reference::Reference) })*
+        }
+        mod cpu {
+            $(#[test] fn $name() { super::$name(&isograd_cpu::Cpu::default()) })*
+        }
+        mod dynamic {
+            $(#[test] fn $name() { super::$name(&isograd_core::Dyn::new(isograd_reference::Reference)) })*
+        }
+    };
+}
