@@ -57,9 +57,10 @@ pub use initializers::Initializer;
 pub use isograd_core::Dyn;
 pub use isograd_nn_derive::Parameters;
 pub use layers::{
-    Activation, AvgPool, AvgPool1D, AvgPool2D, AvgPool3D, Conv, Conv1D, Conv2D, Conv3D, Dense, Dropout, Flatten,
-    GlobalAvgPool, GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D, GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D,
-    GlobalMaxPool3D, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D,
+    Activation, AvgPool, AvgPool1D, AvgPool2D, AvgPool3D, BatchNorm, Conv, Conv1D, Conv2D, Conv3D, Dense, Dropout, ELU,
+    Embedding, Flatten, GELU, GRU, GRUCell, GlobalAvgPool, GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D,
+    GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, GroupNorm, InstanceNorm, LSTM, LSTMCell,
+    LayerNorm, LeakyReLU, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D, PReLU, RNN, RNNCell, SELU, Swish,
 };
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;

@@ -4,12 +4,18 @@
 //! backend. To add one: a type that implements [`Initializer`] for every backend.
 
 mod constant;
+mod orthogonal;
+mod pattern;
 mod random;
+mod structured;
 mod xavier;
 
 pub use constant::{Constant, One, Zero};
-pub use random::{Normal, Uniform};
-pub use xavier::{Factor, Random, Xavier};
+pub use orthogonal::Orthogonal;
+pub use pattern::{Load, Mixed};
+pub use random::{Normal, TruncatedNormal, Uniform};
+pub use structured::{Bilinear, Identity, LSTMBias};
+pub use xavier::{Factor, MSRAPrelu, Random, Xavier};
 
 use isograd_core::{Backend, DType, Result, Shape, Tensor};
 use std::{fmt::Debug, sync::Arc};

@@ -49,3 +49,40 @@ impl<B: Backend> Initializer<B> for Normal {
         Tensor::normal(ctx, shape, 0.0, self.sigma, dtype)
     }
 }
+
+/// Normal numbers without those further than two standard deviations from the mean, in whose place others are drawn.
+///
+/// ```
+/// use isograd_core::DType;
+/// use isograd_nn::initializers::{Initializer, TruncatedNormal};
+/// # let ctx = isograd_reference::Reference;
+/// let x = TruncatedNormal { sigma: 0.5, ..TruncatedNormal::default() }.initialize(&ctx, "w", &[1000].into(), DType::F32)?;
+/// assert!(x.abs()?.max((), false)?.asscalar::<f32>()? <= 1.0);
+/// assert!((x.std((), false, 0)?.asscalar::<f32>()? - 0.44).abs() < 0.03);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TruncatedNormal {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation before the truncation.
+    pub sigma: f64,
+}
+
+impl Default for TruncatedNormal {
+    /// Mean 0, standard deviation 0.01.
+    fn default() -> Self {
+        TruncatedNormal { mean: 0.0, sigma: 0.01 }
+    }
+}
+
+impl<B: Backend> Initializer<B> for TruncatedNormal {
+    fn initialize(&self, ctx: &B, _: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        // By inversion: erf(√2) is the probability of lying inside, so no draw is thrown away.
+        const INSIDE: f64 = 0.954_499_736_103_641_6;
+        let inside = Tensor::uniform(ctx, shape, -INSIDE, INSIDE, DType::F32)?
+            .erfinv()?
+            .clamp(-std::f64::consts::SQRT_2, std::f64::consts::SQRT_2)?;
+        inside.mul_scalar(self.sigma * std::f64::consts::SQRT_2)?.add_scalar(self.mean)?.cast(dtype)
+    }
+}

@@ -76,3 +76,45 @@ impl<B: Backend> Initializer<B> for Xavier {
         }
     }
 }
+
+/// [`Xavier`] for layers before a PReLU of the given slope: normal numbers of magnitude 2 / (1 + slope²) (He et al.,
+/// arXiv:1502.01852). Slope 0 and [`Factor::In`] are He's initialization for ReLU, [`MSRAPrelu::he`].
+///
+/// ```
+/// use isograd_nn::{Dense, Parameters, initializers::MSRAPrelu};
+/// # let ctx = isograd_reference::Reference;
+/// let layer = Dense::new(200).in_units(300);
+/// layer.initialize(MSRAPrelu::he(), &ctx)?;
+/// let deviation = layer.weight().data()?.std((), false, 0)?.asscalar::<f64>()?;
+/// assert!((deviation - (2.0f64 / 300.0).sqrt()).abs() < 2e-3);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MSRAPrelu {
+    /// The count to scale by.
+    pub factor_type: Factor,
+    /// The slope of the activation below 0.
+    pub slope: f64,
+}
+
+impl Default for MSRAPrelu {
+    /// By the mean of inputs and outputs, slope 0.25.
+    fn default() -> Self {
+        MSRAPrelu { factor_type: Factor::Avg, slope: 0.25 }
+    }
+}
+
+impl MSRAPrelu {
+    /// For ReLU: by the inputs, slope 0.
+    pub fn he() -> MSRAPrelu {
+        MSRAPrelu { factor_type: Factor::In, slope: 0.0 }
+    }
+}
+
+impl<B: Backend> Initializer<B> for MSRAPrelu {
+    fn initialize(&self, ctx: &B, name: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        let magnitude = 2.0 / (1.0 + self.slope * self.slope);
+        let xavier = Xavier { rnd_type: Random::Gaussian, factor_type: self.factor_type, magnitude };
+        xavier.initialize(ctx, name, shape, dtype)
+    }
+}

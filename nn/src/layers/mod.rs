@@ -5,21 +5,37 @@
 //! made with `None` there and completed by `Parameter::bind` in `forward`.
 
 mod activation;
+mod affine;
+mod batch_norm;
 mod conv;
 mod dense;
 mod dropout;
+mod embedding;
 mod flatten;
+mod group_norm;
+mod instance_norm;
+mod layer_norm;
+mod leaky;
 mod pool;
+mod python;
+mod recurrent;
 
 pub use activation::Activation;
+pub use batch_norm::BatchNorm;
 pub use conv::{Conv, Conv1D, Conv2D, Conv3D};
 pub use dense::Dense;
 pub use dropout::Dropout;
+pub use embedding::Embedding;
 pub use flatten::Flatten;
+pub use group_norm::GroupNorm;
+pub use instance_norm::InstanceNorm;
+pub use layer_norm::LayerNorm;
+pub use leaky::{ELU, GELU, LeakyReLU, PReLU, SELU, Swish};
 pub use pool::{
     AvgPool, AvgPool1D, AvgPool2D, AvgPool3D, GlobalAvgPool, GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D,
     GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D,
 };
+pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 
 /// One size per spatial axis, or one for all of them: `3` and `[3, 3]` say the same of a 2-D layer.
 pub trait Spatial<const N: usize> {

@@ -1,0 +1,109 @@
+//! What the normalizing layers have in common: γ and β.
+
+use crate::{
+    Parameter, Visitor,
+    initializers::{One, Zero},
+};
+use isograd_core::{Backend, Error, GradReq, Result, Tensor};
+
+/// γ and β, of one element per channel.
+#[derive(Clone)]
+pub(super) struct Affine<B: Backend> {
+    pub epsilon: f64,
+    pub scale: bool,
+    pub center: bool,
+    pub gamma: Parameter<B>,
+    pub beta: Parameter<B>,
+}
+
+impl<B: Backend> Affine<B> {
+    pub fn new(prefix: &str, epsilon: f64) -> Self {
+        let gamma = Parameter::new(format!("{prefix}gamma"), &[None]).with_initializer(One);
+        let beta = Parameter::new(format!("{prefix}beta"), &[None]).with_initializer(Zero);
+        Affine { epsilon, scale: true, center: true, gamma, beta }
+    }
+
+    pub fn sized(mut self, channels: usize) -> Self {
+        self.gamma = self.gamma.reshaped(&[Some(channels)]);
+        self.beta = self.beta.reshaped(&[Some(channels)]);
+        self
+    }
+
+    pub fn with_scale(mut self, scale: bool) -> Self {
+        self.gamma = self.gamma.with_grad_req(if scale { GradReq::Write } else { GradReq::Null });
+        self.scale = scale;
+        self
+    }
+
+    pub fn with_center(mut self, center: bool) -> Self {
+        self.beta = self.beta.with_grad_req(if center { GradReq::Write } else { GradReq::Null });
+        self.center = center;
+        self
+    }
+
+    pub fn channels(&self) -> Option<usize> {
+        self.gamma.partial_shape()[0]
+    }
+
+    /// γ and β where `x` is.
+    pub fn bind(&self, x: &Tensor<B>, channels: usize) -> Result<(Tensor<B>, Tensor<B>)> {
+        Ok((self.gamma.bind(x.ctx(), &[channels])?, self.beta.bind(x.ctx(), &[channels])?))
+    }
+
+    pub fn visit(&self, visitor: &mut dyn Visitor<B>) {
+        visitor.child("gamma", &self.gamma);
+        visitor.child("beta", &self.beta);
+    }
+}
+
+/// The size of `axis`, which may count from the end.
+pub(super) fn size_of_axis<B: Backend>(op: &'static str, x: &Tensor<B>, axis: isize) -> Result<usize> {
+    let rank = x.rank();
+    let at = if axis < 0 { axis + rank as isize } else { axis };
+    usize::try_from(at).ok().and_then(|at| x.shape().get(at).copied()).ok_or_else(|| Error::AxisOutOfRange {
+        op,
+        axis,
+        rank,
+        shape: x.shape().clone(),
+        device: x.ctx().name(),
+    })
+}
+
+/// The builder methods and getters of a layer with a field `affine`.
+macro_rules! affine_options {
+    ($name:ident) => {
+        impl<B: Backend> $name<B> {
+            /// What is added to the variance, so that it may be 0.
+            #[must_use]
+            pub fn epsilon(mut self, epsilon: f64) -> Self {
+                self.affine.epsilon = epsilon;
+                self
+            }
+
+            /// Whether γ is trained.
+            #[must_use]
+            pub fn scale(mut self, scale: bool) -> Self {
+                self.affine = self.affine.with_scale(scale);
+                self
+            }
+
+            /// Whether β is trained.
+            #[must_use]
+            pub fn center(mut self, center: bool) -> Self {
+                self.affine = self.affine.with_center(center);
+                self
+            }
+
+            /// γ.
+            pub fn gamma(&self) -> &Parameter<B> {
+                &self.affine.gamma
+            }
+
+            /// β.
+            pub fn beta(&self) -> &Parameter<B> {
+                &self.affine.beta
+            }
+        }
+    };
+}
+pub(super) use affine_options;

@@ -1,0 +1,47 @@
+//! [`CosineEmbeddingLoss`]: the angle between two vectors.
+
+use super::weighted;
+use isograd_core::{Backend, Result, Tensor};
+
+/// 1 - cos(a, b) for pairs labelled 1, max(0, cos(a, b) - margin) for those labelled -1. The vectors are `[batch, features]`,
+/// labels `[batch]`.
+///
+/// ```
+/// use isograd_core::Tensor;
+/// use isograd_nn::loss::CosineEmbeddingLoss;
+/// # let ctx = isograd_reference::Reference;
+/// let a = Tensor::from_slice(&ctx, &[1.0f32, 0.0, 3.0, 4.0], [2, 2])?;
+/// let b = Tensor::from_slice(&ctx, &[0.0f32, 2.0, 6.0, 8.0], [2, 2])?;
+/// let label = Tensor::from_slice(&ctx, &[1.0f32, -1.0], [2])?;
+/// let loss = CosineEmbeddingLoss::default().loss(&a, &b, &label, None)?.to_vec::<f32>()?;
+/// assert!((loss[0] - 1.0).abs() < 1e-6 && (loss[1] - 1.0).abs() < 1e-6);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CosineEmbeddingLoss {
+    /// Up to which cosine an unlike pair costs nothing.
+    pub margin: f64,
+    /// A factor on the loss.
+    pub weight: Option<f64>,
+}
+
+impl CosineEmbeddingLoss {
+    /// The loss of each pair, `[batch]`, times `sample_weight` if there is one.
+    ///
+    /// # Errors
+    /// What the operators report of shapes, dtypes and devices.
+    pub fn loss<B: Backend>(
+        &self,
+        a: &Tensor<B>,
+        b: &Tensor<B>,
+        label: &Tensor<B>,
+        sample_weight: Option<&Tensor<B>>,
+    ) -> Result<Tensor<B>> {
+        let b = b.reshape(a.shape())?;
+        let lengths = a.norm(-1, false)?.mul(&b.norm(-1, false)?)?.maximum_scalar(1e-12)?;
+        let cosine = a.mul(&b)?.sum(-1, false)?.div(&lengths)?;
+        let like = label.detach().reshape(cosine.shape())?.equal_scalar(1)?;
+        let unlike = cosine.sub_scalar(self.margin)?.relu()?;
+        weighted(like.where_(&cosine.rsub_scalar(1)?, &unlike)?, self.weight, sample_weight)
+    }
+}

@@ -1,0 +1,37 @@
+//! [`L1Loss`]: the distance.
+
+use super::{Loss, per_sample};
+use isograd_core::{Backend, Result, Tensor};
+
+/// |label - prediction|, its mean over all axes but the batch. The label is reshaped to the prediction.
+///
+/// ```
+/// use isograd_core::Tensor;
+/// use isograd_nn::loss::{Loss, L1Loss};
+/// # let ctx = isograd_reference::Reference;
+/// let prediction = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [1, 2])?;
+/// let label = Tensor::from_slice(&ctx, &[1.0f32, 5.0], [1, 2])?;
+/// let loss = L1Loss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
+/// assert!((loss[0] - 1.5).abs() < 1e-6);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct L1Loss {
+    /// A factor on the loss.
+    pub weight: Option<f64>,
+    /// The axis of the samples.
+    pub batch_axis: usize,
+}
+
+impl<B: Backend> Loss<B> for L1Loss {
+    fn loss_weighted(
+        &self,
+        prediction: &Tensor<B>,
+        label: &Tensor<B>,
+        sample_weight: Option<&Tensor<B>>,
+    ) -> Result<Tensor<B>> {
+        let label = &label.reshape(prediction.shape())?;
+        let loss = label.sub(prediction)?.abs()?;
+        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+    }
+}
