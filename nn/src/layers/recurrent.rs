@@ -90,14 +90,14 @@ impl<B: Backend> Weights<B> {
     }
 
     /// x W_iᵀ + b_i on the last axis.
-    fn from_input(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+    fn input_gates(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let rows = self.gates * self.hidden;
         let weight = self.i2h_weight.bind(x.ctx(), &[rows, x.shape()[x.rank() - 1]])?;
         x.matmul(&weight.t()?)?.add(&self.i2h_bias.bind(x.ctx(), &[rows])?)
     }
 
     /// h W_hᵀ + b_h.
-    fn from_state(&self, h: &Tensor<B>) -> Result<Tensor<B>> {
+    fn state_gates(&self, h: &Tensor<B>) -> Result<Tensor<B>> {
         let rows = self.gates * self.hidden;
         let weight = self.h2h_weight.bind(h.ctx(), &[rows, self.hidden])?;
         h.matmul(&weight.t()?)?.add(&self.h2h_bias.bind(h.ctx(), &[rows])?)
@@ -201,12 +201,12 @@ impl<B: Backend> Layers<B> {
                 let at = (layer * self.directions() + direction) as isize;
                 let mut state: Vec<Tensor<B>> = states.iter().map(|s| s.select(0, at)).collect::<Result<_>>()?;
                 // What the input contributes, for all times at once.
-                let gates = weights.from_input(&x)?;
+                let gates = weights.input_gates(&x)?;
                 let mut outputs = Vec::with_capacity(times);
                 for step in 0..times {
                     let time = if direction == 0 { step } else { times - 1 - step };
                     let from_input = gates.select(0, time as isize)?;
-                    state = self.kind.step(&from_input, &weights.from_state(&state[0])?, &state)?;
+                    state = self.kind.step(&from_input, &weights.state_gates(&state[0])?, &state)?;
                     outputs.push(state[0].clone());
                 }
                 if direction == 1 {
@@ -394,7 +394,7 @@ macro_rules! cells {
                     let why = "the input of a cell must be [batch, features]".into();
                     return Err(Error::InvalidShape { op: stringify!($name), shape, why, device });
                 }
-                self.kind.step(&self.weights.from_input(x)?, &self.weights.from_state(h)?, states)
+                self.kind.step(&self.weights.input_gates(x)?, &self.weights.state_gates(h)?, states)
             }
         }
 

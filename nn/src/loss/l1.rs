@@ -15,18 +15,12 @@ use isograd_core::{Backend, Result, Tensor};
 /// assert!((loss[0] - 1.5).abs() < 1e-6);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct L1Loss {
     /// A factor on the loss.
     pub weight: Option<f64>,
     /// The axis of the samples.
     pub batch_axis: usize,
-}
-
-impl Default for L1Loss {
-    fn default() -> Self {
-        L1Loss { weight: None, batch_axis: 0 }
-    }
 }
 
 impl<B: Backend> Loss<B> for L1Loss {

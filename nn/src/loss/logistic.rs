@@ -15,7 +15,7 @@ use isograd_core::{Backend, Result, Tensor};
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LogisticLoss {
     /// Whether labels are 0 and 1 rather than -1 and 1.
     pub binary: bool,
@@ -23,12 +23,6 @@ pub struct LogisticLoss {
     pub weight: Option<f64>,
     /// The axis of the samples.
     pub batch_axis: usize,
-}
-
-impl Default for LogisticLoss {
-    fn default() -> Self {
-        LogisticLoss { binary: false, weight: None, batch_axis: 0 }
-    }
 }
 
 impl<B: Backend> Loss<B> for LogisticLoss {

@@ -17,7 +17,7 @@ use isograd_core::{Backend, Result, Tensor};
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SigmoidBinaryCrossEntropyLoss {
     /// Whether the prediction is a probability already.
     pub from_sigmoid: bool,
@@ -25,12 +25,6 @@ pub struct SigmoidBinaryCrossEntropyLoss {
     pub weight: Option<f64>,
     /// The axis of the samples.
     pub batch_axis: usize,
-}
-
-impl Default for SigmoidBinaryCrossEntropyLoss {
-    fn default() -> Self {
-        SigmoidBinaryCrossEntropyLoss { from_sigmoid: false, weight: None, batch_axis: 0 }
-    }
 }
 
 impl<B: Backend> Loss<B> for SigmoidBinaryCrossEntropyLoss {
