@@ -34,6 +34,7 @@ fn assert_close<B: Backend>(what: &str, got: &Tensor<B>, expected: &HostArray, b
 }
 
 /// The optimizer that an entry of the index describes. Every argument must be read.
+#[allow(clippy::needless_update, reason = "some optimizers have more options than the macro sets, others none")]
 fn optimizer<B: Backend>(kind: &str, mut arguments: Map<String, Value>) -> Box<dyn Optimizer<B>> {
     // A schedule is `{"step": .., "factor": ..}`, possibly under its class.
     let schedule = arguments.remove("lr_scheduler").map(|s| {
