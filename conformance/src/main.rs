@@ -1,0 +1,144 @@
+//! The program: runs the suite on a device, compares devices, and proves that the suite can fail.
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use isograd_conformance::{
+    Level, Options, Report, Suite, mutants,
+    report::{Status, page},
+};
+use isograd_core::{Backend, DType};
+use isograd_cpu::Cpu;
+use isograd_reference::Reference;
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(Parser)]
+#[command(about = "What every isograd backend must do")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the suite.
+    Run {
+        /// cpu or reference; several are run one after another.
+        #[arg(long, required = true)]
+        device: Vec<String>,
+        /// Only cases whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Only this dtype.
+        #[arg(long)]
+        dtype: Option<DType>,
+        /// Ten times as many draws.
+        #[arg(long)]
+        full: bool,
+        /// Where the draws start.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Writes the report as JSON.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Writes the report as a page.
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+    /// Runs the suite on two devices and prints where they differ most.
+    Compare {
+        /// cpu or reference, twice.
+        #[arg(long, required = true)]
+        device: Vec<String>,
+        /// Only cases whose name contains this.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Runs the suite on broken backends.
+    Mutants,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn suite<B: Backend>(ctx: B, options: &Options) -> Report {
+    let suite = Suite::new(ctx);
+    let bar = ProgressBar::new(suite.count(options) as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let report = suite.run_with(options, &mut |line| {
+        bar.set_message(line.name.clone());
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    report
+}
+
+fn on(device: &str, options: &Options) -> Result<Report, String> {
+    match device {
+        "cpu" => Ok(suite(Cpu::default(), options)),
+        "reference" => Ok(suite(Reference, options)),
+        other => Err(format!("there is no device {other:?}; there are cpu and reference")),
+    }
+}
+
+fn run(command: Command) -> Result<bool, String> {
+    // A backend's panic is a failure of its case, told there.
+    std::panic::set_hook(Box::new(|_| ()));
+    let write =
+        |path: PathBuf, text: String| std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()));
+    match command {
+        Command::Run { device, filter, dtype, full, seed, json, html } => {
+            let level = if full { Level::Full } else { Level::Default };
+            let options = Options { filter, dtype, level, seed, ..Options::default() };
+            let reports: Vec<Report> = device.iter().map(|d| on(d, &options)).collect::<Result<_, _>>()?;
+            reports.iter().for_each(|r| println!("{r}"));
+            if let Some(path) = json {
+                let all: Vec<_> = reports.iter().map(Report::json).collect();
+                write(path, format!("{:#}\n", serde_json::Value::from(all)))?;
+            }
+            if let Some(path) = html {
+                write(path, page(&reports))?;
+            }
+            Ok(reports.iter().all(|r| r.failed() == 0))
+        }
+        Command::Compare { device, filter } => {
+            let [a, b] = &device[..] else { return Err("compare takes two devices".into()) };
+            let options = Options { filter, ..Options::default() };
+            compare(&on(a, &options)?, &on(b, &options)?);
+            Ok(true)
+        }
+        Command::Mutants => {
+            let unbroken = mutants::judge(mutants::Mutant::new(Reference, None), "unbroken");
+            println!("unbroken: {}", unbroken.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
+            let verdicts = mutants::run(&Reference, &mut |v| match &v.killed_by {
+                Some((case, _)) => println!("killed  {:<52} by {case} ({:.1} s)", v.name, v.seconds),
+                None => println!("LIVES   {:<52} ({:.1} s)", v.name, v.seconds),
+            });
+            let killed = verdicts.iter().filter(|v| v.killed_by.is_some()).count();
+            println!("killed {killed}/{}", verdicts.len());
+            Ok(killed == verdicts.len() && unbroken.killed_by.is_none())
+        }
+    }
+}
+
+/// The share of its bound that each device's worst element takes, where they differ most.
+fn compare(a: &Report, b: &Report) {
+    let share =
+        |s: &Status| if let Status::Passed(m) = s { (m.share, m.ulp, m.bound) } else { (f64::NAN, f64::NAN, 0.0) };
+    let mut rows: Vec<_> = a.lines.iter().zip(&b.lines).map(|(x, y)| (x, share(&x.status), share(&y.status))).collect();
+    rows.sort_by(|p, q| (q.1.0 - q.2.0).abs().total_cmp(&(p.1.0 - p.2.0).abs()));
+    println!("{:<32} {:<9} {:>20} {:>20}", "case", "dtype", a.device, b.device);
+    for (line, x, y) in rows.iter().take(30) {
+        let told = |v: &(f64, f64, f64)| format!("{:.3} of {:.3} ulp", v.1, v.2);
+        println!("{:<32} {:<9} {:>20} {:>20}", line.name, line.dtype, told(x), told(y));
+    }
+}

@@ -1,0 +1,62 @@
+//! The proof that the suite can fail: a good backend with one fault planted, of a kind seen in real backends. Each must be
+//! found by the suite, and the backend without a fault must pass.
+//!
+//! To add one: a row in `table`. `Plant` says where a fault can sit; `backend` puts it there.
+
+mod backend;
+mod table;
+
+pub use backend::Mutant;
+pub use table::{Fault, faults};
+
+use crate::{Level, Options, Suite, report::Status};
+use isograd_core::Backend;
+
+/// What became of a mutant.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The fault's name.
+    pub name: &'static str,
+    /// The first check that failed, and how; none: the mutant lives.
+    pub killed_by: Option<(String, String)>,
+    /// How long that took.
+    pub seconds: f64,
+}
+
+/// Runs the quick suite on `inner` with each fault in turn, telling each verdict; with `None` as fault for the backend as
+/// it is.
+///
+/// ```no_run
+/// use isograd_conformance::mutants;
+/// let verdicts = mutants::run(&isograd_reference::Reference, &mut |v| println!("{v:?}"));
+/// assert!(verdicts.iter().all(|v| v.killed_by.is_some()));
+/// ```
+pub fn run<B: Backend>(inner: &B, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for fault in faults() {
+        let verdict = judge(Mutant::new(inner.clone(), Some(fault)), fault.name);
+        told(&verdict);
+        verdicts.push(verdict);
+    }
+    verdicts
+}
+
+/// Runs the quick suite on one mutant until a check fails. Primitives come first: they find most faults soonest.
+pub fn judge<B: Backend>(mutant: B, name: &'static str) -> Verdict {
+    let suite = Suite::new(mutant);
+    let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
+    for filter in ["primitive_", "semantics_", "forward_", "gradient_"] {
+        let options = Options { filter: Some(filter.into()), level: Level::Quick, stop: true, ..Options::default() };
+        let report = suite.run(&options);
+        verdict.seconds += report.seconds;
+        let failed = report.lines.iter().find_map(|l| match &l.status {
+            Status::Failed(f) => Some((format!("{} {}", l.name, l.dtype), f.to_string())),
+            _ => None,
+        });
+        if failed.is_some() {
+            verdict.killed_by = failed;
+            break;
+        }
+    }
+    verdict
+}

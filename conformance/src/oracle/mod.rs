@@ -1,0 +1,353 @@
+//! The oracle: a backend that computes in f64, by the definitions of `core::expr::scalar`, and bounds for every element
+//! how far a conforming backend may be from it.
+//!
+//! Each primitive adds its own error (the table in [`crate::bounds`]) to what its arguments bring, so bounds of operators,
+//! of fused expressions, of convolutions and of gradients all follow from one table, element by element. Everything that
+//! is not a primitive is core's composed default, so an override is measured against the default.
+//!
+//! Where rounding decides a comparison, a cast to an integer or an overflow, the element is *open*: nothing is claimed.
+
+mod cell;
+
+pub use cell::Cell;
+
+use cell::{Sum, binary, convert, product, select, unary};
+use isograd_core::{
+    Backend, Capabilities, DType, Error, Layout, Operand, OperandMut, ReduceOp, Result, Tensor, Value,
+    expr::{Kernel, Operation, scalar},
+};
+use std::cell::RefCell;
+
+/// The device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oracle;
+
+/// Bytes until a kernel writes; cells of one dtype from then on.
+#[derive(Debug)]
+pub struct Memory {
+    bytes: Vec<u8>,
+    cells: Option<(DType, Vec<Cell>)>,
+}
+
+thread_local! {
+    /// The cells that the last download read.
+    static DOWNLOADED: RefCell<Vec<Cell>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The elements of a tensor, in row-major order, with their bounds.
+///
+/// ```
+/// use isograd_conformance::oracle::{Oracle, cells};
+/// use isograd_core::Tensor;
+/// let x = Tensor::from_slice(&Oracle, &[0.0f32], [1])?;
+/// let exp = cells(&x.exp()?)?[0];
+/// assert_eq!(exp.value.to_f64(), 1.0);
+/// assert_eq!(exp.error, 3.0 * f32::EPSILON as f64);         // OpenCL's table allows 3 units
+/// assert_eq!(cells(&x.add_scalar(1)?)?[0].error, 0.0);      // the sum is exact
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+///
+/// # Errors
+/// None in practice; what the oracle reports.
+pub fn cells(x: &Tensor<Oracle>) -> Result<Vec<Cell>> {
+    if x.size() == 0 {
+        return Ok(vec![]);
+    }
+    let cells = tapped(|| x.to_bytes().map(|_| ()))?;
+    // What no kernel has written is as it was uploaded.
+    if cells.is_empty() { Ok(x.to_values()?.into_iter().map(Cell::exact).collect()) } else { Ok(cells) }
+}
+
+/// The cells that the last download within `read` read.
+pub(crate) fn tapped(read: impl FnOnce() -> Result<()>) -> Result<Vec<Cell>> {
+    DOWNLOADED.take();
+    read()?;
+    Ok(DOWNLOADED.take())
+}
+
+pub(crate) fn downloaded(ctx: &Oracle, memory: &Memory, dtype: DType, count: usize) -> Result<Vec<Cell>> {
+    if memory.cells.is_none() {
+        return Ok((0..count).map(|i| memory.get(dtype, i)).collect());
+    }
+    tapped(|| ctx.download(memory, 0, &mut vec![0; count * dtype.size()]))
+}
+
+impl Memory {
+    fn get(&self, dtype: DType, at: usize) -> Cell {
+        match &self.cells {
+            Some((_, cells)) => cells[at],
+            None => Cell::exact(Value::read(dtype, &self.bytes, at)),
+        }
+    }
+
+    fn set(&mut self, dtype: DType, at: usize, cell: Cell) {
+        let bytes = &self.bytes;
+        let decode = || {
+            let n = bytes.len() / dtype.size();
+            (dtype, (0..n).map(|i| Cell::exact(Value::read(dtype, bytes, i))).collect())
+        };
+        self.cells.get_or_insert_with(decode).1[at] = cell;
+    }
+}
+
+impl Backend for Oracle {
+    type Buffer = Memory;
+
+    fn name(&self) -> String {
+        "oracle".into()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Memory> {
+        Ok(Memory { bytes: vec![0; bytes], cells: None })
+    }
+
+    fn upload(&self, bytes: &[u8], to: &mut Memory, offset: usize) -> Result<()> {
+        to.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        if let Some((dtype, cells)) = &mut to.cells {
+            for i in 0..bytes.len() / dtype.size() {
+                cells[offset / dtype.size() + i] = Cell::exact(Value::read(*dtype, bytes, i));
+            }
+        }
+        Ok(())
+    }
+
+    fn download(&self, from: &Memory, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        match &from.cells {
+            None => {
+                bytes.copy_from_slice(&from.bytes[offset..offset + bytes.len()]);
+            }
+            Some((dtype, cells)) => {
+                let first = offset / dtype.size();
+                let part = &cells[first..first + bytes.len() / dtype.size()];
+                part.iter().enumerate().for_each(|(i, c)| c.value.cast(*dtype).write(bytes, i));
+                DOWNLOADED.set(part.to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    fn map(
+        &self,
+        kernel: &Kernel<'_>,
+        inputs: &[Operand<'_, Self>],
+        outputs: &mut [OperandMut<'_, Self>],
+    ) -> Result<()> {
+        let mut machine = Machine::new(*kernel);
+        for i in 0..outputs[0].layout.size() {
+            let at = |l: &Layout| l.position_of_linear(i);
+            let old: Vec<Cell> = outputs.iter().map(|o| o.buffer.get(o.dtype, at(o.layout))).collect();
+            machine.run(i, &|k| (inputs[k].dtype, inputs[k].buffer.get(inputs[k].dtype, at(inputs[k].layout))), &old);
+            for (k, output) in outputs.iter_mut().enumerate() {
+                output.buffer.set(output.dtype, at(output.layout), machine.stored(k, output.dtype));
+            }
+        }
+        Ok(())
+    }
+
+    fn reduce(
+        &self,
+        op: ReduceOp,
+        kernel: &Kernel<'_>,
+        inputs: &[Operand<'_, Self>],
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        let mut machine = Machine::new(*kernel);
+        let n: usize = inputs[0].shape()[output.shape().rank()..].iter().product();
+        for o in 0..output.layout.size() {
+            let mut terms = Vec::with_capacity(n);
+            for i in o * n..(o + 1) * n {
+                let at = |l: &Layout| l.position_of_linear(i);
+                machine.run(
+                    i,
+                    &|k| (inputs[k].dtype, inputs[k].buffer.get(inputs[k].dtype, at(inputs[k].layout))),
+                    &[],
+                );
+                terms.push(machine.computed(0));
+            }
+            let dtype = machine.dtype(0);
+            let folded = fold(op, dtype, &terms);
+            let closed = matches!(op, ReduceOp::Max | ReduceOp::Min) && machine.grid(0) == Some(output.dtype);
+            let stored = if closed { folded } else { stored(folded, dtype, output.dtype) };
+            output.buffer.set(output.dtype, output.layout.position_of_linear(o), stored);
+        }
+        Ok(())
+    }
+
+    fn gather(
+        &self,
+        axis: usize,
+        source: &Operand<'_, Self>,
+        index: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        for (i, to) in output.layout.positions().enumerate() {
+            let from = place(source.layout, axis, index, i, "gather")?;
+            output.buffer.set(output.dtype, to, source.buffer.get(source.dtype, from));
+        }
+        Ok(())
+    }
+
+    fn scatter_add(
+        &self,
+        axis: usize,
+        source: &Operand<'_, Self>,
+        index: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        let places: Result<Vec<usize>> =
+            (0..source.layout.size()).map(|i| place(output.layout, axis, index, i, "scatter_add")).collect();
+        let dtype = output.dtype.compute();
+        let mut terms: std::collections::BTreeMap<usize, Vec<Cell>> = Default::default();
+        for (from, to) in source.layout.positions().zip(places?) {
+            let first = || vec![output.buffer.get(output.dtype, to)];
+            terms.entry(to).or_insert_with(first).push(source.buffer.get(source.dtype, from));
+        }
+        let op = if dtype == DType::Bool { ReduceOp::Max } else { ReduceOp::Sum };
+        for (at, terms) in terms {
+            output.buffer.set(output.dtype, at, stored(fold(op, dtype, &terms), dtype, output.dtype));
+        }
+        Ok(())
+    }
+
+    /// Sums and products of the elements before, in any order: the composed default's bound is for its own order only.
+    fn scan(&self, op: ReduceOp, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        let n = input.shape()[input.layout.rank() - 1];
+        let dtype = input.dtype.compute();
+        let mut terms = Vec::with_capacity(n);
+        for i in 0..input.layout.size() {
+            if i % n == 0 {
+                terms.clear();
+            }
+            terms.push(input.buffer.get(input.dtype, input.layout.position_of_linear(i)));
+            let at = output.layout.position_of_linear(i);
+            output.buffer.set(output.dtype, at, stored(fold(op, dtype, &terms), dtype, output.dtype));
+        }
+        Ok(())
+    }
+}
+
+fn stored(cell: Cell, computed: DType, to: DType) -> Cell {
+    if computed == to { cell } else { convert(cell, computed, to) }
+}
+
+fn fold(op: ReduceOp, dtype: DType, terms: &[Cell]) -> Cell {
+    match op {
+        ReduceOp::Sum if dtype.is_float() => {
+            let mut sum = Sum::new(dtype, terms[0]);
+            terms[1..].iter().for_each(|t| sum.add(*t));
+            sum.cell()
+        }
+        ReduceOp::Prod if dtype.is_float() => product(dtype, terms),
+        _ => terms[1..].iter().fold(terms[0], |a, b| binary(op.primitive(), dtype, a, *b)),
+    }
+}
+
+fn place(layout: &Layout, axis: usize, index: &Operand<'_, Oracle>, i: usize, op: &'static str) -> Result<usize> {
+    let at = index.buffer.get(DType::I64, index.layout.position_of_linear(i)).value.to_i64();
+    let size = layout.shape()[axis];
+    if at < 0 || at as usize >= size {
+        return Err(Error::IndexOutOfRange { op, index: at, axis, size, device: "oracle".into() });
+    }
+    let along = layout.select(axis, at as usize).insert_axis(axis, index.shape()[axis]);
+    Ok(along.position_of_linear(i))
+}
+
+/// Runs a program on one element at a time.
+struct Machine<'k> {
+    kernel: Kernel<'k>,
+    cells: Vec<Cell>,
+    /// The dtype whose numbers a result is one of, where that is narrower than what is computed in: rounding it there
+    /// again changes nothing.
+    grids: Vec<Option<DType>>,
+}
+
+impl<'k> Machine<'k> {
+    fn new(kernel: Kernel<'k>) -> Machine<'k> {
+        Machine { kernel, cells: Vec::new(), grids: Vec::new() }
+    }
+
+    fn run(&mut self, index: usize, input: &dyn Fn(usize) -> (DType, Cell), old: &[Cell]) {
+        let Kernel { program, scalars } = self.kernel;
+        self.cells.clear();
+        self.grids.clear();
+        for instruction in program.instructions() {
+            let at = |r: u32| self.cells[r as usize];
+            let of = |r: u32| program.instructions()[r as usize].dtype;
+            let grid = |r: u32| self.grids[r as usize];
+            let dtype = instruction.dtype;
+            let mut narrow = None;
+            let cell = match instruction.operation {
+                Operation::Input(k) => {
+                    let (stored, cell) = input(k as usize);
+                    narrow = Some(stored);
+                    cell
+                }
+                Operation::Old(k) => {
+                    narrow = Some(program.outputs()[k as usize].1);
+                    old[k as usize]
+                }
+                Operation::Scalar(k) => Cell::exact(scalars[k as usize]),
+                Operation::Const(v) => Cell::exact(v),
+                Operation::Index => Cell::exact(Value::I64(index as i64)),
+                Operation::Random { word, seed, index } => {
+                    let words = scalar::philox(at(seed).value.to_i64() as u64, at(index).value.to_i64() as u64);
+                    Cell::exact(Value::I64(words[word as usize] as i64))
+                }
+                Operation::Unary(op, x) => {
+                    if crate::bounds::unary(op, dtype) == 0.0 {
+                        narrow = grid(x);
+                    }
+                    unary(op, dtype, at(x))
+                }
+                Operation::Binary(op, a, b) => {
+                    if crate::bounds::binary(op, of(a)) == 0.0 && grid(a) == grid(b) {
+                        narrow = grid(a);
+                    }
+                    binary(op, of(a), at(a), at(b))
+                }
+                Operation::Select(c, a, b) => {
+                    if grid(a) == grid(b) {
+                        narrow = grid(a);
+                    }
+                    select(at(c), at(a), at(b))
+                }
+                Operation::Convert(x) => convert(at(x), of(x), dtype),
+                Operation::Round(to, x) => {
+                    narrow = Some(to);
+                    if grid(x) == Some(to) { at(x) } else { convert(at(x), of(x), to) }
+                }
+                Operation::Bitcast(x) => {
+                    let real = at(x).value.cast(of(x));
+                    let known = at(x).error == 0.0 && (!of(x).is_float() || real.to_f64() == at(x).number());
+                    let mut cell = Cell::exact(scalar::bitcast(real, dtype));
+                    if !known {
+                        cell.error = f64::INFINITY;
+                    }
+                    cell
+                }
+            };
+            self.cells.push(cell);
+            self.grids.push(narrow);
+        }
+    }
+
+    fn register(&self, k: usize) -> usize {
+        self.kernel.program.outputs()[k].0 as usize
+    }
+    fn computed(&self, k: usize) -> Cell {
+        self.cells[self.register(k)]
+    }
+    fn dtype(&self, k: usize) -> DType {
+        self.kernel.program.instructions()[self.register(k)].dtype
+    }
+    fn grid(&self, k: usize) -> Option<DType> {
+        self.grids[self.register(k)]
+    }
+    fn stored(&self, k: usize, to: DType) -> Cell {
+        if self.grid(k) == Some(to) { self.computed(k) } else { stored(self.computed(k), self.dtype(k), to) }
+    }
+}

@@ -1,0 +1,179 @@
+//! What must hold beyond numbers: sharing, newness, writing in place, errors, threads, many allocations.
+
+use crate::case::{Case, Checked, Environment, Failure, Measured};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
+use isograd_reference::Reference;
+
+type Check<B> = fn(&Environment<'_, B>) -> Result<(), Failure>;
+
+pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
+    let rows: &[(&str, Check<B>)] = &[
+        ("sharing", sharing),
+        ("in_place", in_place),
+        ("transfers", transfers),
+        ("errors", errors),
+        ("threads", threads),
+        ("many_allocations", many_allocations),
+        ("out_of_memory", out_of_memory),
+        ("equality", equality),
+    ];
+    (rows.iter())
+        .map(|&(name, f)| Case {
+            name: format!("semantics_{name}"),
+            dtypes: vec![DType::F32],
+            computes: true,
+            repeatable: false,
+            run: Box::new(move |e| -> Checked { f(e).map(|()| Measured::default()) }),
+        })
+        .collect()
+}
+
+fn must(holds: bool, what: &str) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::new("", format!("it does not hold that {what}"))) }
+}
+
+fn three<B: Backend>(ctx: &B) -> Result<Tensor<B>> {
+    Tensor::from_slice(ctx, &[1.0f32, 2.0, 3.0], [3])
+}
+
+fn sharing<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    let x = three(e.ctx)?;
+    must(x.as_in_context(e.ctx)?.shares_memory_with(&x), "as_in_context shares memory on the same context")?;
+    let copy = x.copyto(e.ctx)?;
+    must(!copy.shares_memory_with(&x), "copyto makes new memory")?;
+    x.slice(0, Some(1), None, 1)?.fill(7)?;
+    must(x.to_vec::<f32>()? == [1.0, 7.0, 7.0], "a slice shares memory")?;
+    must(copy.to_vec::<f32>()? == [1.0, 2.0, 3.0], "a copy keeps its elements when the source is written")?;
+    let there: Tensor<Dyn> = x.copyto(&Dyn::new(Reference))?;
+    must(there.copyto(e.ctx)?.to_vec::<f32>()? == [1.0, 7.0, 7.0], "a copy to another backend and back is the same")
+}
+
+fn in_place<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    let x = three(e.ctx)?;
+    let handle = x.clone();
+    x.assign(&Tensor::from_slice(e.ctx, &[4.0f32, 5.0, 6.0], [3])?)?;
+    must(handle.to_vec::<f32>()? == [4.0, 5.0, 6.0], "every handle sees what was assigned")?;
+    // The source overlaps the target.
+    x.slice(0, Some(1), None, 1)?.assign(&x.slice(0, None, Some(2), 1)?)?;
+    must(x.to_vec::<f32>()? == [4.0, 4.0, 5.0], "an overlapping source is read before it is written")?;
+    x.assign(&x.flip(0)?)?;
+    must(x.to_vec::<f32>()? == [5.0, 4.0, 4.0], "a reversed source is read before it is written")?;
+    x.attach_grad()?;
+    let y = autograd::record(|| x.square())?;
+    must(matches!(y.fill(1.0), Err(Error::InPlaceOnRecorded { .. })), "writing what was recorded is an error")?;
+    x.fill(2.0)?;
+    must(matches!(y.backward(), Err(Error::SavedTensorModified { .. })), "a saved tensor that was written is an error")
+}
+
+fn transfers<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let mut buffer = e.ctx.alloc(256)?;
+    e.ctx.upload(&bytes, &mut buffer, 0)?;
+    e.ctx.upload(&[9, 8, 7], &mut buffer, 13)?;
+    let mut part = [0u8; 7];
+    e.ctx.download(&buffer, 11, &mut part)?;
+    must(part == [11, 12, 9, 8, 7, 16, 17], "uploads and downloads start at any byte")?;
+    let mut other = e.ctx.alloc(256)?;
+    e.ctx.upload(&[1; 256], &mut other, 0)?;
+    e.ctx.copy_from(e.ctx, &buffer, &mut other, 100)?;
+    let mut all = [0u8; 256];
+    e.ctx.download(&other, 0, &mut all)?;
+    must(all[..13] == bytes[..13] && all[16..100] == bytes[16..100], "copy_from copies")?;
+    must(all[100..] == [1; 156], "copy_from copies no more than it is told")?;
+    let mut again = e.ctx.alloc(256)?;
+    e.ctx.upload(&[3; 256], &mut again, 0)?;
+    e.ctx.download(&buffer, 0, &mut all)?;
+    must(all[..13] == bytes[..13], "buffers that live at once share no memory")
+}
+
+fn errors<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    let x = three(e.ctx)?;
+    let other = Tensor::ones(e.ctx, [4], DType::F32)?;
+    must(matches!(x.add(&other), Err(Error::ShapeMismatch { .. })), "shapes that do not fit are an error")?;
+    if e.ctx.capabilities().computes.contains(DType::I64) {
+        let i = x.cast(DType::I64)?;
+        must(matches!(x.add(&i), Err(Error::DTypeMismatch { .. })), "dtypes that differ are an error")?;
+        must(matches!(i.exp(), Err(Error::UnsupportedDType { .. })), "exp of integers is an error")?;
+    }
+    must(matches!(x.sum(1, false), Err(Error::AxisOutOfRange { .. })), "an axis outside the rank is an error")?;
+    must(matches!(x.backward(), Err(Error::NotRecorded { .. })), "backward of what was not recorded is an error")?;
+    must(matches!(x.grad(), Err(Error::NoGradient { .. })), "a missing gradient is an error")?;
+    for dtype in DType::ALL {
+        if !e.ctx.capabilities().stores.contains(dtype) {
+            must(
+                matches!(Tensor::zeros(e.ctx, [1], dtype), Err(Error::UnsupportedDType { .. })),
+                "a dtype that the device does not store is an error",
+            )?;
+        }
+    }
+    must(x.exp()?.size() == 3, "the context works after errors")
+}
+
+fn threads<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    let shared = Tensor::from_slice(e.ctx, &(0..2000).map(|i| i as f32).collect::<Vec<_>>(), [2000])?;
+    let results: Vec<Result<bool>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|t| {
+                let shared = shared.clone();
+                scope.spawn(move || -> Result<bool> {
+                    let mut right = true;
+                    for i in 0..20 {
+                        let y = shared.add_scalar(t * 100 + i)?.mul_scalar(2)?;
+                        let expected = |k: usize| (k as i32 + t * 100 + i) as f32 * 2.0;
+                        right &= y.to_vec::<f32>()?.iter().enumerate().all(|(k, &v)| v == expected(k));
+                        // Positions and sums in other kernels, at the same time.
+                        right &= shared.max((), false)?.asscalar::<f32>()? == 1999.0;
+                    }
+                    Ok(right)
+                })
+            })
+            .collect();
+        let lost = || Err(Error::invalid("thread", "it panicked"));
+        workers.into_iter().map(|w| w.join().unwrap_or_else(|_| lost())).collect()
+    });
+    for right in results {
+        must(right?, "threads that share a context do not disturb each other")?;
+    }
+    Ok(())
+}
+
+fn many_allocations<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    let mut x = three(e.ctx)?;
+    for i in 0..300 {
+        let big = Tensor::full(e.ctx, [600], i % 100, DType::F32)?;
+        let last = big.slice(0, Some(-1), None, 1)?.asscalar::<f32>()?;
+        must(last == (i % 100) as f32, "memory that is used again holds the new elements")?;
+        x = x.mul_scalar(1)?;
+    }
+    must(x.to_vec::<f32>()? == [1.0, 2.0, 3.0], "what lives is not overwritten")?;
+    let (steps, page, before) = (10_000, [7; 4096], resident());
+    for _ in 0..steps {
+        let mut buffer = e.ctx.alloc(page.len())?;
+        e.ctx.upload(&page, &mut buffer, 0)?;
+    }
+    // All of it kept would be 40 MiB.
+    must(resident().saturating_sub(before) < steps * page.len() / 2, "memory is released")
+}
+
+/// Resident memory of the process in bytes; 0 where the system does not tell.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
+}
+
+fn out_of_memory<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    for bytes in [isize::MAX as usize - 64, 1 << 60] {
+        let refused = matches!(e.ctx.alloc(bytes), Err(Error::OutOfMemory { .. }));
+        must(refused, "more memory than there is gives OutOfMemory")?;
+    }
+    must(three(e.ctx)?.exp()?.size() == 3, "the context works after memory ran out")
+}
+
+fn equality<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+    must(e.ctx.clone() == *e.ctx, "a clone of a context is that context")?;
+    must(!e.ctx.name().is_empty(), "a context has a name")?;
+    e.ctx.synchronize()?;
+    let dynamic = Dyn::new(e.ctx.clone());
+    let x = three(e.ctx)?.copyto(&dynamic)?;
+    must(x.matmul(&x)?.asscalar::<f32>()? == 14.0, "it works behind Dyn")
+}

@@ -1,0 +1,157 @@
+//! Runs cases: chooses them by capabilities, makes failing draws small, and keeps the account.
+
+use crate::{
+    case::{Case, Checked, Environment, Failure, Measured, Options},
+    report::{Line, Report, Status},
+};
+use isograd_core::{Backend, DType};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+/// All cases, for one device.
+#[derive(Debug)]
+pub struct Suite<B: Backend> {
+    ctx: B,
+    cases: Vec<Case<B>>,
+}
+
+/// Elements that a draw has at most.
+const SIZE: usize = 400;
+
+impl<B: Backend> Suite<B> {
+    /// The suite for `ctx`.
+    ///
+    /// ```
+    /// use isograd_conformance::{Options, Suite};
+    /// use isograd_reference::Reference;
+    /// let options = Options { filter: Some("forward_tanh".into()), ..Options::default() };
+    /// let report = Suite::new(Reference).run(&options);
+    /// assert_eq!((report.passed(), report.failed(), report.skipped()), (4, 0, 0));
+    /// ```
+    pub fn new(ctx: B) -> Suite<B> {
+        let mut cases = crate::operators::cases();
+        cases.extend(crate::primitives::cases());
+        cases.extend(crate::semantics::cases());
+        Suite { ctx, cases }
+    }
+
+    /// The names of the cases, in the order in which they run.
+    pub fn names(&self) -> Vec<&str> {
+        self.cases.iter().map(|c| c.name.as_str()).collect()
+    }
+
+    /// How many checks `options` select.
+    pub fn count(&self, options: &Options) -> usize {
+        self.selected(options).count()
+    }
+
+    fn selected<'a>(&'a self, options: &'a Options) -> impl Iterator<Item = (&'a Case<B>, DType)> {
+        (self.cases.iter())
+            .filter(|c| options.filter.as_ref().is_none_or(|f| c.name.contains(f.as_str())))
+            .flat_map(|c| c.dtypes.iter().map(move |d| (c, *d)))
+            .filter(|(_, d)| options.dtype.is_none_or(|o| o == *d))
+    }
+
+    /// Runs what `options` select.
+    pub fn run(&self, options: &Options) -> Report {
+        self.run_with(options, &mut |_| ())
+    }
+
+    /// As [`Suite::run`], telling each line when it is done.
+    pub fn run_with(&self, options: &Options, told: &mut dyn FnMut(&Line)) -> Report {
+        let start = Instant::now();
+        let mut report = Report { device: self.ctx.name(), lines: vec![], seconds: 0.0 };
+        for (case, dtype) in self.selected(options) {
+            let line = self.line(case, dtype, options);
+            told(&line);
+            let failed = matches!(line.status, Status::Failed(_));
+            report.lines.push(line);
+            if failed && options.stop {
+                break;
+            }
+        }
+        report.seconds = start.elapsed().as_secs_f64();
+        report
+    }
+
+    fn line(&self, case: &Case<B>, dtype: DType, options: &Options) -> Line {
+        let start = Instant::now();
+        let status = self.status(case, dtype, options);
+        Line { name: case.name.clone(), dtype, status, seconds: start.elapsed().as_secs_f64() }
+    }
+
+    fn status(&self, case: &Case<B>, dtype: DType, options: &Options) -> Status {
+        let capabilities = self.ctx.capabilities();
+        if !capabilities.stores.contains(dtype) {
+            return Status::Skipped(format!("the device does not store {dtype}"));
+        }
+        if case.computes && !capabilities.computes.contains(dtype) {
+            return Status::Skipped(format!("the device does not compute with {dtype}"));
+        }
+        if case.repeatable && !capabilities.deterministic {
+            return Status::Skipped("the device does not promise the same bits twice".into());
+        }
+        let expected = options.expected.iter().find(|(name, _)| *name == case.name);
+        match (self.attempt(case, dtype, options, SIZE), expected) {
+            (Ok(_), Some((_, why))) => {
+                Status::Failed(Box::new(Failure::new("", format!("it passes, though it is expected to fail: {why}"))))
+            }
+            (Ok(measured), None) => Status::Passed(measured),
+            (Err(_), Some((_, why))) => Status::Skipped(format!("expected to fail: {why}")),
+            (Err(mut failure), None) => {
+                // The same draws with fewer elements: the smallest that still fails is told.
+                let mut size = SIZE;
+                if !options.stop {
+                    while size > 1 {
+                        size /= 2;
+                        if let Err(smaller) = self.attempt(case, dtype, options, size) {
+                            failure = smaller;
+                        }
+                    }
+                }
+                failure.why += &format!(
+                    "\n    seed {}; again: isograd-conformance run --device {} --filter {} --dtype {dtype} --seed {}",
+                    options.seed,
+                    self.ctx.name(),
+                    case.name,
+                    options.seed
+                );
+                Status::Failed(Box::new(failure))
+            }
+        }
+    }
+
+    fn attempt(&self, case: &Case<B>, dtype: DType, options: &Options, size: usize) -> Checked {
+        let environment = Environment { ctx: &self.ctx, dtype, level: options.level, seed: options.seed, size };
+        catch_unwind(AssertUnwindSafe(|| (case.run)(&environment))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or(panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
+            Err(Failure::new("", format!("it panicked: {text}")))
+        })
+    }
+}
+
+/// Runs the case `name` on `ctx` for every dtype, and panics with the report when it fails: what
+/// [`suite!`](crate::suite) expands to.
+///
+/// # Panics
+/// Panics when a check fails, or when there is no such case.
+pub fn check<B: Backend>(name: &str, ctx: B) {
+    let mut suite = Suite::new(ctx);
+    suite.cases.retain(|c| c.name == name);
+    assert!(!suite.cases.is_empty(), "there is no case {name}");
+    let report = suite.run(&Options::default());
+    assert!(report.failed() == 0, "{report}");
+    report.lines.iter().for_each(|l| println!("{l}"));
+}
+
+/// Adds up what several checks of one case measured.
+pub(crate) fn total(checks: impl IntoIterator<Item = Checked>) -> Checked {
+    let mut all = Measured::default();
+    for check in checks {
+        all.merge(&check?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,3 @@
+//! The suite, in one line.
+
+isograd_conformance::suite!(abacus::Abacus);
