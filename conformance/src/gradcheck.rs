@@ -7,6 +7,9 @@ use crate::{
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
 
+/// A function of tensors, behind a pointer.
+type Function<'a, B> = dyn Fn(&[Tensor<B>]) -> Result<Tensor<B>> + 'a;
+
 /// Checks first and second derivatives of `f` at `inputs` (f64) against central differences along random directions, the
 /// first also along every axis of small inputs.
 ///
@@ -81,12 +84,7 @@ fn along<B: Backend>(s: &Tensor<B>, xs: &[Tensor<B>], u: &[Tensor<B>], create: b
     Ok(total)
 }
 
-fn first_order<B: Backend>(
-    f: &dyn Fn(&[Tensor<B>]) -> Result<Tensor<B>>,
-    inputs: &[Tensor<B>],
-    u: &[Tensor<B>],
-    what: &str,
-) -> Result<()> {
+fn first_order<B: Backend>(f: &Function<'_, B>, inputs: &[Tensor<B>], u: &[Tensor<B>], what: &str) -> Result<()> {
     let fresh = |step: f64| -> Result<Vec<Tensor<B>>> {
         let moved = |(x, u): (&Tensor<B>, &Tensor<B>)| x.detach().add(&u.mul_scalar(step)?);
         inputs.iter().zip(u).map(moved).collect()
@@ -147,11 +145,7 @@ fn dynamic_cells(x: &Tensor<Dyn>) -> Result<Vec<crate::oracle::Cell>> {
 }
 
 /// The result, then the gradient of each floating input.
-fn values(
-    f: &dyn Fn(&[Tensor<Dyn>]) -> Result<Tensor<Dyn>>,
-    inputs: &[Tensor<Dyn>],
-    ctx: &Dyn,
-) -> Result<Vec<Tensor<Dyn>>> {
+fn values(f: &Function<'_, Dyn>, inputs: &[Tensor<Dyn>], ctx: &Dyn) -> Result<Vec<Tensor<Dyn>>> {
     let xs: Vec<Tensor<Dyn>> = inputs.iter().map(|x| x.detach().copyto(ctx)).collect::<Result<_>>()?;
     let smooth: Vec<&Tensor<Dyn>> = xs.iter().filter(|x| x.dtype().is_float()).collect();
     smooth.iter().try_for_each(|x| x.attach_grad())?;

@@ -277,7 +277,7 @@ table! {
     "sin in degrees" Formula(Map, unary_becomes!(Sin, x => (x * 0.017453).sin()));
     "cos is sin" Formula(Map, unary_becomes!(Cos, x => x.sin()));
     "tan is a series" Formula(Map, unary_becomes!(Tan, x => x + x * x * x / 3.0));
-    "erf is an approximation by tanh" Formula(Map, unary_becomes!(Erf, x => (x * 1.1283792 + x * x * x * 0.1009).tanh()));
+    "erf is an approximation by tanh" Formula(Map, unary_becomes!(Erf, x => (x * std::f64::consts::FRAC_2_SQRT_PI + x * x * x * 0.1009).tanh()));
     "cbrt of negative numbers is NaN" Formula(Map, unary_becomes!(Cbrt, x => x.pow(&x.like(1.0 / 3.0))));
     "round takes halves away from zero" Formula(Map, unary_becomes!(Round, x => (x + 0.5).floor()));
     "floor is trunc" Formula(Map, unary_becomes!(Floor, x => x.trunc()));

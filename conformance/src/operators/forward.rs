@@ -112,13 +112,11 @@ fn broadcasting(numbers: &mut Numbers, whole: &Shape, all: bool) -> Shape {
     whole[from..].iter().map(|&n| if numbers.below(4) == 0 { 1 } else { n }).collect()
 }
 
+/// A row's tensor and the bases of its inputs, or the kind of error.
+type Outcome<B> = Result<(Tensor<B>, Vec<Tensor<B>>), String>;
+
 /// The row's tensor, or the kind of error; and whether its inputs stayed as they were.
-fn computed<B: Backend>(
-    ctx: &B,
-    dtype: DType,
-    row: &Row<B>,
-    arrays: &[Array],
-) -> Result<Result<(Tensor<B>, Vec<Tensor<B>>), String>, Failure> {
+fn computed<B: Backend>(ctx: &B, dtype: DType, row: &Row<B>, arrays: &[Array]) -> Result<Outcome<B>, Failure> {
     let bases: Vec<Tensor<B>> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_, _>>()?;
     let views: Vec<Tensor<B>> = arrays.iter().zip(&bases).map(|(a, b)| a.of(b)).collect::<Result<_, _>>()?;
     Ok((row.body)(ctx, dtype, &views).map(|y| (y, bases)).map_err(|e| kind(&e)))

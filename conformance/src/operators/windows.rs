@@ -44,7 +44,8 @@ pub(super) fn windows<B: Backend>(t: &mut Rows<B>) {
             &ConvOptions::default(),
         )
     });
-    let transposed: Vec<(&[usize], &[usize], ConvOptions, &[usize])> = vec![
+    type Transposed<'a> = (&'a [usize], &'a [usize], ConvOptions, &'a [usize]);
+    let transposed: Vec<Transposed<'_>> = vec![
         (&[2, 2, 3], &[2, 3, 2], options(&[1], &[0], &[1], 1), &[0]),
         (&[1, 2, 3], &[2, 1, 3], options(&[3], &[1], &[1], 2), &[2]),
         (&[1, 2, 3, 2], &[2, 2, 2, 3], options(&[2, 3], &[0, 1], &[1], 1), &[1, 2]),

@@ -108,7 +108,10 @@ pub(super) fn binary(op: Binary, dtype: DType, a: Cell, b: Cell) -> Cell {
     }
     let (x, y) = (a.number(), b.number());
     if op.is_comparison() {
-        let near = !known && !x.is_nan() && !y.is_nan() && !((x - y).abs() > a.error + b.error);
+        let near = !known
+            && !x.is_nan()
+            && !y.is_nan()
+            && ((x - y).abs() <= a.error + b.error || (x - y).is_nan() || (a.error + b.error).is_nan());
         return Cell::or_open(scalar::binary(op, a.value, b.value), near);
     }
     let at = scalar::binary_f64(op, x, y);
