@@ -70,7 +70,6 @@ fn rows_of(shape: &Shape) -> Shape {
     shape.without(shape.rank() - 1)
 }
 
-static IDENTITY: PerDType = PerDType::new("identity", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
 static EXP_SHIFTED: PerDType = PerDType::new("exp_shifted", |d| {
     let c = d.compute();
     (vec![(Expr::input(0, d).cast(c) - Expr::input(1, c)).exp()], vec![d, c], vec![])
@@ -98,7 +97,7 @@ pub fn softmax<B: Backend>(
 ) -> Result<()> {
     let (shape, d) = (input.shape(), input.dtype);
     let mut largest = Temporary::new(ctx, d.compute(), rows_of(shape))?;
-    launch::reduce(ctx, ReduceOp::Max, &IDENTITY.kernel(d, &[]), shape, &[*input], &mut largest.operand_mut())?;
+    launch::reduce(ctx, ReduceOp::Max, &WIDEN.kernel(d, &[]), shape, &[*input], &mut largest.operand_mut())?;
     let shift = per_row(&largest, shape);
     let mut sum = Temporary::new(ctx, d.compute(), rows_of(shape))?;
     let inputs = [*input, largest.through(&shift)];
@@ -138,7 +137,7 @@ pub fn normalize<B: Backend>(
     let per_element = Value::F64(1.0 / shape[shape.rank() - 1] as f64).cast(c);
     let mut sum = Temporary::new(ctx, c, rows_of(shape))?;
     let row = per_row(&sum, shape);
-    launch::reduce(ctx, ReduceOp::Sum, &IDENTITY.kernel(d, &[]), shape, &[*input], &mut sum.operand_mut())?;
+    launch::reduce(ctx, ReduceOp::Sum, &WIDEN.kernel(d, &[]), shape, &[*input], &mut sum.operand_mut())?;
     launch::map(ctx, &SCALE.kernel(c, &[per_element]), &[sum.operand()], &mut [mean.with_layout(mean.layout)])?;
     let mean_row = mean.layout.insert_axis(mean.layout.rank(), shape[shape.rank() - 1]);
     let inputs = [*input, mean.as_operand().with_layout(&mean_row)];
