@@ -26,12 +26,15 @@ use std::{collections::HashSet, fmt, marker::PhantomData, path::Path, sync::Arc}
 /// assert_eq!(net.collect_params().paths(), ["body.weight", "body.bias"]);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
-pub trait Block<B: Backend = Dyn>: Parameters<B> + Send + Sync {
+///
+/// Blocks of several inputs or outputs take and give tuples (or any other type): `impl Block<B, (Tensor<B>, Tensor<B>)>` is one
+/// of two inputs, `impl Block<B, Tensor<B>, (Tensor<B>, Tensor<B>)>` one of two outputs.
+pub trait Block<B: Backend = Dyn, X: ?Sized = Tensor<B>, Y = Tensor<B>>: Parameters<B> + Send + Sync {
     /// The output for the input `x`.
     ///
     /// # Errors
     /// [`isograd_core::Error::Uninitialized`] for a parameter without values; what the operators report.
-    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>>;
+    fn forward(&self, x: &X) -> Result<Y>;
 }
 
 /// Something that holds parameters, itself or in parts that do. `#[derive(Parameters)]` writes [`Parameters::visit`] and
@@ -271,8 +274,8 @@ macro_rules! pointers {
             }
         }
 
-        impl<B: Backend, T: Block<B> + ?Sized> Block<B> for $pointer<T> {
-            fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        impl<B: Backend, X: ?Sized, Y, T: Block<B, X, Y> + ?Sized> Block<B, X, Y> for $pointer<T> {
+            fn forward(&self, x: &X) -> Result<Y> {
                 (**self).forward(x)
             }
         }
