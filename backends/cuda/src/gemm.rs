@@ -1,0 +1,169 @@
+//! Matrix products by tiles, on plain cores or tensor cores: what `matmul` and `conv` share.
+
+use crate::{
+    Cuda,
+    context::{Key, Words},
+    driver::Architecture,
+    operand::address,
+    reduce,
+    source::Source,
+};
+use isograd_core::{DType, OperandMut, Result, backend::launch::Temporary};
+use smallvec::SmallVec;
+
+const PROBLEM: &str = include_str!("kernels/problem.cu");
+const PLAIN: &str = include_str!("kernels/gemm.cu");
+const TENSOR: &str = include_str!("kernels/tensor.cu");
+
+/// What is multiplied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Problem {
+    /// Strided matrices, with so many axes of a batch.
+    MatMul { rank: usize },
+    /// A convolution.
+    Conv,
+    /// Its gradient in the input.
+    ConvInputGradient,
+    /// Its gradient in the weight.
+    ConvWeightGradient,
+}
+
+/// What computes a tile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cores {
+    /// Tiles of 64 x 64 in the dtype that is computed in.
+    Small,
+    /// Tiles of 128 x 128, likewise.
+    Large,
+    /// Tensor cores; f32 is rounded to TF32.
+    Tensor,
+}
+
+impl Cores {
+    /// Rows and columns of a tile, and how much of the depth is in shared memory at once.
+    fn tile(self, dtype: DType) -> (usize, usize, usize) {
+        match self {
+            Cores::Small => (64, 64, 8),
+            Cores::Large => (128, 128, 8),
+            Cores::Tensor if dtype == DType::F32 => (128, 128, 16),
+            Cores::Tensor => (128, 128, 32),
+        }
+    }
+
+    /// Whether `architecture` has them for `dtype`.
+    pub fn tensor(architecture: Architecture, dtype: DType) -> bool {
+        match dtype {
+            DType::F16 => architecture >= Architecture::new(7, 5),
+            DType::BF16 | DType::F32 => architecture >= Architecture::new(8, 0),
+            _ => false,
+        }
+    }
+}
+
+/// A kernel: the problem, its dtype, and how it is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Variant {
+    pub problem: Problem,
+    pub dtype: DType,
+    pub cores: Cores,
+    /// Whether neighbours along the depth are neighbours in memory, of the left and of the right matrix.
+    pub along: [bool; 2],
+}
+
+impl Variant {
+    fn key(&self) -> Key {
+        let problem = match self.problem {
+            Problem::MatMul { rank } => rank as u64,
+            Problem::Conv => 100,
+            Problem::ConvInputGradient => 101,
+            Problem::ConvWeightGradient => 102,
+        };
+        let along = self.along[0] as u64 * 2 + self.along[1] as u64;
+        [9, problem, self.dtype as u64, self.cores as u64, along].into_iter().collect()
+    }
+
+    pub fn source(&self) -> Source {
+        let tensor = self.cores == Cores::Tensor;
+        let mut source = Source::new(if tensor { "tensor" } else { "gemm" });
+        let (bm, bn, bk) = self.cores.tile(self.dtype);
+        if tensor && self.dtype == DType::F32 {
+            // For the bits of an f32.
+            source.renderer.store(DType::F16, "x");
+        }
+        source.element(self.dtype).define("IG_BM", bm).define("IG_BN", bn).define("IG_BK", bk);
+        source.define("IG_TM", bm / 16).define("IG_TN", bn / 16);
+        source.define("IG_A_ALONG_DEPTH", self.along[0]).define("IG_B_ALONG_DEPTH", self.along[1]);
+        match self.problem {
+            Problem::MatMul { rank } => source.define("IG_MATMUL", 1).define("IG_RANK", rank),
+            Problem::Conv => source.define("IG_CONV", 1),
+            Problem::ConvInputGradient => source.define("IG_CONV_INPUT_GRADIENT", 1),
+            Problem::ConvWeightGradient => source.define("IG_CONV_WEIGHT_GRADIENT", 1),
+        };
+        match (tensor, self.dtype) {
+            (true, DType::F32) => source.define("IG_TF32", 1),
+            (true, DType::BF16) => source.define("IG_BF16", 1),
+            _ => &mut source,
+        };
+        source.text(PROBLEM).text(if tensor { TENSOR } else { PLAIN });
+        source
+    }
+}
+
+/// Sizes of a product: `batches` results of `rows` x `columns`, each a sum over `depth`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub rows: usize,
+    pub columns: usize,
+    pub depth: usize,
+    pub batches: usize,
+}
+
+/// Runs `problem` on the cores that suit it. `own` are the words of its arguments between the sizes and the addresses of
+/// the left matrix, the right one and the result.
+pub(crate) fn run(
+    cuda: &Cuda,
+    problem: Problem,
+    sizes: Sizes,
+    along: [bool; 2],
+    own: &[u64],
+    operands: [u64; 2],
+    output: &mut OperandMut<'_, Cuda>,
+) -> Result<()> {
+    let dtype = output.dtype;
+    let Sizes { rows, columns, depth, batches } = sizes;
+    let wanted = dtype != DType::F32 || cuda.tf32();
+    let cores = if wanted && Cores::tensor(cuda.context.driver.architecture(), dtype) {
+        Cores::Tensor
+    } else if rows > 64 && columns > 64 && dtype.compute().size() == 4 {
+        Cores::Large
+    } else {
+        Cores::Small
+    };
+    let (bm, bn, bk) = cores.tile(dtype);
+    let tiles = rows.div_ceil(bm) * columns.div_ceil(bn) * batches;
+    // Few tiles of a long sum: several blocks share one, and their parts are added up in order.
+    let splits = if tiles < 128 { (256 / tiles).min(depth / 256).max(1) } else { 1 };
+    let part = depth.div_ceil(splits).next_multiple_of(bk);
+    let splits = depth.div_ceil(part);
+    let variant = Variant { problem, dtype, cores, along };
+    let function = cuda.context.kernel(variant.key(), || variant.source())?;
+    let parts = match splits {
+        1 => None,
+        _ => Some(Temporary::<Cuda>::new(cuda, dtype.compute(), [splits, batches * rows * columns])?),
+    };
+    let mut words: Words = [rows, columns, depth, batches, splits, part].iter().map(|n| *n as u64).collect();
+    words.extend_from_slice(own);
+    let partial = parts.as_ref().map_or(0, |p| address(&p.operand()));
+    words.extend([operands[0], operands[1], address(&output.as_operand()), partial]);
+    // SAFETY: the words are the fields of `Arguments` in kernels/problem.cu, and the arrays have the sizes that they say.
+    unsafe { cuda.context.launch("matmul", function, tiles * splits, 0, &words) }?;
+    let Some(parts) = parts else { return Ok(()) };
+    reduce::add_parts(cuda, &parts, output)
+}
+
+/// The words of up to three sizes, with leading ones.
+pub(crate) fn three(values: &[usize], missing: usize) -> SmallVec<[u64; 3]> {
+    let mut all: SmallVec<[u64; 3]> = SmallVec::from_elem(missing as u64, 3 - values.len());
+    all.extend(values.iter().map(|v| *v as u64));
+    all
+}

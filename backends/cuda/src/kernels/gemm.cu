@@ -1,0 +1,84 @@
+// Matrix product by tiles of IG_BM x IG_BN in the dtype that is computed in: each of the 256 threads computes IG_TM x IG_TN
+// numbers from tiles in shared memory, while the next ones are on their way to registers. Chosen before: the tile sizes, and
+// along which side neighbouring threads read (IG_A_ALONG_DEPTH, IG_B_ALONG_DEPTH).
+
+#define IG_A_EACH (IG_BM * IG_BK / IG_THREADS)
+#define IG_B_EACH (IG_BN * IG_BK / IG_THREADS)
+
+IG_KERNEL(gemm, Arguments) {
+    // One more column than the tile has keeps writes along the depth off one bank.
+    __shared__ Computed left[IG_BK][IG_BM + 1];
+    __shared__ Computed right[IG_BK][IG_BN + 1];
+    const Tile tile(a.sizes);
+    const Problem problem(a, tile.batch);
+    const int thread = threadIdx.x, across = thread % (IG_BN / IG_TN), down = thread / (IG_BN / IG_TN);
+    Computed sum[IG_TM][IG_TN];
+#pragma unroll
+    for (int i = 0; i < IG_TM; i++) {
+#pragma unroll
+        for (int j = 0; j < IG_TN; j++) {
+            sum[i][j] = 0;
+        }
+    }
+    Stored next_left[IG_A_EACH], next_right[IG_B_EACH];
+    const auto fetch = [&](ig_i64 from) {
+#pragma unroll
+        for (int n = 0; n < IG_A_EACH; n++) {
+            const int e = thread + n * IG_THREADS;
+            const ig_i64 row = tile.row + (IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM);
+            const ig_i64 k = from + (IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM);
+            next_left[n] = row < a.sizes.rows && k < tile.to ? problem.first(row, k) : (Stored)0;
+        }
+#pragma unroll
+        for (int n = 0; n < IG_B_EACH; n++) {
+            const int e = thread + n * IG_THREADS;
+            const ig_i64 column = tile.column + (IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN);
+            const ig_i64 k = from + (IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN);
+            next_right[n] = column < a.sizes.columns && k < tile.to ? problem.second(k, column) : (Stored)0;
+        }
+    };
+    fetch(tile.from);
+    for (ig_i64 from = tile.from; from < tile.to; from += IG_BK) {
+#pragma unroll
+        for (int n = 0; n < IG_A_EACH; n++) {
+            const int e = thread + n * IG_THREADS;
+            left[IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM][IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM] = ig_load(next_left[n]);
+        }
+#pragma unroll
+        for (int n = 0; n < IG_B_EACH; n++) {
+            const int e = thread + n * IG_THREADS;
+            right[IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN][IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN] = ig_load(next_right[n]);
+        }
+        __syncthreads();
+        if (from + IG_BK < tile.to) {
+            fetch(from + IG_BK);
+        }
+#pragma unroll
+        for (int k = 0; k < IG_BK; k++) {
+            Computed x[IG_TM], y[IG_TN];
+#pragma unroll
+            for (int i = 0; i < IG_TM; i++) {
+                x[i] = left[k][down + i * (IG_BM / IG_TM)];
+            }
+#pragma unroll
+            for (int j = 0; j < IG_TN; j++) {
+                y[j] = right[k][across + j * (IG_BN / IG_TN)];
+            }
+#pragma unroll
+            for (int i = 0; i < IG_TM; i++) {
+#pragma unroll
+                for (int j = 0; j < IG_TN; j++) {
+                    sum[i][j] = ig_fused(x[i], y[j], sum[i][j]);
+                }
+            }
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < IG_TM; i++) {
+#pragma unroll
+        for (int j = 0; j < IG_TN; j++) {
+            ig_put(a, problem, tile, tile.row + down + i * (IG_BM / IG_TM), tile.column + across + j * (IG_BN / IG_TN), sum[i][j]);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The CUDA backend of isograd.
+//!
+//! It builds without a CUDA toolkit, and a program that has it starts without a driver: the driver, the compiler of kernels
+//! (NVRTC) and cuBLAS are opened at run time, and what is missing is told by [`Cuda::new`] or by the first kernel. Kernels
+//! are CUDA C++, rendered from expressions or written by hand (`src/kernels`), compiled for the device when first used, and
+//! kept on disk.
+//!
+//! Results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added atomically.
+//! TF32 is used only when asked for, by [`Cuda::set_tf32`].
+//!
+//! ```
+//! use isograd_core::{DType, Tensor};
+//! use isograd_cuda::Cuda;
+//! match Cuda::new(0) {
+//!     Ok(cuda) => assert_eq!(Tensor::<Cuda>::ones(&cuda, [2, 3], DType::F32)?.sum()?.item::<f32>()?, 6.0),
+//!     Err(e) => assert!(e.to_string().contains("cuda"), "{e}"),
+//! }
+//! # Ok::<(), isograd_core::Error>(())
+//! ```
+//!
+//! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc` compiles,
+//! `cache` keeps what was compiled; `context` is a device's state, `memory` its memory; `source` puts sources together; each
+//! other file launches a family of kernels.
+
+mod cache;
+mod context;
+pub mod driver;
+mod elementwise;
+mod gather;
+mod gemm;
+mod library;
+mod matmul;
+mod memory;
+mod nvrtc;
+mod operand;
+mod reduce;
+mod rows;
+mod source;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use memory::Buffer;
+pub use nvrtc::Nvrtc;
+
+use cache::Cache;
+use context::{Captured, Context};
+use driver::Driver;
+use isograd_core::{
+    Backend, Capabilities, Error, Operand, OperandMut, Pool, ReduceOp, Result, Window, backend::composed, expr::Kernel,
+};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+};
+use window::Which;
+
+/// A CUDA device. [`Cuda::new`] gives the context of the process for the device of that number; all values made that way
+/// are equal, as long as one of them lives.
+#[derive(Clone)]
+pub struct Cuda {
+    context: Arc<Context>,
+}
+
+impl Cuda {
+    /// Device `number`, counted from 0.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] without NVIDIA's driver, or when the device cannot be used; [`Error::UnknownDevice`] when there
+    /// are fewer.
+    pub fn new(number: usize) -> Result<Cuda> {
+        static OPEN: Mutex<Option<HashMap<usize, Weak<Context>>>> = Mutex::new(None);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.get_or_insert_default();
+        if let Some(context) = open.get(&number).and_then(Weak::upgrade) {
+            return Ok(Cuda { context });
+        }
+        let context = Arc::new(Context::new(Arc::new(driver::Device::new(number)?), Cache::of_user())?);
+        open.insert(number, Arc::downgrade(&context));
+        Ok(Cuda { context })
+    }
+
+    /// A device behind a [`Driver`] of one's own, with its compiled kernels kept in `directory`.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn with_driver(driver: Arc<dyn Driver>, directory: impl AsRef<Path>) -> Result<Cuda> {
+        Ok(Cuda { context: Arc::new(Context::new(driver, Cache::at(directory.as_ref()))?) })
+    }
+
+    /// How many devices there are; 0 without a driver.
+    ///
+    /// ```
+    /// assert_eq!(isograd_cuda::Cuda::new(isograd_cuda::Cuda::count()).is_ok(), false);
+    /// ```
+    pub fn count() -> usize {
+        driver::count()
+    }
+
+    /// Whether products of f32 may round their operands to TF32 (10 bits of mantissa) and run on tensor cores.
+    pub fn tf32(&self) -> bool {
+        self.context.tf32.load(Ordering::Relaxed)
+    }
+
+    /// Allows TF32, or forbids it, for this device; forbidden unless told otherwise. Compute capability 8.0 or later has it.
+    pub fn set_tf32(&self, allowed: bool) {
+        self.context.tf32.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Bytes of the device's memory in buffers.
+    pub fn used_memory(&self) -> usize {
+        self.context.memory.usage().0
+    }
+
+    /// Bytes of the device's memory in dropped buffers, kept for the next ones.
+    pub fn kept_memory(&self) -> usize {
+        self.context.memory.usage().1
+    }
+
+    /// Uses at most `bytes` of the device's memory, kept buffers included; no limit unless told otherwise.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        self.context.memory.set_limit(bytes);
+    }
+
+    /// Gives the memory of dropped buffers back to the device.
+    pub fn trim(&self) {
+        self.context.memory.trim();
+    }
+
+    /// Records what `step` computes, to be run again by [`Graph::replay`] at a fraction of the cost of launching its
+    /// kernels one by one: what it reads must be on the device, its shapes fixed, and its results written in place
+    /// (`assign`, a parameter's update). Scalars, such as a learning rate, stay what they were. Nothing is computed here;
+    /// every kernel must have run before, so call `step` once in the ordinary way first.
+    ///
+    /// # Errors
+    /// What `step` returns; [`Error::Backend`] where it copies to or from the host, or waits.
+    pub fn capture(&self, step: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        let driver = &self.context.driver;
+        if self.context.memory.in_arena() {
+            return Err(Error::backend(driver.name(), "capture", "a capture is under way; end it first"));
+        }
+        driver.begin_capture()?;
+        self.context.memory.begin_arena();
+        let done = step();
+        let arena = self.context.memory.end_arena();
+        let graph = driver.end_capture();
+        done?;
+        Ok(Graph { captured: Captured { context: self.context.clone(), graph: graph?, arena } })
+    }
+
+    /// Copies to and from the host cannot be recorded.
+    fn not_capturing(&self, op: &str) -> Result<()> {
+        match self.context.memory.in_arena() {
+            true => Err(Error::backend(
+                self.name(),
+                op,
+                "the step being captured copies to or from the host, or waits; do so before or after",
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A captured computation, made by [`Cuda::capture`].
+#[derive(Debug)]
+pub struct Graph {
+    captured: Captured,
+}
+
+impl Graph {
+    /// Runs it, after what the device was given before.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn replay(&self) -> Result<()> {
+        // SAFETY: the graph and its memory live as long as `captured`; buffers made before it that it uses were kept by it
+        // when they were dropped during capture.
+        unsafe { self.captured.context.driver.replay(self.captured.graph) }
+    }
+}
+
+impl PartialEq for Cuda {
+    /// The same context.
+    fn eq(&self, other: &Cuda) -> bool {
+        Arc::ptr_eq(&self.context, &other.context)
+    }
+}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cuda({})", self.name())
+    }
+}
+
+/// Whether `bytes` bytes from `offset` on are within a buffer of `len`.
+fn within(op: &'static str, len: usize, offset: usize, bytes: usize) -> Result<()> {
+    match offset.checked_add(bytes) {
+        Some(end) if end <= len => Ok(()),
+        _ => Err(Error::invalid(op, format!("{bytes} bytes from offset {offset} on are outside a buffer of {len}"))),
+    }
+}
+
+impl Backend for Cuda {
+    type Buffer = Buffer;
+
+    fn name(&self) -> String {
+        self.context.driver.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { max_buffer: self.context.driver.memory(), ..Capabilities::default() }
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        self.context.memory.alloc(bytes)
+    }
+
+    fn upload(&self, bytes: &[u8], to: &mut Buffer, offset: usize) -> Result<()> {
+        within("upload", to.len(), offset, bytes.len())?;
+        self.not_capturing("upload")?;
+        // SAFETY: the bytes are within the buffer.
+        unsafe { self.context.driver.upload(bytes, to.address() + offset as u64) }
+    }
+
+    fn download(&self, from: &Buffer, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        within("download", from.len(), offset, bytes.len())?;
+        self.not_capturing("download")?;
+        // SAFETY: the bytes are within the buffer.
+        unsafe { self.context.driver.download(from.address() + offset as u64, bytes) }?;
+        self.context.reported()
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.not_capturing("synchronize")?;
+        self.context.driver.synchronize()?;
+        self.context.reported()
+    }
+
+    fn copy_from(&self, source: &Cuda, from: &Buffer, to: &mut Buffer, bytes: usize) -> Result<()> {
+        within("copy", from.len().min(to.len()), 0, bytes)?;
+        if self == source {
+            // SAFETY: the bytes are within both buffers, and two buffers share no memory.
+            return unsafe { self.context.driver.copy(from.address(), to.address(), bytes) };
+        }
+        let mut host = vec![0; bytes];
+        source.download(from, 0, &mut host)?;
+        self.upload(&host, to, 0)
+    }
+
+    fn map(
+        &self,
+        kernel: &Kernel<'_>,
+        inputs: &[Operand<'_, Cuda>],
+        outputs: &mut [OperandMut<'_, Cuda>],
+    ) -> Result<()> {
+        elementwise::map(self, kernel, inputs, outputs)
+    }
+
+    fn reduce(
+        &self,
+        op: ReduceOp,
+        kernel: &Kernel<'_>,
+        inputs: &[Operand<'_, Cuda>],
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        reduce::reduce(self, op, kernel, inputs, out)
+    }
+
+    fn gather(
+        &self,
+        axis: usize,
+        source: &Operand<'_, Cuda>,
+        index: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        gather::gather(self, axis, source, index, out)
+    }
+
+    fn scatter_add(
+        &self,
+        axis: usize,
+        source: &Operand<'_, Cuda>,
+        index: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        gather::scatter_add(self, axis, source, index, out)
+    }
+
+    fn matmul(&self, a: &Operand<'_, Cuda>, b: &Operand<'_, Cuda>, out: &mut OperandMut<'_, Cuda>) -> Result<()> {
+        matmul::matmul(self, a, b, out)
+    }
+
+    fn conv(
+        &self,
+        window: &Window,
+        input: &Operand<'_, Cuda>,
+        weight: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        match window::conv(self, Which::Forward, window, weight, input, out)? {
+            true => Ok(()),
+            false => composed::conv(self, window, input, weight, out),
+        }
+    }
+
+    fn conv_input_gradient(
+        &self,
+        window: &Window,
+        head: &Operand<'_, Cuda>,
+        weight: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        match window::conv(self, Which::InputGradient, window, weight, head, out)? {
+            true => Ok(()),
+            false => composed::conv_input_gradient(self, window, head, weight, out),
+        }
+    }
+
+    fn conv_weight_gradient(
+        &self,
+        window: &Window,
+        input: &Operand<'_, Cuda>,
+        head: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        match window::conv(self, Which::WeightGradient, window, head, input, out)? {
+            true => Ok(()),
+            false => composed::conv_weight_gradient(self, window, input, head, out),
+        }
+    }
+
+    fn pool(
+        &self,
+        kind: Pool,
+        window: &Window,
+        input: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        window::pool(self, kind, window, input, out)
+    }
+
+    fn pool_gradient(
+        &self,
+        kind: Pool,
+        window: &Window,
+        input: &Operand<'_, Cuda>,
+        head: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        window::pool_gradient(self, kind, window, input, head, out)
+    }
+
+    fn softmax(&self, logarithm: bool, input: &Operand<'_, Cuda>, out: &mut OperandMut<'_, Cuda>) -> Result<()> {
+        rows::softmax(self, logarithm, input, out)
+    }
+
+    fn normalize(
+        &self,
+        epsilon: f64,
+        input: &Operand<'_, Cuda>,
+        out: &mut OperandMut<'_, Cuda>,
+        mean: &mut OperandMut<'_, Cuda>,
+        rstd: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        rows::normalize(self, epsilon, input, out, mean, rstd)
+    }
+
+    fn scan(&self, op: ReduceOp, input: &Operand<'_, Cuda>, out: &mut OperandMut<'_, Cuda>) -> Result<()> {
+        rows::scan(self, op, input, out)
+    }
+
+    fn argsort(&self, descending: bool, input: &Operand<'_, Cuda>, out: &mut OperandMut<'_, Cuda>) -> Result<()> {
+        rows::argsort(self, descending, input, out)
+    }
+}
+
+/// An empty directory of a test's own.
+#[cfg(test)]
+fn temporary_directory(name: &str) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("isograd-cuda-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).expect("the directory of temporary files can be written");
+    path
+}

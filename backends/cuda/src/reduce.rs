@@ -1,0 +1,324 @@
+//! `reduce`: teams of threads fold the elements of one output each, first each thread its own, then the warp by shuffles,
+//! then the block through shared memory. How the work is cut follows from sizes and layouts alone, so results repeat.
+
+use crate::{
+    Cuda,
+    context::{Key, Words},
+    operand::{Raw, fits_32_bits, sizes, word},
+    source::{Source, THREADS},
+};
+use isograd_core::{
+    DType, Operand, OperandMut, ReduceOp, Result,
+    backend::launch::Temporary,
+    expr::{
+        Kernel, Program,
+        render::{Body, Names, type_name},
+    },
+};
+use smallvec::SmallVec;
+use std::fmt::Write;
+
+/// Elements that a thread folds before the work of one output is given to several blocks.
+const PER_THREAD: usize = 32;
+/// Elements that a thread folds at most: the error of a sum grows with it.
+const MOST_PER_THREAD: usize = 4096;
+/// Blocks that keep a device busy.
+const BUSY: usize = 512;
+
+/// Who folds what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Team {
+    /// Each thread an output.
+    Thread,
+    /// Each warp an output; neighbouring threads read neighbouring elements of it.
+    Warp,
+    /// Each block an output, likewise.
+    Block,
+    /// Each block 32 neighbouring outputs; neighbouring threads read elements of neighbouring outputs.
+    Columns,
+}
+
+impl Team {
+    pub const ALL: [Team; 4] = [Team::Thread, Team::Warp, Team::Block, Team::Columns];
+
+    /// Threads per output.
+    fn size(self) -> usize {
+        match self {
+            Team::Thread => 1,
+            Team::Warp => 32,
+            Team::Block => THREADS as usize,
+            Team::Columns => THREADS as usize / 32,
+        }
+    }
+
+    /// Outputs per block.
+    fn outputs(self) -> usize {
+        THREADS as usize / self.size()
+    }
+}
+
+/// What a reduction's source depends on, beside the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    pub op: ReduceOp,
+    /// Axes that stay, and axes that are folded.
+    pub kept: usize,
+    pub folded: usize,
+    pub team: Team,
+    pub wide: bool,
+    /// Whether results are parts, to be folded again.
+    pub parts: bool,
+}
+
+/// What is folded: a program's result, or parts of an earlier fold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Folded<'a> {
+    Program(&'a Program),
+    Parts(DType),
+}
+
+/// See [`isograd_core::Backend::reduce`].
+pub(crate) fn reduce(
+    cuda: &Cuda,
+    op: ReduceOp,
+    kernel: &Kernel<'_>,
+    inputs: &[Operand<'_, Cuda>],
+    output: &mut OperandMut<'_, Cuda>,
+) -> Result<()> {
+    let kept = output.layout.rank();
+    let mut all: SmallVec<[usize; 8]> = match inputs.first() {
+        Some(input) => SmallVec::from_slice(input.shape()),
+        None => SmallVec::from_slice(output.shape()),
+    };
+    let mut raw: SmallVec<[Raw; 4]> = inputs.iter().map(Raw::of).collect();
+    // At least one axis of each kind.
+    if kept == 0 {
+        raw.iter_mut().for_each(|r| if all.is_empty() { r.strides[0] = 0 } else { r.strides.insert(0, 0) });
+        all.insert(0, 1);
+    }
+    let kept = kept.max(1);
+    if all.len() == kept {
+        raw.iter_mut().filter(|r| r.strides.len() == kept).for_each(|r| r.strides.push(0));
+        all.push(1);
+    }
+    let scalars: Words = kernel.scalars.iter().map(|v| word(*v)).collect();
+    let output = output.as_operand();
+    debug_assert_eq!(all[..kept], sizes(output.layout)[..]);
+    fold(cuda, op, Folded::Program(kernel.program), &raw, &all, kept, &Raw::of(&output), &scalars)
+}
+
+/// Adds the rows of `parts`, in order, to a contiguous output.
+pub(crate) fn add_parts(cuda: &Cuda, parts: &Temporary<Cuda>, output: &OperandMut<'_, Cuda>) -> Result<()> {
+    let shape = parts.layout().shape();
+    let (splits, outputs) = (shape[0], shape[1]);
+    let mut input = Raw::of(&parts.operand());
+    input.strides = SmallVec::from_slice(&[1, outputs as isize]);
+    let mut to = Raw::of(&output.as_operand());
+    to.strides = SmallVec::from_slice(&[1]);
+    fold(cuda, ReduceOp::Sum, Folded::Parts(to.dtype.compute()), &[input], &[outputs, splits], 1, &to, &[])
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call of one kernel")]
+fn fold(
+    cuda: &Cuda,
+    op: ReduceOp,
+    folded: Folded<'_>,
+    inputs: &[Raw],
+    sizes: &[usize],
+    kept: usize,
+    output: &Raw,
+    scalars: &[u64],
+) -> Result<()> {
+    let outputs: usize = sizes[..kept].iter().product();
+    let each: usize = sizes[kept..].iter().product();
+    let team = team(inputs, sizes, kept, outputs, each);
+    let blocks = outputs.div_ceil(team.outputs());
+    let per_thread = each.div_ceil(team.size());
+    let mut splits = match folded {
+        Folded::Program(_) if blocks < BUSY / 2 => per_thread.div_ceil(PER_THREAD).min(BUSY.div_ceil(blocks)),
+        _ => 1,
+    };
+    splits = splits.max(per_thread.div_ceil(MOST_PER_THREAD));
+    let part = each.div_ceil(splits);
+    let splits = each.div_ceil(part);
+    let wide = !(fits_32_bits(outputs.saturating_mul(each)) && inputs.iter().all(|i| i.fits_32_bits(sizes)));
+    let variant = Variant { op, kept, folded: sizes.len() - kept, team, wide, parts: splits > 1 };
+    let function = cuda.context.kernel(variant.key(folded, output.dtype), || source(folded, output.dtype, &variant))?;
+    let computed = output.dtype.compute();
+    let parts = match splits {
+        1 => None,
+        _ => Some(Temporary::<Cuda>::new(cuda, computed, [splits, outputs])?),
+    };
+    let mut words: Words = [outputs, each, splits, part].into_iter().map(|n| n as u64).collect();
+    words.extend(sizes.iter().map(|s| *s as u64));
+    for i in inputs {
+        words.push(i.address);
+        words.extend(i.strides.iter().map(|s| *s as u64));
+    }
+    words.push(output.address);
+    words.extend(output.strides.iter().map(|s| *s as u64));
+    words.push(parts.as_ref().map_or(0, |p| crate::operand::address(&p.operand())));
+    words.extend_from_slice(scalars);
+    let name = match folded {
+        Folded::Program(p) => p.name(),
+        Folded::Parts(_) => "reduce",
+    };
+    // SAFETY: the words are the fields of `Arguments` in `source`; core has checked that layouts are within buffers.
+    unsafe { cuda.context.launch(name, function, blocks * splits, 0, &words) }?;
+    let Some(parts) = parts else { return Ok(()) };
+    // Parts are [splits, outputs]; the outputs stay.
+    let mut input = Raw::of(&parts.operand());
+    let mut all: SmallVec<[usize; 8]> = SmallVec::from_slice(&sizes[..kept]);
+    let strides = isograd_core::Shape::from(&sizes[..kept]).strides();
+    input.strides = strides.iter().copied().chain([outputs as isize]).collect();
+    all.push(splits);
+    fold(cuda, op, Folded::Parts(computed), &[input], &all, kept, output, &[])
+}
+
+fn team(inputs: &[Raw], sizes: &[usize], kept: usize, outputs: usize, each: usize) -> Team {
+    let last = sizes.len() - 1;
+    let along = |axis: usize| inputs.iter().any(|i| sizes[axis] > 1 && i.strides[axis].abs() == 1);
+    if outputs >= 32 && along(kept - 1) && !along(last) {
+        return if each <= 8 { Team::Thread } else { Team::Columns };
+    }
+    match each {
+        0..=8 => Team::Thread,
+        9..=1024 => Team::Warp,
+        _ => Team::Block,
+    }
+}
+
+impl Variant {
+    fn key(&self, folded: Folded<'_>, output: DType) -> Key {
+        let of = match folded {
+            Folded::Program(p) => [2, p.id()],
+            Folded::Parts(d) => [3, d as u64],
+        };
+        let variant = [
+            self.op as u64,
+            self.kept as u64,
+            self.folded as u64,
+            self.team as u64,
+            self.wide as u64 * 2 + self.parts as u64,
+            output as u64,
+        ];
+        of.into_iter().chain(variant).collect()
+    }
+}
+
+/// The kernel of what is folded and a variant.
+pub(crate) fn source(folded: Folded<'_>, output: DType, variant: &Variant) -> Source {
+    let mut source = Source::new("reduce");
+    let Variant { op, kept, folded: axes, team, wide, parts } = *variant;
+    source.element(output).reduction(op, output);
+    let (body, inputs, scalars): (Body, Vec<DType>, Vec<DType>) = match folded {
+        Folded::Program(program) => {
+            let names = Names {
+                inputs: (0..program.inputs().len()).map(|k| format!("a.in{k}[in{k}_at]")).collect(),
+                scalars: (0..program.scalars().len()).map(|k| format!("a.arg{k}")).collect(),
+                index: "(out * a.each + i)".into(),
+                ..Names::default()
+            };
+            let body = source.renderer.body(program, &names);
+            (body, program.inputs().to_vec(), program.scalars().to_vec())
+        }
+        Folded::Parts(computed) => {
+            let body = Body { statements: String::new(), computed: vec!["a.in0[in0_at]".into()], stored: vec![] };
+            (body, vec![computed], vec![])
+        }
+    };
+    let rank = kept + axes;
+    let mut t = String::new();
+    let _ = writeln!(t, "typedef {} Position;", if wide { "ig_i64" } else { "ig_i32" });
+    let _ = writeln!(t, "struct Arguments {{\n    ig_i64 outputs, each, splits, part, size[{rank}];");
+    for (k, d) in inputs.iter().enumerate() {
+        let _ = writeln!(t, "    IG_WORD const {} *in{k};\n    ig_i64 in{k}_stride[{rank}];", type_name(*d));
+    }
+    let _ = writeln!(t, "    IG_WORD Stored *out;\n    ig_i64 out_stride[{kept}];\n    IG_WORD Computed *parts;");
+    for (k, d) in scalars.iter().enumerate() {
+        let _ = writeln!(t, "    IG_WORD {} arg{k};", type_name(*d));
+    }
+    let (size, outputs) = (team.size(), team.outputs());
+    let (lane, slot) = match team {
+        Team::Columns => (format!("threadIdx.x / {outputs}"), format!("threadIdx.x % {outputs}")),
+        _ => (format!("threadIdx.x % {size}"), format!("threadIdx.x / {size}")),
+    };
+    let _ = write!(
+        t,
+        "}};
+IG_KERNEL(reduce, Arguments) {{
+    const int lane = {lane}, slot = {slot};
+    const ig_i64 split = blockIdx.x % a.splits, out = blockIdx.x / a.splits * {outputs} + slot;
+    const bool live = out < a.outputs;
+    Computed folded = ig_identity();
+    ig_i64 out_at = 0;
+    if (live) {{
+        Position rest = (Position)out;
+"
+    );
+    for k in 0..inputs.len() {
+        let _ = writeln!(t, "        Position in{k}_from = 0;");
+    }
+    let decode = |t: &mut String, axes: std::ops::Range<usize>, pad: &str, from: &str, out: bool| {
+        for axis in axes.clone().rev() {
+            let _ = writeln!(t, "{pad}{{");
+            if axis == axes.start {
+                let _ = writeln!(t, "{pad}    const Position at = rest;");
+            } else {
+                let _ = writeln!(t, "{pad}    const Position size = (Position)a.size[{axis}], at = rest % size;\n{pad}    rest /= size;");
+            }
+            for k in 0..inputs.len() {
+                let _ = writeln!(t, "{pad}    in{k}_{from} += at * (Position)a.in{k}_stride[{axis}];");
+            }
+            if out {
+                let _ = writeln!(t, "{pad}    out_at += at * a.out_stride[{axis}];");
+            }
+            let _ = writeln!(t, "{pad}}}");
+        }
+    };
+    decode(&mut t, 0..kept, "        ", "from", true);
+    let _ = write!(
+        t,
+        "        const ig_i64 end = (split + 1) * a.part < a.each ? (split + 1) * a.part : a.each;
+#pragma unroll 4
+        for (ig_i64 i = split * a.part + lane; i < end; i += {size}) {{
+            Position rest = (Position)i;
+"
+    );
+    for k in 0..inputs.len() {
+        let _ = writeln!(t, "            Position in{k}_at = in{k}_from;");
+    }
+    decode(&mut t, kept..rank, "            ", "at", false);
+    for line in body.statements.lines() {
+        let _ = writeln!(t, "            {line}");
+    }
+    let _ = writeln!(t, "            folded = ig_combine(folded, {});\n        }}\n    }}", body.computed[0]);
+    match team {
+        Team::Thread => {}
+        Team::Warp | Team::Block => {
+            let _ = writeln!(
+                t,
+                "    folded = ig_team_fold<{size}>(folded, [](Computed x, Computed y) {{ return ig_combine(x, y); }});"
+            );
+        }
+        Team::Columns => {
+            let _ = writeln!(
+                t,
+                "    __shared__ Computed rows[{size}][{outputs}];
+    rows[lane][slot] = folded;
+    __syncthreads();
+    if (lane == 0) {{
+        for (int i = 1; i < {size}; i++) folded = ig_combine(folded, rows[i][slot]);
+    }}"
+            );
+        }
+    }
+    t += "    if (live && lane == 0) {\n";
+    t += match parts {
+        true => "        a.parts[split * a.outputs + out] = folded;\n",
+        false => "        a.out[out_at] = ig_store(folded);\n",
+    };
+    t += "    }\n}\n";
+    source.text(&t);
+    source
+}

@@ -1,0 +1,195 @@
+//! Convolution and pooling, and their gradients. Large convolutions are matrix products whose matrices are never made
+//! (`gemm`); small ones, and those of few channels per group, are computed one number per thread.
+
+use crate::{
+    Cuda,
+    context::Words,
+    gemm::{self, Problem, Sizes, three},
+    operand::{address, contiguous},
+    source::Source,
+};
+use isograd_core::{
+    DType, Operand, OperandMut, Pool, ReduceOp, Result, Window,
+    backend::{composed, launch::Temporary},
+};
+
+const TEXT: &str = include_str!("kernels/window.cu");
+
+/// Spatial axes that the kernels have.
+const AXES: usize = 3;
+
+pub(crate) fn pool_source(name: &'static str, kind: Pool, dtype: DType) -> Source {
+    let mut source = Source::new(name);
+    let kernel = match name {
+        "pool" => "IG_POOL",
+        "pool_first" => "IG_POOL_FIRST",
+        _ => "IG_POOL_GRADIENT",
+    };
+    let op = if kind == Pool::Max { ReduceOp::Max } else { ReduceOp::Sum };
+    source.element(dtype).reduction(op, dtype).define(kernel, 1);
+    source.define("IG_POOL_MAX", (kind == Pool::Max) as u8);
+    source.define("IG_COUNT_PADDING", (kind == Pool::AvgWithPadding) as u8).text(TEXT);
+    source
+}
+
+pub(crate) fn conv_source(name: &'static str, dtype: DType) -> Source {
+    let mut source = Source::new(name);
+    let kernel = match name {
+        "conv" => "IG_CONV",
+        "conv_input_gradient" => "IG_CONV_INPUT_GRADIENT",
+        _ => "IG_CONV_WEIGHT_GRADIENT",
+    };
+    source.element(dtype).define(kernel, 1).text(TEXT);
+    source
+}
+
+/// The words of a window between arrays of these spatial sizes.
+fn window_words(window: &Window, input: &[usize], output: &[usize]) -> Words {
+    let lists = [(&window.kernel, 1), (&window.stride, 1), (&window.padding, 0), (&window.dilation, 1)];
+    let own = lists.into_iter().flat_map(|(values, missing)| three(values, missing));
+    own.chain(three(input, 1)).chain(three(output, 1)).collect()
+}
+
+fn product(sizes: &[usize]) -> usize {
+    sizes.iter().product()
+}
+
+/// See [`isograd_core::Backend::pool`].
+pub(crate) fn pool(
+    cuda: &Cuda,
+    kind: Pool,
+    window: &Window,
+    input: &Operand<'_, Cuda>,
+    output: &mut OperandMut<'_, Cuda>,
+) -> Result<()> {
+    if window.axes() > AXES || !output.layout.is_contiguous() || input.dtype == DType::Bool {
+        return composed::pool(cuda, kind, window, input, output);
+    }
+    let copy = contiguous(cuda, input)?;
+    let input = copy.as_ref().map_or(*input, Temporary::operand);
+    let out = address(&output.as_operand());
+    let words = pool_words(window, input.shape(), output.shape(), [address(&input), 0, 0, out]);
+    run_pool(cuda, "pool", kind, input.dtype, output.layout.size(), &words)
+}
+
+fn pool_words(window: &Window, input: &[usize], output: &[usize], addresses: [u64; 4]) -> Words {
+    let sizes = [product(&input[..2]), product(&input[2..]), product(&output[2..])];
+    let mut words: Words = sizes.iter().map(|n| *n as u64).collect();
+    words.extend(window_words(window, &input[2..], &output[2..]));
+    words.extend(addresses);
+    words
+}
+
+fn run_pool(cuda: &Cuda, name: &'static str, kind: Pool, dtype: DType, count: usize, words: &[u64]) -> Result<()> {
+    let key = [10, name.len() as u64, kind as u64, dtype as u64].into_iter().collect();
+    let function = cuda.context.kernel(key, || pool_source(name, kind, dtype))?;
+    // SAFETY: the words are the fields of `Arguments`; arrays are contiguous, of the sizes that the words say.
+    unsafe { cuda.context.launch_each(name, function, count, words) }
+}
+
+/// See [`isograd_core::Backend::pool_gradient`].
+pub(crate) fn pool_gradient(
+    cuda: &Cuda,
+    kind: Pool,
+    window: &Window,
+    input: &Operand<'_, Cuda>,
+    head: &Operand<'_, Cuda>,
+    output: &mut OperandMut<'_, Cuda>,
+) -> Result<()> {
+    if window.axes() > AXES || !output.layout.is_contiguous() || head.dtype == DType::Bool {
+        return composed::pool_gradient(cuda, kind, window, input, head, output);
+    }
+    let copy = contiguous(cuda, head)?;
+    let head = copy.as_ref().map_or(*head, Temporary::operand);
+    let to = address(&output.as_operand());
+    let words = |from: u64, first: u64, out: u64| {
+        pool_words(window, output.shape(), head.shape(), [from, address(&head), first, out])
+    };
+    let mut first = None;
+    if kind == Pool::Max {
+        let copy = contiguous(cuda, input)?;
+        let input = copy.as_ref().map_or(*input, Temporary::operand);
+        let chosen = Temporary::<Cuda>::new(cuda, DType::I64, head.shape().clone())?;
+        let words = words(address(&input), address(&chosen.operand()), 0);
+        run_pool(cuda, "pool_first", kind, input.dtype, head.layout.size(), &words)?;
+        first = Some(chosen);
+    }
+    let first = first.as_ref().map_or(0, |f| address(&f.operand()));
+    run_pool(cuda, "pool_gradient", kind, head.dtype, output.layout.size(), &words(0, first, to))
+}
+
+/// Which of the three.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    Forward,
+    InputGradient,
+    WeightGradient,
+}
+
+/// The kernel `which` of a convolution with `left` and `right`: weight and input, weight and head, or head and input.
+/// False where it must be composed.
+pub(crate) fn conv(
+    cuda: &Cuda,
+    which: Which,
+    window: &Window,
+    left: &Operand<'_, Cuda>,
+    right: &Operand<'_, Cuda>,
+    out: &mut OperandMut<'_, Cuda>,
+) -> Result<bool> {
+    if window.axes() > AXES || !out.layout.is_contiguous() || out.dtype == DType::Bool {
+        return Ok(false);
+    }
+    let (left_copy, right_copy) = (contiguous(cuda, left)?, contiguous(cuda, right)?);
+    let left = left_copy.as_ref().map_or(*left, Temporary::operand);
+    let right = right_copy.as_ref().map_or(*right, Temporary::operand);
+    let (input, output) = match which {
+        Which::Forward => (right.shape(), out.shape()),
+        Which::InputGradient => (out.shape(), right.shape()),
+        Which::WeightGradient => (right.shape(), left.shape()),
+    };
+    let (input, output) = (input.clone(), output.clone());
+    let groups = window.groups;
+    let (inputs, outputs, taps) = (input[1] / groups, output[1] / groups, product(&window.kernel));
+    let (in_size, out_size) = (product(&input[2..]), product(&output[2..]));
+    let batch = input[0];
+    let sizes = match which {
+        Which::Forward => Sizes { rows: outputs, columns: batch * out_size, depth: inputs * taps, batches: groups },
+        Which::InputGradient => Sizes { rows: inputs, columns: batch * in_size, depth: outputs * taps, batches: groups },
+        Which::WeightGradient => {
+            Sizes { rows: outputs, columns: inputs * taps, depth: batch * out_size, batches: groups }
+        }
+    };
+    let float = out.dtype.is_float();
+    if float && sizes.rows >= 8 && sizes.columns >= 16 && sizes.depth >= 8 {
+        let mut own: Words = [groups, inputs, outputs, taps, in_size, out_size].iter().map(|n| *n as u64).collect();
+        own.extend(window_words(window, &input[2..], &output[2..]));
+        let (problem, along) = match which {
+            Which::Forward => (Problem::Conv, [true, false]),
+            Which::InputGradient => (Problem::ConvInputGradient, [true, false]),
+            Which::WeightGradient => (Problem::ConvWeightGradient, [true, true]),
+        };
+        gemm::run(cuda, problem, sizes, along, &own, [address(&left), address(&right)], out)?;
+        return Ok(true);
+    }
+    let (name, weight, from, head) = match which {
+        Which::Forward => ("conv", address(&left), address(&right), 0),
+        Which::InputGradient => ("conv_input_gradient", address(&left), 0, address(&right)),
+        Which::WeightGradient => ("conv_weight_gradient", 0, address(&right), address(&left)),
+    };
+    let key = [11, which as u64, out.dtype as u64].into_iter().collect();
+    let function = cuda.context.kernel(key, || conv_source(name, out.dtype))?;
+    let numbers = [batch, groups, inputs, outputs, taps, in_size, out_size];
+    let mut words: Words = numbers.iter().map(|n| *n as u64).collect();
+    words.extend(window_words(window, &input[2..], &output[2..]));
+    words.extend([from, weight, head, address(&out.as_operand())]);
+    let count = out.layout.size();
+    // SAFETY: the words are the fields of `Arguments`; arrays are contiguous, of the sizes that the words say.
+    unsafe {
+        match which {
+            // A block per weight.
+            Which::WeightGradient => cuda.context.launch(name, function, count, 0, &words)?,
+            _ => cuda.context.launch_each(name, function, count, &words)?,
+        }
+    }
+    Ok(true)
+}
