@@ -99,11 +99,14 @@ impl Variant {
             Problem::ConvInputGradient => source.define("IG_CONV_INPUT_GRADIENT", 1),
             Problem::ConvWeightGradient => source.define("IG_CONV_WEIGHT_GRADIENT", 1),
         };
-        match (tensor, self.dtype) {
-            (true, DType::F32) => source.define("IG_TF32", 1),
-            (true, DType::BF16) => source.define("IG_BF16", 1),
-            _ => &mut source,
-        };
+        if tensor {
+            let kind = match self.dtype {
+                DType::F16 => 0,
+                DType::BF16 => 1,
+                _ => 2,
+            };
+            source.define("IG_KIND", kind);
+        }
         source.text(PROBLEM).text(if tensor { TENSOR } else { PLAIN });
         source
     }

@@ -1,11 +1,12 @@
-// Matrix product on tensor cores, accumulated in f32: f16 or bf16, or f32 rounded to TF32 (IG_TF32, only on request). A tile
+// Matrix product on tensor cores, accumulated in f32: f16 (IG_KIND 0) or bf16 (1), or f32 rounded to TF32 (2), only
+// on request. A tile
 // of 128 x 128 is computed by 8 warps, each 64 x 32, with `mma.sync` of 16 x 8 x 16 (f16, bf16) or 16 x 8 x 8 (TF32).
 // Layout of the fragments: PTX ISA, "Matrix fragments for mma.m16n8k16" and "mma.m16n8k8".
 //
 // A "word" is 32 bits along the depth: two f16 or bf16, or one TF32. Tiles lie in shared memory as [row][word], each row four
 // words longer than it is, so that the eight rows that a fragment's lanes read lie on different banks.
 
-#ifdef IG_TF32
+#if IG_KIND == 2
 #define IG_PER_WORD 1
 #else
 #define IG_PER_WORD 2
@@ -15,13 +16,13 @@
 #define IG_A_EACH (IG_BM * IG_BK / IG_THREADS)
 #define IG_B_EACH (IG_BN * IG_BK / IG_THREADS)
 
-#ifndef IG_MMA
+#ifndef ig_mma
 __device__ inline void ig_mma(float *c, const ig_u32 *a, const ig_u32 *b) {
-#if defined(IG_TF32)
+#if IG_KIND == 2
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#elif defined(IG_BF16)
+#elif IG_KIND == 1
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -43,7 +44,7 @@ __device__ inline void ig_mma(float *c, const ig_u32 *a, const ig_u32 *b) {
 
 // An element as its bits in a word: f32 rounded to the nearest TF32, ties away from zero (as `cvt.rna.tf32.f32` does).
 __device__ inline ig_u32 ig_bits(Stored x) {
-#ifdef IG_TF32
+#if IG_KIND == 2
     const ig_u32 bits = ig_to_bits_f32(x);
     return (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & 0xffffe000;
 #else

@@ -1,0 +1,100 @@
+// What CUDA C++ has and C++ lacks, so that the kernels run on the host: each thread of a block is a fiber (`runtime.cpp`),
+// which runs until it meets a barrier or exchanges values with its warp.
+#include <math.h>
+#include <string.h>
+
+#define __device__
+#define __shared__ static
+#define IG_WARP_SIZE 32
+
+struct ig_axis {
+    unsigned int x;
+};
+extern "C" {
+extern ig_axis ig_thread_index, ig_block_index, ig_block_size;
+extern unsigned char *ig_shared_memory;
+// Waits for every thread of the block.
+void ig_barrier();
+// Gives `bytes` bytes of this lane to its warp, and gets those of all 32 lanes.
+void ig_exchange(const void *mine, int bytes, void *all);
+int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads, unsigned int shared);
+}
+#define threadIdx ig_thread_index
+#define blockIdx ig_block_index
+#define blockDim ig_block_size
+
+// Beside the kernel, a function that runs it, and the number of words of its argument.
+#define IG_KERNEL(name, Arguments)                                                                          \
+    static void ig_body_##name(const Arguments &a);                                                         \
+    extern "C" unsigned int ig_words_##name() { return sizeof(Arguments) / 8; }                             \
+    extern "C" int ig_start_##name(const void *arguments, unsigned int blocks, unsigned int threads,        \
+                                   unsigned int shared) {                                                   \
+        const auto body = [](const void *a) { ig_body_##name(*(const Arguments *)a); };                     \
+        return ig_run(body, arguments, blocks, threads, shared);                                            \
+    }                                                                                                       \
+    static void ig_body_##name(const Arguments &a)
+#define IG_DYNAMIC_SHARED(type, name) type *const name = (type *)ig_shared_memory
+
+static inline void __syncthreads() { ig_barrier(); }
+template <class T>
+static inline T __shfl_xor_sync(unsigned int, T x, int mask) {
+    T all[IG_WARP_SIZE];
+    ig_exchange(&x, sizeof x, all);
+    return all[ig_thread_index.x % IG_WARP_SIZE ^ mask];
+}
+template <class T>
+static inline T __shfl_up_sync(unsigned int, T x, unsigned int distance) {
+    T all[IG_WARP_SIZE];
+    ig_exchange(&x, sizeof x, all);
+    const unsigned int lane = ig_thread_index.x % IG_WARP_SIZE;
+    return all[lane >= distance ? lane - distance : lane];
+}
+static inline unsigned long long atomicCAS(unsigned long long *at, unsigned long long expected, unsigned long long value) {
+    const unsigned long long old = *at;
+    if (old == expected) *at = value;
+    return old;
+}
+static inline unsigned int __umulhi(unsigned int a, unsigned int b) { return (unsigned int)((unsigned long long)a * b >> 32); }
+#define IG_BITS(name, from, to)           \
+    static inline to name(from x) {       \
+        to y;                             \
+        memcpy(&y, &x, sizeof y);         \
+        return y;                         \
+    }
+IG_BITS(__float_as_uint, float, unsigned int)
+IG_BITS(__uint_as_float, unsigned int, float)
+IG_BITS(__double_as_longlong, double, long long)
+IG_BITS(__longlong_as_double, long long, double)
+
+// What `mma.sync` does, by the fragments' layout in PTX ISA: a tile of 16 x 8 numbers, each a sum over 8 words.
+template <int KIND>
+static inline float ig_value(unsigned int word, int half) {
+    if (KIND == 2) return __uint_as_float(word);
+    const unsigned int bits = half ? word >> 16 : word & 0xffff;
+    if (KIND == 1) return __uint_as_float(bits << 16);
+    const unsigned int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float sign = bits >> 15 ? -1.0f : 1.0f;
+    if (exponent == 31) return fraction ? NAN : sign * INFINITY;
+    return sign * (exponent ? ldexpf(1024 + fraction, (int)exponent - 25) : ldexpf(fraction, -24));
+}
+template <int KIND>
+static inline void ig_host_mma(float *c, const unsigned int *a, const unsigned int *b) {
+    struct Fragments {
+        unsigned int a[4], b[2];
+    } mine, all[IG_WARP_SIZE];
+    memcpy(mine.a, a, sizeof mine.a);
+    memcpy(mine.b, b, sizeof mine.b);
+    ig_exchange(&mine, sizeof mine, all);
+    const int lane = ig_thread_index.x % IG_WARP_SIZE;
+    for (int n = 0; n < 4; n++) {
+        const int row = lane / 4 + n / 2 * 8, column = lane % 4 * 2 + n % 2;
+        for (int word = 0; word < 8; word++) {
+            const unsigned int x = all[row % 8 * 4 + word % 4].a[row / 8 + word / 4 * 2];
+            const unsigned int y = all[column * 4 + word % 4].b[word / 4];
+            for (int half = 0; half < (KIND == 2 ? 1 : 2); half++) {
+                c[n] += ig_value<KIND>(x, half) * ig_value<KIND>(y, half);
+            }
+        }
+    }
+}
+#define ig_mma(c, a, b) ig_host_mma<IG_KIND>(c, a, b)
