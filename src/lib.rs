@@ -30,6 +30,8 @@
 pub use isograd_core::*;
 #[cfg(feature = "cpu")]
 pub use isograd_cpu::Cpu;
+#[cfg(feature = "cuda")]
+pub use isograd_cuda::Cuda;
 pub use isograd_nn as nn;
 
 /// What most programs use.
@@ -48,10 +50,12 @@ struct Kind {
 const KINDS: &[Kind] = &[
     #[cfg(feature = "cpu")]
     Kind { name: "cpu", count: || 1, make: |_| Ok(Dyn::new(Cpu::default())) },
+    #[cfg(feature = "cuda")]
+    Kind { name: "cuda", count: Cuda::count, make: |number| Ok(Dyn::new(Cuda::new(number)?)) },
 ];
 
 /// Devices that a cargo feature of the same name would add.
-const BY_FEATURE: &[&str] = &["cpu"];
+const BY_FEATURE: &[&str] = &["cpu", "cuda"];
 
 /// The device called `name`: `cpu`. A number after a colon picks one of several, the first without it.
 ///
@@ -73,7 +77,8 @@ pub fn device(name: &str) -> Result<Dyn> {
         None => (name, 0),
     };
     match KINDS.iter().find(|k| k.name == kind) {
-        Some(k) if number < (k.count)() => (k.make)(number),
+        // Where there is none, the backend tells why.
+        Some(k) if number < (k.count)().max(1) => (k.make)(number),
         Some(k) => Err(unknown(format!("; there are {} of this kind, counted from 0", (k.count)()))),
         None if BY_FEATURE.contains(&kind) => Err(unknown(format!("; build with --features {kind}"))),
         None => Err(unknown(String::new())),

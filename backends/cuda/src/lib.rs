@@ -12,7 +12,7 @@
 //! use isograd_core::{DType, Tensor};
 //! use isograd_cuda::Cuda;
 //! match Cuda::new(0) {
-//!     Ok(cuda) => assert_eq!(Tensor::<Cuda>::ones(&cuda, [2, 3], DType::F32)?.sum()?.item::<f32>()?, 6.0),
+//!     Ok(cuda) => assert_eq!(Tensor::<Cuda>::ones(&cuda, [2, 3], DType::F32)?.sum((), false)?.asscalar::<f32>()?, 6.0),
 //!     Err(e) => assert!(e.to_string().contains("cuda"), "{e}"),
 //! }
 //! # Ok::<(), isograd_core::Error>(())

@@ -41,3 +41,182 @@ fn the_whole_suite() {
         None => conforms(&[&filter], &DType::ALL),
     }
 }
+
+#[test]
+fn elementwise_kernels_conform() {
+    conforms(&["forward_add", "gradient_tanh", "forward_where", "map"], &[DType::F32, DType::F16, DType::I64]);
+}
+
+#[test]
+fn reductions_conform() {
+    conforms(&["forward_sum", "forward_max", "forward_argmax", "reduce"], &[DType::F32, DType::BF16, DType::I32]);
+}
+
+#[test]
+fn rows_conform() {
+    conforms(&["softmax", "normalize", "layer_norm", "cumsum", "sort"], &[DType::F32, DType::F16]);
+}
+
+#[test]
+fn windows_conform() {
+    conforms(&["conv", "pool"], &[DType::F32, DType::BF16]);
+}
+
+#[test]
+fn indexing_and_products_conform() {
+    conforms(&["gather", "scatter", "take", "matmul"], &[DType::F32, DType::F64, DType::F16]);
+}
+
+/// Numbers that sum without rounding in every order, whatever the dtype.
+fn numbers<B: isograd_core::Backend>(ctx: &B, shape: &[usize], dtype: DType, seed: usize) -> Result<Tensor<B>> {
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| ((i * 7 + seed * 3 + i / 5) % 5) as f32 - 2.0).collect();
+    Tensor::from_slice(ctx, &values, shape)?.cast(dtype)
+}
+
+/// Runs `f` on the host's device and on the reference; all results are equal, since nothing rounds.
+fn agrees(
+    what: &str,
+    on_cuda: impl Fn(&Cuda) -> Result<Vec<Tensor<Cuda>>>,
+    on_reference: impl Fn(&Reference) -> Result<Vec<Tensor<Reference>>>,
+) {
+    let Some((cuda, host)) = device() else { return };
+    let (got, expected) = (on_cuda(&cuda).unwrap(), on_reference(&Reference).unwrap());
+    assert_eq!(got.len(), expected.len());
+    for (k, (g, e)) in got.iter().zip(&expected).enumerate() {
+        let (g, e) = (g.cast(DType::F64).unwrap().to_vec::<f64>(), e.cast(DType::F64).unwrap().to_vec::<f64>());
+        let (g, e) = (g.unwrap(), e.unwrap());
+        let wrong = g.iter().zip(&e).position(|(g, e)| g != e);
+        assert!(wrong.is_none(), "{what}, result {k}: element {wrong:?} of {}: {g:?} not {e:?}", g.len(), g = g[wrong.unwrap()], e = e[wrong.unwrap()]);
+    }
+    host.check_guards();
+}
+
+macro_rules! agree {
+    ($what:expr, |$ctx:ident| $body:expr) => {
+        agrees($what, |$ctx: &Cuda| $body, |$ctx: &Reference| $body)
+    };
+}
+
+/// Tiles of all sizes, edges, transposes, batches, and depths that are cut in parts, on plain and on tensor cores.
+#[test]
+fn matrix_products_agree_with_the_reference() {
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64, DType::I32] {
+        for (batch, m, n, k, transposed) in [
+            (1, 3, 5, 7, [false, false]),
+            (1, 130, 70, 40, [true, false]),
+            (2, 66, 129, 33, [false, true]),
+            (3, 9, 20, 17, [true, true]),
+            (1, 4, 4, 1100, [false, false]),
+        ] {
+            agree!(&format!("matmul of {dtype} {batch} {m} {n} {k} {transposed:?}"), |ctx| {
+                let (a, b) = match transposed {
+                    [false, false] => (numbers(ctx, &[batch, m, k], dtype, 1)?, numbers(ctx, &[batch, k, n], dtype, 2)?),
+                    [true, false] => {
+                        (numbers(ctx, &[batch, k, m], dtype, 1)?.swapaxes(1, 2)?, numbers(ctx, &[batch, k, n], dtype, 2)?)
+                    }
+                    [false, true] => {
+                        (numbers(ctx, &[batch, m, k], dtype, 1)?, numbers(ctx, &[batch, n, k], dtype, 2)?.swapaxes(1, 2)?)
+                    }
+                    [true, true] => (
+                        numbers(ctx, &[batch, k, m], dtype, 1)?.swapaxes(1, 2)?,
+                        numbers(ctx, &[batch, n, k], dtype, 2)?.swapaxes(1, 2)?,
+                    ),
+                };
+                Ok(vec![a.matmul(&b)?])
+            });
+        }
+    }
+}
+
+/// TF32 rounds operands to ten bits, which small integers have.
+#[test]
+fn tf32_agrees_where_it_does_not_round_and_is_off_unless_asked_for() {
+    let Some((cuda, _)) = device() else { return };
+    assert!(!cuda.tf32());
+    let product = |ctx: &Cuda| -> Result<Vec<f32>> {
+        let (a, b) = (numbers(ctx, &[40, 50], DType::F32, 1)?, numbers(ctx, &[50, 30], DType::F32, 2)?);
+        a.matmul(&b)?.to_vec()
+    };
+    let exact = product(&cuda).unwrap();
+    cuda.set_tf32(true);
+    assert_eq!(product(&cuda).unwrap(), exact);
+    // 1 + 2^-12 is not a TF32.
+    let fine = Tensor::from_slice(&cuda, &[1.0f32 + 2f32.powi(-12)], [1, 1]).unwrap();
+    let one = Tensor::<Cuda>::ones(&cuda, [1, 1], DType::F32).unwrap();
+    assert_eq!(fine.matmul(&one).unwrap().asscalar::<f32>().unwrap(), 1.0);
+    cuda.set_tf32(false);
+    assert_eq!(fine.matmul(&one).unwrap().asscalar::<f32>().unwrap(), 1.0 + 2f32.powi(-12));
+}
+
+/// Sums of more elements than one block folds, over rows and over columns, and more axes than one.
+#[test]
+fn long_reductions_agree_with_the_reference() {
+    for dtype in [DType::F32, DType::I64] {
+        agree!(&format!("sums of {dtype}"), |ctx| {
+            let x = numbers(ctx, &[3, 40, 700], dtype, 1)?;
+            let flat = numbers(ctx, &[20_000], dtype, 2)?;
+            Ok(vec![
+                flat.sum((), false)?,
+                flat.max((), false)?,
+                x.sum(2, false)?,
+                x.sum([0, 1], false)?,
+                x.sum(1, true)?,
+                x.transpose(&[2, 0, 1])?.sum(0, false)?,
+            ])
+        });
+    }
+}
+
+/// Rows longer than a warp's share, and longer than shared memory; sorting beyond one block; many equal indices.
+#[test]
+fn long_rows_agree_with_the_reference() {
+    agree!("long rows", |ctx| {
+        let long = numbers(ctx, &[2, 2500], DType::F32, 1)?;
+        Ok(vec![long.cumsum(1)?, long.argsort(1, false)?, long.argsort(1, true)?])
+    });
+}
+
+/// Convolutions of every size of tile, with strides, padding, dilation and groups, and both gradients; as products of
+/// matrices and one number per thread.
+#[test]
+fn convolutions_agree_with_the_reference() {
+    for (dtype, image, weight, stride, padding, dilation, groups) in [
+        (DType::F32, [2, 3, 9, 8], [10, 3, 3, 3], 1, 1, 1, 1),
+        (DType::F16, [1, 9, 7, 7], [9, 9, 3, 2], 2, 1, 1, 1),
+        (DType::F32, [2, 16, 6, 6], [16, 8, 3, 3], 1, 2, 2, 2),
+        (DType::F64, [1, 4, 5, 5], [4, 1, 3, 3], 1, 1, 1, 4),
+    ] {
+        agree!(&format!("convolution of {dtype} {image:?} {weight:?}"), |ctx| {
+            let options = isograd_core::operators::ConvOptions {
+                stride: vec![stride],
+                padding: vec![padding],
+                dilation: vec![dilation],
+                groups,
+                ..Default::default()
+            };
+            let (x, w) = (numbers(ctx, &image, dtype, 1)?, numbers(ctx, &weight, dtype, 2)?);
+            x.attach_grad()?;
+            w.attach_grad()?;
+            let y = autograd::record(|| x.conv(&w, None, &options))?;
+            y.backward()?;
+            Ok(vec![y.detach(), x.grad()?, w.grad()?])
+        });
+    }
+}
+
+/// An embedding's gradient: many equal indices, one order for all columns, f16 rounded once.
+#[test]
+fn gradients_of_lookups_agree_with_the_reference() {
+    for dtype in [DType::F32, DType::F16] {
+        agree!(&format!("embedding of {dtype}"), |ctx| {
+            let table = numbers(ctx, &[7, 6], dtype, 1)?;
+            let picks: Vec<i64> = (0..90).map(|i| (i * i) % 7).collect();
+            let picks = Tensor::from_slice(ctx, &picks, [90])?;
+            table.attach_grad()?;
+            let y = autograd::record(|| table.embedding(&picks))?;
+            y.backward()?;
+            Ok(vec![y.detach(), table.grad()?])
+        });
+    }
+}
