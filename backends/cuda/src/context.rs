@@ -2,6 +2,7 @@
 
 use crate::{
     cache::{self, Cache},
+    cublas::Cublas,
     driver::{Driver, Function},
     memory::{Arena, Buffer, Memory},
     source::{Source, THREADS},
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     /// Whether a kernel that may report has been launched since the last look.
     may_fault: AtomicBool,
     pub tf32: AtomicBool,
+    pub cublas: Cublas,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -58,6 +60,7 @@ impl Context {
             fault,
             may_fault: AtomicBool::new(false),
             tf32: AtomicBool::new(false),
+            cublas: Cublas::default(),
         })
     }
 

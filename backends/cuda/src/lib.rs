@@ -24,6 +24,7 @@
 
 mod cache;
 mod context;
+mod cublas;
 pub mod driver;
 mod elementwise;
 mod gather;

@@ -3,6 +3,7 @@
 use crate::{
     Cuda,
     context::Words,
+    cublas::{self, Matrices},
     gemm::{self, Problem, Sizes},
     operand::address,
 };
@@ -35,6 +36,17 @@ pub(crate) fn matmul(
     let (sa, sb) = (&a.layout.strides()[rank - 2..], &b.layout.strides()[rank - 2..]);
     let mut own: Words = [sa[0], sa[1], sb[0], sb[1]].iter().map(|s| *s as u64).collect();
     let merged = batches[0].rank();
+    if merged <= 1 {
+        let batch = |l: &Layout| l.strides().first().copied().unwrap_or(0);
+        let matrices = |o: &Operand<'_, Cuda>, s: &[isize], l: &Layout| Matrices {
+            address: address(o),
+            strides: [s[0], s[1], batch(l)],
+        };
+        let (left, right) = (matrices(a, sa, &batches[0]), matrices(b, sb, &batches[1]));
+        if cublas::matmul(cuda, output.dtype, sizes, left, right, address(&output.as_operand()))? {
+            return Ok(());
+        }
+    }
     if merged == 0 {
         own.extend([1, 0, 0]);
     } else {

@@ -77,7 +77,7 @@ impl Memory {
     }
 
     pub fn alloc(self: &Arc<Memory>, bytes: usize) -> Result<Buffer> {
-        let size = bytes.checked_add(1 << 20).map_or(usize::MAX, |_| rounded(bytes));
+        let size = if bytes > isize::MAX as usize / 2 { usize::MAX } else { rounded(bytes) };
         let mut state = self.state();
         let arena = state.arena.clone();
         if let Some(arena) = &arena {

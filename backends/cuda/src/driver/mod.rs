@@ -7,7 +7,7 @@ pub(crate) mod symbols;
 pub(crate) use device::{Device, count};
 
 use isograd_core::Result;
-use std::fmt;
+use std::{ffi::c_void, fmt};
 
 /// A compute capability, such as 9.0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -126,6 +126,12 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the kernels before reported.
     fn synchronize(&self) -> Result<()>;
+
+    /// The queue as CUDA's libraries take it, with the device's context made current on this thread; `None` where the
+    /// device is none of theirs.
+    fn stream(&self) -> Option<*mut c_void> {
+        None
+    }
 
     /// Begins to record what is launched instead of running it.
     ///

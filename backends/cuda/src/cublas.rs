@@ -1,0 +1,231 @@
+//! cuBLAS, where it is present: matrix products whose strides it can take.
+//!
+//! It thinks in columns, so it is given the transposed product: rows of the result are its columns, and the right matrix is
+//! its first.
+
+use crate::{
+    Cuda,
+    gemm::Sizes,
+    library::{self, Library},
+};
+use isograd_core::{DType, Error, Result};
+use std::{
+    ffi::{c_int, c_longlong, c_void},
+    ptr,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+type Handle = *mut c_void;
+type Code = c_int;
+type Gemm = unsafe extern "C" fn(
+    Handle,
+    c_int,
+    c_int,
+    c_int,
+    c_int,
+    c_int,
+    *const c_void,
+    *const c_void,
+    c_int,
+    c_int,
+    c_longlong,
+    *const c_void,
+    c_int,
+    c_int,
+    c_longlong,
+    *const c_void,
+    *mut c_void,
+    c_int,
+    c_int,
+    c_longlong,
+    c_int,
+    c_int,
+    c_int,
+) -> Code;
+
+/// The library's functions, the same since CUDA 11.
+#[derive(Debug)]
+struct Functions {
+    create: unsafe extern "C" fn(*mut Handle) -> Code,
+    set_stream: unsafe extern "C" fn(Handle, *mut c_void) -> Code,
+    gemm: Gemm,
+    destroy: unsafe extern "C" fn(Handle) -> Code,
+    _library: Library,
+}
+
+impl Functions {
+    fn of(library: Library) -> Result<Functions, String> {
+        macro_rules! function {
+            ($name:literal) => {
+                // SAFETY: the fields have the types of the library's header.
+                unsafe { library.function(concat!($name, "\0")) }
+                    .ok_or_else(|| format!("{} has no {}: it is not cuBLAS", library.path.display(), $name))?
+            };
+        }
+        Ok(Functions {
+            create: function!("cublasCreate_v2"),
+            set_stream: function!("cublasSetStream_v2"),
+            gemm: function!("cublasGemmStridedBatchedEx"),
+            destroy: function!("cublasDestroy_v2"),
+            _library: library,
+        })
+    }
+
+    /// The library of this process, or why there is none.
+    fn get() -> Result<&'static Functions, &'static str> {
+        static OPENED: OnceLock<Result<Functions, String>> = OnceLock::new();
+        let open = || Functions::of(Library::open("cuBLAS", library::CUBLAS)?);
+        OPENED.get_or_init(open).as_ref().map_err(String::as_str)
+    }
+}
+
+/// A device's handle. `None` inside where there is no library, or the device is none of CUDA's.
+#[derive(Debug, Default)]
+pub(crate) struct Cublas(OnceLock<Option<Mutex<Owned>>>);
+
+#[derive(Debug)]
+struct Owned {
+    functions: &'static Functions,
+    handle: Handle,
+}
+
+// SAFETY: a handle may be used on any thread, by one at a time; it is behind a lock.
+unsafe impl Send for Owned {}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: the handle is this value's.
+        unsafe { (self.functions.destroy)(self.handle) };
+    }
+}
+
+/// A matrix as the library takes it: its leading dimension, and whether it is to be transposed. `fast` is the stride
+/// along the axis that the library thinks contiguous.
+fn matrix(fast: isize, slow: isize, fast_size: usize, slow_size: usize) -> Option<(c_int, bool)> {
+    let leading = |stride: isize, least: usize| c_int::try_from(stride).ok().filter(|s| *s > 0 && *s as usize >= least);
+    match (fast, slow) {
+        (1, s) if slow_size > 1 => leading(s, fast_size).map(|l| (l, false)),
+        (1, _) => leading(fast_size as isize, fast_size).map(|l| (l, false)),
+        (s, 1) if fast_size > 1 => leading(s, slow_size).map(|l| (l, true)),
+        (_, 1) => leading(slow_size as isize, slow_size).map(|l| (l, true)),
+        _ => None,
+    }
+}
+
+/// A strided batch of matrices.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrices {
+    pub address: u64,
+    /// Strides along rows, columns and the batch.
+    pub strides: [isize; 3],
+}
+
+/// The product, by cuBLAS; false where it is not there or cannot take it.
+pub(crate) fn matmul(
+    cuda: &Cuda,
+    dtype: DType,
+    sizes: Sizes,
+    left: Matrices,
+    right: Matrices,
+    out: u64,
+) -> Result<bool> {
+    // cudaDataType_t and cublasComputeType_t.
+    let (kind, compute) = match dtype {
+        DType::F32 if cuda.tf32() => (0, 77),
+        DType::F32 => (0, 68),
+        DType::F64 => (1, 70),
+        DType::F16 => (2, 68),
+        DType::BF16 => (14, 68),
+        _ => return Ok(false),
+    };
+    let Some(stream) = cuda.context.driver.stream() else { return Ok(false) };
+    let Sizes { rows, columns, depth, batches } = sizes;
+    let (Some((lda, transpose_a)), Some((ldb, transpose_b))) = (
+        matrix(right.strides[1], right.strides[0], columns, depth),
+        matrix(left.strides[1], left.strides[0], depth, rows),
+    ) else {
+        return Ok(false);
+    };
+    let numbers = [columns, rows, depth, batches].map(c_int::try_from);
+    let [Ok(m), Ok(n), Ok(k), Ok(count)] = numbers else { return Ok(false) };
+    let fail = |what: &str, code: Code| Error::backend(cuda.context.driver.name(), what, format!("cuBLAS status {code}"));
+    let checked = |what: &str, code: Code| if code == 0 { Ok(()) } else { Err(fail(what, code)) };
+    let owned = cuda.context.cublas.0.get_or_init(|| {
+        let functions = Functions::get().ok()?;
+        let mut handle = ptr::null_mut();
+        // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
+        let made = unsafe { (functions.create)(&mut handle) };
+        (made == 0).then(|| Mutex::new(Owned { functions, handle }))
+    });
+    let Some(owned) = owned else { return Ok(false) };
+    let owned = owned.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: handle and stream are this device's.
+    checked("cuBLAS stream", unsafe { (owned.functions.set_stream)(owned.handle, stream) })?;
+    let (single, double) = ([1.0f32, 0.0], [1.0f64, 0.0]);
+    let scalar = |i: usize| match dtype {
+        DType::F64 => (&raw const double[i]).cast::<c_void>(),
+        _ => (&raw const single[i]).cast::<c_void>(),
+    };
+    // CUBLAS_GEMM_DEFAULT.
+    let algorithm = -1;
+    // SAFETY: core has checked that the matrices are within their buffers; sizes and strides are theirs.
+    checked("cuBLAS matmul", unsafe {
+        (owned.functions.gemm)(
+            owned.handle,
+            transpose_a as c_int,
+            transpose_b as c_int,
+            m,
+            n,
+            k,
+            scalar(0),
+            right.address as *const c_void,
+            kind,
+            lda,
+            right.strides[2] as c_longlong,
+            left.address as *const c_void,
+            kind,
+            ldb,
+            left.strides[2] as c_longlong,
+            scalar(1),
+            out as *mut c_void,
+            kind,
+            m,
+            (rows * columns) as c_longlong,
+            count,
+            compute,
+            algorithm,
+        )
+    })?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_that_the_library_can_take_are_told_from_others() {
+        // [3, 5] row-major: the columns' axis is contiguous.
+        assert_eq!(matrix(1, 5, 5, 3), Some((5, false)));
+        // Its transpose.
+        assert_eq!(matrix(3, 1, 5, 3), Some((3, true)));
+        // A row: the stride between rows is anything.
+        assert_eq!(matrix(1, 0, 5, 1), Some((5, false)));
+        // A column of a wider array.
+        assert_eq!(matrix(7, 1, 1, 3), Some((3, true)));
+        // Broadcast, reversed, or strided along both axes.
+        assert_eq!(matrix(0, 0, 5, 3), None);
+        assert_eq!(matrix(1, -5, 5, 3), None);
+        assert_eq!(matrix(2, 10, 5, 3), None);
+        // Rows that overlap.
+        assert_eq!(matrix(1, 2, 5, 3), None);
+    }
+
+    #[test]
+    fn a_library_that_is_not_cublas_is_told_from_it() {
+        let other = library::Names { files: &["libm.so.6", "libSystem.dylib"], install: "a C library" };
+        if let Ok(library) = Library::open("C", other) {
+            assert!(Functions::of(library).unwrap_err().contains("not cuBLAS"));
+        }
+    }
+}
