@@ -1,4 +1,5 @@
-//! Runs the conformance suite on a CUDA device: `cargo run --release -p isograd-cuda --example conformance -- [--quick] [filter]`.
+//! Runs the conformance suite on a CUDA device: `cargo run --release -p isograd-cuda --example conformance --
+//! [--quick] [filter]`.
 //!
 //! `--quick` makes one draw of each case, for tools that slow everything down.
 

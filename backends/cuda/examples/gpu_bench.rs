@@ -1,7 +1,10 @@
 //! Times of kernels on a CUDA device, the best of ten runs each; memory-bound ones as a share of a copy's bandwidth.
 //! `scripts/gpu-peer.py` prints the same by PyTorch.
 
-use isograd_core::{Backend, DType, Expr, Operand, OperandMut, Result, Tensor, expr::{Kernel, Program}, Layout};
+use isograd_core::{
+    Backend, DType, Expr, Layout, Operand, OperandMut, Result, Tensor,
+    expr::{Kernel, Program},
+};
 use isograd_cuda::Cuda;
 use std::time::Instant;
 
@@ -27,7 +30,9 @@ fn told(name: &str, seconds: f64, work: f64, unit: &str) {
 fn main() -> Result<()> {
     let cuda = Cuda::new(0)?;
     for n in [4096usize, 8192] {
-        for (name, dtype, tf32) in [("f32", DType::F32, false), ("tf32", DType::F32, true), ("bf16", DType::BF16, false)] {
+        for (name, dtype, tf32) in
+            [("f32", DType::F32, false), ("tf32", DType::F32, true), ("bf16", DType::BF16, false)]
+        {
             cuda.set_tf32(tf32);
             let a = Tensor::<Cuda>::ones(&cuda, [n, n], dtype)?;
             let seconds = best(&cuda, || a.matmul(&a).map(drop))?;
@@ -57,6 +62,11 @@ fn main() -> Result<()> {
     told("softmax", softmax, 2.0 * bytes as f64, "TB/s");
     let sum = best(&cuda, || x.sum((), false).map(drop))?;
     told("sum", sum, bytes as f64, "TB/s");
-    println!("of the copy's bandwidth: a*a+a {:.2}, softmax {:.2}, sum {:.2}", copy / fused, copy / softmax, copy / sum / 2.0);
+    println!(
+        "of the copy's bandwidth: a*a+a {:.2}, softmax {:.2}, sum {:.2}",
+        copy / fused,
+        copy / softmax,
+        copy / sum / 2.0
+    );
     Ok(())
 }

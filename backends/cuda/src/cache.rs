@@ -1,8 +1,8 @@
 //! Compiled kernels on disk, so that a program compiles each once in its life.
 //!
-//! A file's name is a hash of all that decides its content (source, architecture, compiler); its head repeats the hash and
-//! the length and has a checksum, so that a damaged file is seen, and made anew. Files appear whole: they are written under
-//! another name and renamed. A directory that cannot be written costs time, not results.
+//! A file's name is a hash of all that decides its content (source, architecture, compiler); its head repeats the
+//! hash and the length and has a checksum, so that a damaged file is seen, and made anew. Files appear whole: they
+//! are written under another name and renamed. A directory that cannot be written costs time, not results.
 
 use std::{
     env, fs,
@@ -95,8 +95,8 @@ fn key(parts: &[&str]) -> [u64; 2] {
     [1, 2].map(|seed| parts.iter().fold(seed, |h, part| hash(part.as_bytes(), h ^ part.len() as u64)))
 }
 
-/// FNV-1a (Fowler, Noll, Vo), then the finalizer of MurmurHash3, which spreads every bit: names and checksums are of this
-/// machine's own files, so nobody has to be kept from making equal ones.
+/// FNV-1a (Fowler, Noll, Vo), then the finalizer of MurmurHash3, which spreads every bit: names and checksums are of
+/// this machine's own files, so nobody has to be kept from making equal ones.
 pub(crate) fn hash(bytes: &[u8], seed: u64) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut h = bytes.iter().fold(start, |h, b| (h ^ *b as u64).wrapping_mul(0x0000_0100_0000_01b3));
@@ -129,13 +129,10 @@ mod tests {
         assert!(made(&cache, &["sources", "m_90"], "other").1);
         let file = directory.join(format!("{:016x}{:016x}.bin", key(&parts)[0], key(&parts)[1]));
         let whole = fs::read(&file).unwrap();
-        let damage: [&dyn Fn(&mut Vec<u8>); 5] = [
-            &|b| b.truncate(HEAD + 2),
-            &|b| b.truncate(5),
-            &|b| *b.last_mut().unwrap() ^= 1,
-            &|b| b[0] ^= 1,
-            &|b| b[9] ^= 1,
-        ];
+        let damage: [&dyn Fn(&mut Vec<u8>); 5] =
+            [&|b| b.truncate(HEAD + 2), &|b| b.truncate(5), &|b| *b.last_mut().unwrap() ^= 1, &|b| b[0] ^= 1, &|b| {
+                b[9] ^= 1
+            }];
         for (n, damage) in damage.iter().enumerate() {
             let mut bytes = whole.clone();
             damage(&mut bytes);

@@ -1,7 +1,7 @@
 //! cuBLAS, where it is present: matrix products whose strides it can take.
 //!
-//! It thinks in columns, so it is given the transposed product: rows of the result are its columns, and the right matrix is
-//! its first.
+//! It thinks in columns, so it is given the transposed product: rows of the result are its columns, and the right
+//! matrix is its first.
 
 use crate::{
     Cuda,
@@ -148,7 +148,8 @@ pub(crate) fn matmul(
     };
     let numbers = [columns, rows, depth, batches].map(c_int::try_from);
     let [Ok(m), Ok(n), Ok(k), Ok(count)] = numbers else { return Ok(false) };
-    let fail = |what: &str, code: Code| Error::backend(cuda.context.driver.name(), what, format!("cuBLAS status {code}"));
+    let fail =
+        |what: &str, code: Code| Error::backend(cuda.context.driver.name(), what, format!("cuBLAS status {code}"));
     let checked = |what: &str, code: Code| if code == 0 { Ok(()) } else { Err(fail(what, code)) };
     let owned = cuda.context.cublas.0.get_or_init(|| {
         let functions = Functions::get().ok()?;

@@ -8,7 +8,10 @@ use crate::{
 };
 use isograd_core::{
     Operand, OperandMut, Result,
-    expr::{Kernel, Program, render::{Names, type_name}},
+    expr::{
+        Kernel, Program,
+        render::{Names, type_name},
+    },
 };
 use smallvec::SmallVec;
 use std::fmt::Write;
@@ -69,7 +72,8 @@ impl Variant {
     }
 
     fn key(&self, program: &Program) -> Key {
-        let mut key: Key = [1, program.id(), self.rank as u64, self.together as u64, self.wide as u64].into_iter().collect();
+        let mut key: Key =
+            [1, program.id(), self.rank as u64, self.together as u64, self.wide as u64].into_iter().collect();
         // 32 operands to a word.
         for chunk in self.steps.chunks(32) {
             key.push(chunk.iter().fold(0, |bits, s| bits << 2 | *s as u64));
@@ -153,7 +157,10 @@ IG_KERNEL(map, Arguments) {{
         let _ = writeln!(t, "    Position {name}_at = {start};");
     }
     for axis in (0..last).rev() {
-        let _ = writeln!(t, "    {{\n        const Position size = (Position)a.size[{axis}], at = rest % size;\n        rest /= size;");
+        let _ = writeln!(
+            t,
+            "    {{\n        const Position size = (Position)a.size[{axis}], at = rest % size;\n        rest /= size;"
+        );
         for name in operands() {
             let _ = writeln!(t, "        {name}_at += at * (Position)a.{name}_stride[{axis}];");
         }
@@ -162,13 +169,17 @@ IG_KERNEL(map, Arguments) {{
     let load = |name: &str, dtype: &str, step: Step| match step {
         Step::Same => format!("    Pack<{dtype}, 1> {name};\n    {name}.v[0] = a.{name}[{name}_at];\n"),
         _ => {
-            let distance = if step == Step::Next { "k".into() } else { format!("k * (Position)a.{name}_stride[{last}]") };
+            let distance =
+                if step == Step::Next { "k".into() } else { format!("k * (Position)a.{name}_stride[{last}]") };
             let each = format!(
-                "#pragma unroll\n    for (int k = 0; k < {together}; k++) {{\n        if (k < live) {name}.v[k] = a.{name}[{name}_at + {distance}];\n    }}\n"
+                "#pragma unroll\n    for (int k = 0; k < {together}; k++) {{\n        \
+                 if (k < live) {name}.v[k] = a.{name}[{name}_at + {distance}];\n    }}\n"
             );
             if step == Step::Next && together > 1 {
                 format!(
-                    "    Pack<{dtype}, {together}> {name};\n    if (live == {together}) {{\n        {name} = *(const Pack<{dtype}, {together}> *)(a.{name} + {name}_at);\n    }} else {{\n{each}    }}\n"
+                    "    Pack<{dtype}, {together}> {name};\n    if (live == {together}) {{\n        \
+                     {name} = *(const Pack<{dtype}, {together}> *)(a.{name} + {name}_at);\n    \
+                     }} else {{\n{each}    }}\n"
                 )
             } else {
                 format!("    Pack<{dtype}, {together}> {name};\n{each}")
@@ -198,12 +209,14 @@ IG_KERNEL(map, Arguments) {{
         let (name, step, dtype) = (format!("out{k}"), steps[inputs.len() + k], type_name(*d));
         let distance = if step == Step::Next { "k".into() } else { format!("k * (Position)a.{name}_stride[{last}]") };
         let each = format!(
-            "#pragma unroll\n    for (int k = 0; k < {together}; k++) {{\n        if (k < live) a.{name}[{name}_at + {distance}] = {name}.v[k];\n    }}\n"
+            "#pragma unroll\n    for (int k = 0; k < {together}; k++) {{\n        \
+                 if (k < live) a.{name}[{name}_at + {distance}] = {name}.v[k];\n    }}\n"
         );
         if step == Step::Next && together > 1 {
             let _ = write!(
                 t,
-                "    if (live == {together}) {{\n        *(Pack<{dtype}, {together}> *)(a.{name} + {name}_at) = {name};\n    }} else {{\n{each}    }}\n"
+                "    if (live == {together}) {{\n        \
+                 *(Pack<{dtype}, {together}> *)(a.{name} + {name}_at) = {name};\n    }} else {{\n{each}    }}\n"
             );
         } else {
             t += &each;

@@ -6,10 +6,7 @@ use crate::{
     operand::{address, sizes},
     source::Source,
 };
-use isograd_core::{
-    Backend, DType, Layout, Operand, OperandMut, Result,
-    backend::launch::Temporary,
-};
+use isograd_core::{Backend, DType, Layout, Operand, OperandMut, Result, backend::launch::Temporary};
 use smallvec::SmallVec;
 
 /// Elements along the axis up to which a thread adds them one after another.
@@ -120,11 +117,7 @@ pub(crate) fn scatter_add(
 }
 
 /// The positions that sort `index` along `axis`, which is last in them, and their strides along the other axes.
-fn order(
-    cuda: &Cuda,
-    axis: usize,
-    index: &Operand<'_, Cuda>,
-) -> Result<(Temporary<Cuda>, SmallVec<[isize; 6]>)> {
+fn order(cuda: &Cuda, axis: usize, index: &Operand<'_, Cuda>) -> Result<(Temporary<Cuda>, SmallVec<[isize; 6]>)> {
     let (shape, strides) = (index.shape(), index.layout.strides());
     let mut sizes: SmallVec<[usize; 6]> = SmallVec::new();
     let mut steps: SmallVec<[isize; 6]> = SmallVec::new();

@@ -121,8 +121,8 @@ pub(crate) struct Sizes {
     pub batches: usize,
 }
 
-/// Runs `problem` on the cores that suit it. `own` are the words of its arguments between the sizes and the addresses of
-/// the left matrix, the right one and the result.
+/// Runs `problem` on the cores that suit it. `own` are the words of its arguments between the sizes and the addresses
+/// of the left matrix, the right one and the result.
 pub(crate) fn run(
     cuda: &Cuda,
     problem: Problem,
@@ -158,7 +158,8 @@ pub(crate) fn run(
     words.extend_from_slice(own);
     let partial = parts.as_ref().map_or(0, |p| address(&p.operand()));
     words.extend([operands[0], operands[1], address(&output.as_operand()), partial]);
-    // SAFETY: the words are the fields of `Arguments` in kernels/problem.cu, and the arrays have the sizes that they say.
+    // SAFETY: the words are the fields of `Arguments` in kernels/problem.cu, and the arrays have the sizes that they
+    // say.
     unsafe { cuda.context.launch("matmul", function, tiles * splits, 0, &words) }?;
     let Some(parts) = parts else { return Ok(()) };
     reduce::add_parts(cuda, &parts, output)

@@ -1,26 +1,29 @@
 //! The CUDA backend of isograd.
 //!
-//! It builds without a CUDA toolkit, and a program that has it starts without a driver: the driver, the compiler of kernels
-//! (NVRTC) and cuBLAS are opened at run time, and what is missing is told by [`Cuda::new`] or by the first kernel. Kernels
-//! are CUDA C++, rendered from expressions or written by hand (`src/kernels`), compiled for the device when first used, and
-//! kept on disk.
+//! It builds without a CUDA toolkit, and a program that has it starts without a driver: the driver, the compiler of
+//! kernels (NVRTC) and cuBLAS are opened at run time, and what is missing is told by [`Cuda::new`] or by the first
+//! kernel. Kernels are CUDA C++, rendered from expressions or written by hand (`src/kernels`), compiled for the
+//! device when first used, and kept on disk.
 //!
-//! Results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added atomically.
-//! TF32 is used only when asked for, by [`Cuda::set_tf32`].
+//! Results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added
+//! atomically. TF32 is used only when asked for, by [`Cuda::set_tf32`].
 //!
 //! ```
 //! use isograd_core::{DType, Tensor};
 //! use isograd_cuda::Cuda;
 //! match Cuda::new(0) {
-//!     Ok(cuda) => assert_eq!(Tensor::<Cuda>::ones(&cuda, [2, 3], DType::F32)?.sum((), false)?.asscalar::<f32>()?, 6.0),
+//!     Ok(cuda) => {
+//!         let x = Tensor::<Cuda>::ones(&cuda, [2, 3], DType::F32)?;
+//!         assert_eq!(x.sum((), false)?.asscalar::<f32>()?, 6.0);
+//!     }
 //!     Err(e) => assert!(e.to_string().contains("cuda"), "{e}"),
 //! }
 //! # Ok::<(), isograd_core::Error>(())
 //! ```
 //!
-//! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc` compiles,
-//! `cache` keeps what was compiled; `context` is a device's state, `memory` its memory; `source` puts sources together; each
-//! other file launches a family of kernels.
+//! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc`
+//! compiles, `cache` keeps what was compiled; `context` is a device's state, `memory` its memory; `source` puts
+//! sources together; each other file launches a family of kernels.
 
 mod cache;
 mod context;
@@ -58,8 +61,8 @@ use std::{
 };
 use window::Which;
 
-/// A CUDA device. [`Cuda::new`] gives the context of the process for the device of that number; all values made that way
-/// are equal, as long as one of them lives.
+/// A CUDA device. [`Cuda::new`] gives the context of the process for the device of that number; all values made that
+/// way are equal, as long as one of them lives.
 #[derive(Clone)]
 pub struct Cuda {
     context: Arc<Context>,
@@ -69,8 +72,8 @@ impl Cuda {
     /// Device `number`, counted from 0.
     ///
     /// # Errors
-    /// [`Error::Backend`] without NVIDIA's driver, or when the device cannot be used; [`Error::UnknownDevice`] when there
-    /// are fewer.
+    /// [`Error::Backend`] without NVIDIA's driver, or when the device cannot be used; [`Error::UnknownDevice`] when
+    /// there are fewer.
     pub fn new(number: usize) -> Result<Cuda> {
         static OPEN: Mutex<Option<HashMap<usize, Weak<Context>>>> = Mutex::new(None);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +108,8 @@ impl Cuda {
         self.context.tf32.load(Ordering::Relaxed)
     }
 
-    /// Allows TF32, or forbids it, for this device; forbidden unless told otherwise. Compute capability 8.0 or later has it.
+    /// Allows TF32, or forbids it, for this device; forbidden unless told otherwise. Compute capability 8.0 or later
+    /// has it.
     pub fn set_tf32(&self, allowed: bool) {
         self.context.tf32.store(allowed, Ordering::Relaxed);
     }
@@ -132,8 +136,8 @@ impl Cuda {
 
     /// Records what `step` computes, to be run again by [`Graph::replay`] at a fraction of the cost of launching its
     /// kernels one by one: what it reads must be on the device, its shapes fixed, and its results written in place
-    /// (`assign`, a parameter's update). Scalars, such as a learning rate, stay what they were. Nothing is computed here;
-    /// every kernel must have run before, so call `step` once in the ordinary way first.
+    /// (`assign`, a parameter's update). Scalars, such as a learning rate, stay what they were. Nothing is computed
+    /// here; every kernel must have run before, so call `step` once in the ordinary way first.
     ///
     /// # Errors
     /// What `step` returns; [`Error::Backend`] where it copies to or from the host, or waits.
@@ -176,8 +180,8 @@ impl Graph {
     /// # Errors
     /// What the device reports.
     pub fn replay(&self) -> Result<()> {
-        // SAFETY: the graph and its memory live as long as `captured`; buffers made before it that it uses were kept by it
-        // when they were dropped during capture.
+        // SAFETY: the graph and its memory live as long as `captured`; buffers made before it that it uses were kept
+        // by it when they were dropped during capture.
         unsafe { self.captured.context.driver.replay(self.captured.graph) }
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     env,
+    error::Error,
     path::{Path, PathBuf},
 };
 
@@ -60,7 +61,13 @@ impl Library {
         for path in candidates {
             match load(&path) {
                 Ok(handle) => return Ok(Library { handle, path }),
-                Err(e) => failures.push(e.to_string()),
+                Err(e) => {
+                    let why = e.source().map_or_else(|| e.to_string(), |source| source.to_string());
+                    failures.push(match why.contains(&*path.to_string_lossy()) {
+                        true => why,
+                        false => format!("{}: {why}", path.display()),
+                    });
+                }
             }
         }
         Err(format!(
@@ -76,8 +83,8 @@ impl Library {
     /// # Safety
     /// `F` must be the function's type.
     pub unsafe fn function<F: Copy>(&self, name: &str) -> Option<F> {
-        // SAFETY: by this function's own contract; the library stays open as long as the value exists, and values of this
-        // type are kept in statics.
+        // SAFETY: by this function's own contract; the library stays open as long as the value exists, and values of
+        // this type are kept in statics.
         unsafe { self.handle.get::<F>(name.as_bytes()) }.ok().map(|f| *f)
     }
 }
@@ -117,7 +124,9 @@ pub(crate) fn directories() -> Vec<PathBuf> {
         found.extend(site_packages(&home.join(".local")).iter().flat_map(|d| python_packages(d)));
     }
     found.push("/usr/local/cuda/lib64".into());
-    found.extend(["/usr/local", "/usr"].iter().flat_map(|d| site_packages(Path::new(d))).flat_map(|d| python_packages(&d)));
+    found.extend(
+        ["/usr/local", "/usr"].iter().flat_map(|d| site_packages(Path::new(d))).flat_map(|d| python_packages(&d)),
+    );
     found
 }
 

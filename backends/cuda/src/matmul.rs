@@ -7,11 +7,7 @@ use crate::{
     gemm::{self, Problem, Sizes},
     operand::address,
 };
-use isograd_core::{
-    DType, Layout, Operand, OperandMut, Result,
-    backend::composed,
-    layout::merge_axes,
-};
+use isograd_core::{DType, Layout, Operand, OperandMut, Result, backend::composed, layout::merge_axes};
 
 /// See [`isograd_core::Backend::matmul`].
 pub(crate) fn matmul(

@@ -1,5 +1,6 @@
-//! Device memory, pooled: what is dropped is kept for the next request of its size, because the driver's own allocation
-//! waits for the device. One queue runs everything in order, so memory may be used again before the device is done with it.
+//! Device memory, pooled: what is dropped is kept for the next request of its size, because the driver's own
+//! allocation waits for the device. One queue runs everything in order, so memory may be used again before the device
+//! is done with it.
 
 use crate::driver::Driver;
 use isograd_core::{Error, Result};

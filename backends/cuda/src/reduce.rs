@@ -1,5 +1,6 @@
-//! `reduce`: teams of threads fold the elements of one output each, first each thread its own, then the warp by shuffles,
-//! then the block through shared memory. How the work is cut follows from sizes and layouts alone, so results repeat.
+//! `reduce`: teams of threads fold the elements of one output each, first each thread its own, then the warp by
+//! shuffles, then the block through shared memory. How the work is cut follows from sizes and layouts alone, so
+//! results repeat.
 
 use crate::{
     Cuda,
@@ -265,7 +266,10 @@ IG_KERNEL(reduce, Arguments) {{
             if axis == axes.start {
                 let _ = writeln!(t, "{pad}    const Position at = rest;");
             } else {
-                let _ = writeln!(t, "{pad}    const Position size = (Position)a.size[{axis}], at = rest % size;\n{pad}    rest /= size;");
+                let _ = writeln!(
+                    t,
+                    "{pad}    const Position size = (Position)a.size[{axis}], at = rest % size;\n{pad}    rest /= size;"
+                );
             }
             for k in 0..inputs.len() {
                 let _ = writeln!(t, "{pad}    in{k}_{from} += at * (Position)a.in{k}_stride[{axis}];");

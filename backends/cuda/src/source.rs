@@ -1,11 +1,14 @@
 //! The sources of kernels: what the renderer gives, the variant's definitions, and the text in `kernels/`.
 //!
-//! To add a kernel: its text in `kernels/`, behind an `#ifdef`; a function here or in the file that launches it, which makes
-//! the [`Source`] of a variant; and the variant in `variants`, which the tests compile.
+//! To add a kernel: its text in `kernels/`, behind an `#ifdef`; a function here or in the file that launches it,
+//! which makes the [`Source`] of a variant; and the variant in `variants`, which the tests compile.
 
 use isograd_core::{
     DType, ReduceOp, Value,
-    expr::{Binary, Unary, render::{Dialect, Renderer, type_name}},
+    expr::{
+        Binary, Unary,
+        render::{Dialect, Renderer, type_name},
+    },
 };
 use std::fmt::Write;
 
@@ -90,11 +93,9 @@ impl Source {
     /// The functions of softmax and normalization.
     pub fn mathematics(&mut self, dtype: DType) -> &mut Source {
         let c = dtype.compute();
-        for (name, op) in [
-            ("ig_exponential", Unary::Exp),
-            ("ig_logarithm", Unary::Log),
-            ("ig_reciprocal_root", Unary::Rsqrt),
-        ] {
+        for (name, op) in
+            [("ig_exponential", Unary::Exp), ("ig_logarithm", Unary::Log), ("ig_reciprocal_root", Unary::Rsqrt)]
+        {
             let value = self.renderer.unary(op, c, "x");
             self.function("Computed", name, "const Computed x", &value);
         }

@@ -154,7 +154,9 @@ pub(crate) fn conv(
     let batch = input[0];
     let sizes = match which {
         Which::Forward => Sizes { rows: outputs, columns: batch * out_size, depth: inputs * taps, batches: groups },
-        Which::InputGradient => Sizes { rows: inputs, columns: batch * in_size, depth: outputs * taps, batches: groups },
+        Which::InputGradient => {
+            Sizes { rows: inputs, columns: batch * in_size, depth: outputs * taps, batches: groups }
+        }
         Which::WeightGradient => {
             Sizes { rows: outputs, columns: inputs * taps, depth: batch * out_size, batches: groups }
         }

@@ -31,8 +31,8 @@ pub(crate) struct Device {
     staging: Mutex<Staging>,
 }
 
-// SAFETY: the driver's functions may be called on any thread, with the context made current first, which every method does;
-// modules and staging memory are behind locks.
+// SAFETY: the driver's functions may be called on any thread, with the context made current first, which every method
+// does; modules and staging memory are behind locks.
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}

@@ -1,5 +1,5 @@
-//! What the backend needs of a device: [`Driver`]. `device` is the CUDA driver, by way of `cust`; tests have one that runs
-//! kernels on the host.
+//! What the backend needs of a device: [`Driver`]. `device` is the CUDA driver, by way of `cust`; tests have one that
+//! runs kernels on the host.
 
 mod device;
 pub(crate) mod symbols;
@@ -111,8 +111,8 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// What the device reports.
     fn load(&self, name: &str, image: &[u8]) -> Result<Function>;
 
-    /// Runs a kernel of `blocks` blocks of `threads` threads, each block with `shared` bytes of dynamic shared memory, and
-    /// `words` as its one argument.
+    /// Runs a kernel of `blocks` blocks of `threads` threads, each block with `shared` bytes of dynamic shared
+    /// memory, and `words` as its one argument.
     ///
     /// # Errors
     /// What the device reports.

@@ -1,9 +1,10 @@
-//! The driver's functions that `cust` calls, looked up at run time: a program links without `libcuda`, starts without it,
-//! and is told "no device" by every function.
+//! The driver's functions that `cust` calls, looked up at run time: a program links without `libcuda`, starts without
+//! it, and is told "no device" by every function.
 //!
-//! `cust_raw` declares them as symbols of a library that must be there when a program starts. Here each is defined by a
-//! function of that name, which passes its arguments on to the one in `libcuda.so.1` (`nvcuda.dll`). Where a program is
-//! linked with the real library as well, these definitions win in the program, and reach the library's own by its handle.
+//! `cust_raw` declares them as symbols of a library that must be there when a program starts. Here each is defined by
+//! a function of that name, which passes its arguments on to the one in `libcuda.so.1` (`nvcuda.dll`). Where a
+//! program is linked with the real library as well, these definitions win in the program, and reach the library's own
+//! by its handle.
 //!
 //! To add one: a line below, with the argument types of `cust::sys`.
 
@@ -42,7 +43,8 @@ macro_rules! functions {
                 type Function = unsafe extern "C" fn($($type),*) -> u32;
                 static FOUND: OnceLock<Option<Function>> = OnceLock::new();
                 let Ok(library) = driver() else { return NO_DEVICE };
-                // SAFETY: the driver's function of that name has these arguments; `cust_raw` is generated from its header.
+                // SAFETY: the driver's function of that name has these arguments; `cust_raw` is generated from its
+                // header.
                 match FOUND.get_or_init(|| unsafe { library.function(concat!(stringify!($name), "\0")) }) {
                     // SAFETY: the caller keeps the function's contract, which is this one's.
                     Some(function) => known(unsafe { function($($argument),*) }),

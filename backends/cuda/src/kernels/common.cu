@@ -1,6 +1,7 @@
-// What every kernel is written with. A source is: the renderer's types and functions, #defines that choose the variant, this
-// file, and the kernel. Arguments are one struct whose members all take whole 8-byte words, so that the host builds it as an
-// array of words. Tests compile the same text as C++, after a header that gives each word of CUDA a meaning there.
+// What every kernel is written with. A source is: the renderer's types and functions, #defines that choose the
+// variant, this file, and the kernel. Arguments are one struct whose members all take whole 8-byte words, so that the
+// host builds it as an array of words. Tests compile the same text as C++, after a header that gives each word of
+// CUDA a meaning there.
 
 #ifndef IG_KERNEL
 #define IG_KERNEL(name, Arguments) extern "C" __global__ void __launch_bounds__(IG_THREADS) name(const Arguments a)
@@ -56,8 +57,8 @@ IG_FN T ig_below(T x, int distance) {
     }
 }
 
-// Folds what the threads of a team (a warp, or the whole block of IG_THREADS) hold; every thread gets the result. The order
-// is fixed, so it is the same every time.
+// Folds what the threads of a team (a warp, or the whole block of IG_THREADS) hold; every thread gets the result. The
+// order is fixed, so it is the same every time.
 template <int TEAM, class T, class Fold>
 IG_FN T ig_team_fold(T x, Fold fold) {
 #pragma unroll

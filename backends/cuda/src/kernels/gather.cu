@@ -1,5 +1,5 @@
-// Defined before: IG_RANK, and for scatter_add the element's types. Positions are in elements; the source's (for scatter_add
-// the output's) stride along the indexed axis is `along`, and that entry of its strides is 0.
+// Defined before: IG_RANK, and for scatter_add the element's types. Positions are in elements; the source's (for
+// scatter_add the output's) stride along the indexed axis is `along`, and that entry of its strides is 0.
 
 #ifdef IG_GATHER
 struct Arguments {
@@ -35,7 +35,8 @@ IG_KERNEL(gather, Arguments) {
 #endif
 
 #ifdef IG_SCATTER_ADD
-// The axes here are those of the source without the indexed one, which has `length` elements: a "column" runs along it.
+// The axes here are those of the source without the indexed one, which has `length` elements: a "column" runs along
+// it.
 struct Arguments {
     ig_i64 columns, length, axis, axis_size, along, source_along, index_along;
     ig_i64 size[IG_RANK], source_stride[IG_RANK], index_stride[IG_RANK], out_stride[IG_RANK], order_stride[IG_RANK];
@@ -84,8 +85,8 @@ IG_KERNEL(scatter_add, Arguments) {
 #endif
 
 #ifdef IG_SCATTER_ADD_SORTED
-// One thread per element. `order` lists each column's elements with equal indices side by side, in their own order; the
-// thread of the first of them adds them all, and rounds once.
+// One thread per element. `order` lists each column's elements with equal indices side by side, in their own order;
+// the thread of the first of them adds them all, and rounds once.
 IG_KERNEL(scatter_add_sorted, Arguments) {
     const ig_i64 number = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (number >= a.columns * a.length) {

@@ -1,6 +1,6 @@
-// Matrix product by tiles of IG_BM x IG_BN in the dtype that is computed in: each of the 256 threads computes IG_TM x IG_TN
-// numbers from tiles in shared memory, while the next ones are on their way to registers. Chosen before: the tile sizes, and
-// along which side neighbouring threads read (IG_A_ALONG_DEPTH, IG_B_ALONG_DEPTH).
+// Matrix product by tiles of IG_BM x IG_BN in the dtype that is computed in: each of the 256 threads computes IG_TM x
+// IG_TN numbers from tiles in shared memory, while the next ones are on their way to registers. Chosen before: the
+// tile sizes, and along which side neighbouring threads read (IG_A_ALONG_DEPTH, IG_B_ALONG_DEPTH).
 
 #define IG_A_EACH (IG_BM * IG_BK / IG_THREADS)
 #define IG_B_EACH (IG_BN * IG_BK / IG_THREADS)
@@ -42,12 +42,14 @@ IG_KERNEL(gemm, Arguments) {
 #pragma unroll
         for (int n = 0; n < IG_A_EACH; n++) {
             const int e = thread + n * IG_THREADS;
-            left[IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM][IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM] = ig_load(next_left[n]);
+            const int k = IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM, row = IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM;
+            left[k][row] = ig_load(next_left[n]);
         }
 #pragma unroll
         for (int n = 0; n < IG_B_EACH; n++) {
             const int e = thread + n * IG_THREADS;
-            right[IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN][IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN] = ig_load(next_right[n]);
+            const int k = IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN, column = IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN;
+            right[k][column] = ig_load(next_right[n]);
         }
         __syncthreads();
         if (from + IG_BK < tile.to) {
@@ -78,7 +80,8 @@ IG_KERNEL(gemm, Arguments) {
     for (int i = 0; i < IG_TM; i++) {
 #pragma unroll
         for (int j = 0; j < IG_TN; j++) {
-            ig_put(a, problem, tile, tile.row + down + i * (IG_BM / IG_TM), tile.column + across + j * (IG_BN / IG_TN), sum[i][j]);
+            const ig_i64 row = tile.row + down + i * (IG_BM / IG_TM);
+            ig_put(a, problem, tile, row, tile.column + across + j * (IG_BN / IG_TN), sum[i][j]);
         }
     }
 }

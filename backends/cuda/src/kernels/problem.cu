@@ -1,6 +1,7 @@
-// What a matrix product reads and writes: `Problem` gives element (row, k) of the left matrix, (k, column) of the right one,
-// and the place of (row, column) of the result, of one matrix of a batch. One of IG_MATMUL, IG_CONV, IG_CONV_INPUT_GRADIENT
-// and IG_CONV_WEIGHT_GRADIENT is defined; the convolutions are matrix products whose matrices are never made.
+// What a matrix product reads and writes: `Problem` gives element (row, k) of the left matrix, (k, column) of the
+// right one, and the place of (row, column) of the result, of one matrix of a batch. One of IG_MATMUL, IG_CONV,
+// IG_CONV_INPUT_GRADIENT and IG_CONV_WEIGHT_GRADIENT is defined; the convolutions are matrix products whose matrices
+// are never made.
 
 struct Sizes {
     ig_i64 rows, columns, depth, batches;
@@ -35,7 +36,9 @@ struct Problem {
         }
     }
     __device__ inline Stored first(ig_i64 row, ig_i64 k) const { return left[row * a.a_row + k * a.a_depth]; }
-    __device__ inline Stored second(ig_i64 k, ig_i64 column) const { return right[k * a.b_depth + column * a.b_column]; }
+    __device__ inline Stored second(ig_i64 k, ig_i64 column) const {
+        return right[k * a.b_depth + column * a.b_column];
+    }
     __device__ inline ig_i64 place(ig_i64 row, ig_i64 column) const { return out + row * a.sizes.columns + column; }
 };
 #else
@@ -119,7 +122,8 @@ struct Problem {
     }
 #endif
 #ifdef IG_CONV_WEIGHT_GRADIENT
-    // left: head gradient; right: input. Rows are output channels, columns (channel, tap), the depth (image, position).
+    // left: head gradient; right: input. Rows are output channels, columns (channel, tap), the depth (image,
+    // position).
     __device__ inline Stored first(ig_i64 row, ig_i64 k) const {
         const ig_i64 image = k / a.out_size;
         return a.left[((image * a.groups + group) * a.outputs + row) * a.out_size + k % a.out_size];
@@ -155,7 +159,8 @@ struct Tile {
 };
 
 // Parts of a result are added up, in order, by another kernel: [splits, everything else], laid out like the result.
-__device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &t, ig_i64 row, ig_i64 column, Computed x) {
+__device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &t, ig_i64 row, ig_i64 column,
+                              Computed x) {
     if (row >= a.sizes.rows || column >= a.sizes.columns) {
         return;
     }

@@ -1,8 +1,8 @@
-// Kernels of whole rows of `n` contiguous elements. Defined before: the element's types; for softmax and normalize IG_TEAM,
-// the threads that share a row (a warp or the block), and IG_V, the elements of one access, which divides n.
+// Kernels of whole rows of `n` contiguous elements. Defined before: the element's types; for softmax and normalize
+// IG_TEAM, the threads that share a row (a warp or the block), and IG_V, the elements of one access, which divides n.
 //
-// A row is read from memory once and kept, widened, in shared memory where it fits (`kept`); a thread reads only what it
-// has written there, so no barrier is needed.
+// A row is read from memory once and kept, widened, in shared memory where it fits (`kept`); a thread reads only what
+// it has written there, so no barrier is needed.
 
 #if defined(IG_SOFTMAX) || defined(IG_NORMALIZE)
 struct Arguments {
@@ -201,8 +201,8 @@ IG_FN bool ig_before(const Stored *in, ig_i64 n, ig_i64 i, ig_i64 j) {
 #endif
 
 #ifdef IG_SORT
-// Batcher's bitonic sort (Sorting networks and their applications, 1968) of positions, in shared memory: one block per row
-// of up to IG_SORTED elements; `room` is the next power of two.
+// Batcher's bitonic sort (Sorting networks and their applications, 1968) of positions, in shared memory: one block
+// per row of up to IG_SORTED elements; `room` is the next power of two.
 IG_KERNEL(sort, Arguments) {
     __shared__ int place[IG_SORTED];
     const Stored *const in = a.in + (ig_i64)blockIdx.x * a.n;

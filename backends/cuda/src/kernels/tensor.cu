@@ -3,8 +3,8 @@
 // of 128 x 128 is computed by 8 warps, each 64 x 32, with `mma.sync` of 16 x 8 x 16 (f16, bf16) or 16 x 8 x 8 (TF32).
 // Layout of the fragments: PTX ISA, "Matrix fragments for mma.m16n8k16" and "mma.m16n8k8".
 //
-// A "word" is 32 bits along the depth: two f16 or bf16, or one TF32. Tiles lie in shared memory as [row][word], each row four
-// words longer than it is, so that the eight rows that a fragment's lanes read lie on different banks.
+// A "word" is 32 bits along the depth: two f16 or bf16, or one TF32. Tiles lie in shared memory as [row][word], each
+// row four words longer than it is, so that the eight rows that a fragment's lanes read lie on different banks.
 
 #if IG_KIND == 2
 #define IG_PER_WORD 1
@@ -19,22 +19,26 @@
 #ifndef ig_mma
 __device__ inline void ig_mma(float *c, const ig_u32 *a, const ig_u32 *b) {
 #if IG_KIND == 2
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #elif IG_KIND == 1
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #elif __CUDA_ARCH__ >= 800
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
     // Turing has half the depth.
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
                      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                      : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
     }

@@ -158,7 +158,8 @@ IG_KERNEL(conv, Arguments) {
     if (number >= a.batch * channels * a.out_size) {
         return;
     }
-    const ig_i64 at = number % a.out_size, channel = number / a.out_size % channels, image = number / a.out_size / channels;
+    const ig_i64 at = number % a.out_size, channel = number / a.out_size % channels;
+    const ig_i64 image = number / a.out_size / channels;
     const ig_i64 group = channel / a.outputs;
     Computed sum = 0;
     for (ig_i64 c = 0; c < a.inputs; c++) {
@@ -177,14 +178,17 @@ IG_KERNEL(conv_input_gradient, Arguments) {
     if (number >= a.batch * channels * a.in_size) {
         return;
     }
-    const ig_i64 at = number % a.in_size, channel = number / a.in_size % channels, image = number / a.in_size / channels;
+    const ig_i64 at = number % a.in_size, channel = number / a.in_size % channels;
+    const ig_i64 image = number / a.in_size / channels;
     const ig_i64 group = channel / a.inputs;
     Computed sum = 0;
     for (ig_i64 c = 0; c < a.outputs; c++) {
         const ig_i64 output = group * a.outputs + c;
         const Stored *const head = a.head + (image * a.groups * a.outputs + output) * a.out_size;
         const Stored *const weight = a.weight + (output * a.inputs + channel % a.inputs) * a.taps;
-        ig_each_window(a.w, at, [&](ig_i64 tap, ig_i64 o) { sum = ig_fused(ig_load(head[o]), ig_load(weight[tap]), sum); });
+        ig_each_window(a.w, at, [&](ig_i64 tap, ig_i64 o) {
+            sum = ig_fused(ig_load(head[o]), ig_load(weight[tap]), sum);
+        });
     }
     a.out[number] = ig_store(sum);
 }
@@ -196,7 +200,8 @@ IG_KERNEL(conv_weight_gradient, Arguments) {
     const ig_i64 number = blockIdx.x;
     const ig_i64 tap = number % a.taps, input = number / a.taps % a.inputs, output = number / a.taps / a.inputs;
     const ig_i64 group = output / a.outputs;
-    const ig_i64 k2 = tap % a.w.kernel[2], k1 = tap / a.w.kernel[2] % a.w.kernel[1], k0 = tap / a.w.kernel[2] / a.w.kernel[1];
+    const ig_i64 k2 = tap % a.w.kernel[2], k1 = tap / a.w.kernel[2] % a.w.kernel[1];
+    const ig_i64 k0 = tap / a.w.kernel[2] / a.w.kernel[1];
     Computed sum = 0;
     for (ig_i64 i = threadIdx.x; i < a.batch * a.out_size; i += IG_THREADS) {
         const ig_i64 image = i / a.out_size, at = i % a.out_size;

@@ -124,7 +124,8 @@ fn an_index_out_of_range_is_told_at_the_next_wait_and_once() {
     let Some((cuda, _, directory)) = device("index") else { return };
     let x = Tensor::from_slice(&cuda, &[1.0f32, 2.0, 3.0], [3]).unwrap();
     let index = Tensor::from_slice(&cuda, &[0i64, 7], [2]).unwrap();
-    let error = x.take(&index, 0, isograd_core::operators::TakeMode::Raise).and_then(|y| y.to_vec::<f32>()).unwrap_err();
+    let error =
+        x.take(&index, 0, isograd_core::operators::TakeMode::Raise).and_then(|y| y.to_vec::<f32>()).unwrap_err();
     assert!(matches!(error, Error::IndexOutOfRange { index: 7, size: 3, .. }), "{error}");
     assert_eq!(doubled(&cuda).unwrap(), [2.0, 4.0, 6.0]);
     fs::remove_dir_all(directory).unwrap();

@@ -1,4 +1,5 @@
-//! A driver that runs kernels on the host: their text is compiled as C++, after a header that gives CUDA's words a meaning.
+//! A driver that runs kernels on the host: their text is compiled as C++, after a header that gives CUDA's words a
+//! meaning.
 
 use crate::driver::{Architecture, Driver, Function};
 use isograd_core::{Error, Result};
@@ -204,7 +205,8 @@ impl Driver for Host {
         let library = library.map_err(|e| self.fail("load", e))?;
         // SAFETY: `IG_KERNEL` in host.h defines both.
         let (start, words) = unsafe {
-            let start = library.get::<Start>(format!("ig_start_{name}").as_bytes()).map_err(|e| self.fail("load", e))?;
+            let start =
+                library.get::<Start>(format!("ig_start_{name}").as_bytes()).map_err(|e| self.fail("load", e))?;
             let words = library.get::<unsafe extern "C" fn() -> u32>(format!("ig_words_{name}").as_bytes());
             (*start, words.map_err(|e| self.fail("load", e))?() as usize)
         };

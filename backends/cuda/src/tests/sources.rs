@@ -1,5 +1,6 @@
 //! Every kernel, and the rendering of every operator and its derivatives, is compiled by NVRTC for Turing, Ampere and
-//! Hopper; no device is needed. Without NVRTC a test says so in one line, unless `ISOGRAD_REQUIRE_NVRTC` makes that an error.
+//! Hopper; no device is needed. Without NVRTC a test says so in one line, unless `ISOGRAD_REQUIRE_NVRTC` makes that
+//! an error.
 
 use super::host::required;
 use crate::{
@@ -35,7 +36,8 @@ fn nvrtc() -> Option<&'static Nvrtc> {
     }
 }
 
-/// Compiles sources together, each in a namespace of its own: most of a compilation's time does not depend on its length.
+/// Compiles sources together, each in a namespace of its own: most of a compilation's time does not depend on its
+/// length.
 fn compile(nvrtc: &Nvrtc, sources: &[Source], architectures: &[Architecture]) {
     for group in sources.chunks(40) {
         let mut text = String::new();
@@ -43,6 +45,7 @@ fn compile(nvrtc: &Nvrtc, sources: &[Source], architectures: &[Architecture]) {
             let kernel = format!("IG_KERNEL({}, ", source.name);
             let body = source.finish();
             assert!(body.contains(&kernel), "{} has no kernel of that name", source.name);
+            let body = body.replace("ig_dynamic_shared", &format!("ig_dynamic_shared_{n}"));
             let body = body.replace(&kernel, &format!("IG_KERNEL({}_{n}, ", source.name));
             let defined: Vec<&str> = body.lines().filter_map(|l| l.strip_prefix("#define ")).collect();
             let names = defined.iter().filter_map(|l| l.split([' ', '(']).next());

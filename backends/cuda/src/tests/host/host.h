@@ -1,5 +1,5 @@
-// What CUDA C++ has and C++ lacks, so that the kernels run on the host: each thread of a block is a fiber (`runtime.cpp`),
-// which runs until it meets a barrier or exchanges values with its warp.
+// What CUDA C++ has and C++ lacks, so that the kernels run on the host: each thread of a block is a fiber
+// (`runtime.cpp`), which runs until it meets a barrier or exchanges values with its warp.
 #include <math.h>
 #include <string.h>
 
@@ -17,7 +17,8 @@ extern unsigned char *ig_shared_memory;
 void ig_barrier();
 // Gives `bytes` bytes of this lane to its warp, and gets those of all 32 lanes.
 void ig_exchange(const void *mine, int bytes, void *all);
-int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads, unsigned int shared);
+int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads,
+           unsigned int shared);
 }
 #define threadIdx ig_thread_index
 #define blockIdx ig_block_index
@@ -49,12 +50,15 @@ static inline T __shfl_up_sync(unsigned int, T x, unsigned int distance) {
     const unsigned int lane = ig_thread_index.x % IG_WARP_SIZE;
     return all[lane >= distance ? lane - distance : lane];
 }
-static inline unsigned long long atomicCAS(unsigned long long *at, unsigned long long expected, unsigned long long value) {
+static inline unsigned long long atomicCAS(unsigned long long *at, unsigned long long expected,
+                                           unsigned long long value) {
     const unsigned long long old = *at;
     if (old == expected) *at = value;
     return old;
 }
-static inline unsigned int __umulhi(unsigned int a, unsigned int b) { return (unsigned int)((unsigned long long)a * b >> 32); }
+static inline unsigned int __umulhi(unsigned int a, unsigned int b) {
+    return (unsigned int)((unsigned long long)a * b >> 32);
+}
 #define IG_BITS(name, from, to)           \
     static inline to name(from x) {       \
         to y;                             \

@@ -1,5 +1,5 @@
-// Runs the threads of a block as fibers, one block after another. The order of threads changes from barrier to barrier, so
-// that a missing one is noticed.
+// Runs the threads of a block as fibers, one block after another. The order of threads changes from barrier to
+// barrier, so that a missing one is noticed.
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
@@ -13,7 +13,8 @@ ig_axis ig_thread_index, ig_block_index, ig_block_size;
 unsigned char *ig_shared_memory;
 void ig_barrier();
 void ig_exchange(const void *mine, int bytes, void *all);
-int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads, unsigned int shared);
+int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads,
+           unsigned int shared);
 }
 
 namespace {
@@ -77,7 +78,8 @@ void ig_exchange(const void *mine, int bytes, void *all) {
 }
 
 // 0; 1 where a block has threads that wait for one that is gone, or that waits elsewhere; 2 for what cannot be run.
-int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads, unsigned int shared) {
+int ig_run(void (*body)(const void *), const void *arguments, unsigned int blocks, unsigned int threads,
+           unsigned int shared) {
     if (threads % WARP != 0 || shared > (48 << 10)) return 2;
     while (fibers.size() < threads) {
         fibers.emplace_back();
