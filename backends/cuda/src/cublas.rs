@@ -138,6 +138,9 @@ pub(crate) fn matmul(
         DType::BF16 => (14, 68),
         _ => return Ok(false),
     };
+    if left.strides[2] < 0 || right.strides[2] < 0 {
+        return Ok(false);
+    }
     let Some(stream) = cuda.context.driver.stream() else { return Ok(false) };
     let Sizes { rows, columns, depth, batches } = sizes;
     let (Some((lda, transpose_a)), Some((ldb, transpose_b))) = (

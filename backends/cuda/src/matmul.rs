@@ -26,7 +26,9 @@ pub(crate) fn matmul(
         depth: a.shape()[rank - 1],
         batches: output.shape()[..rank - 2].iter().product(),
     };
-    let batch = |o: &Layout| Layout::new(&o.shape()[..rank - 2], &o.strides()[..rank - 2], 0);
+    // Only strides matter; from here, negative ones stay within the numbers.
+    let middle = usize::MAX / 4;
+    let batch = |o: &Layout| Layout::new(&o.shape()[..rank - 2], &o.strides()[..rank - 2], middle);
     let mut batches = [batch(a.layout), batch(b.layout)];
     merge_axes(&mut batches, rank - 2);
     let (sa, sb) = (&a.layout.strides()[rank - 2..], &b.layout.strides()[rank - 2..]);

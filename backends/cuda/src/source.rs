@@ -62,7 +62,9 @@ impl Source {
         self.function("Computed", "ig_load", "const Stored x", &load);
         self.function("Stored", "ig_store", "const Computed x", &store);
         let two = "const Computed x, const Computed y";
-        let sum = self.renderer.binary(Binary::Add, c, "x", "y");
+        // Of bools, "or".
+        let add = if c == DType::Bool { Binary::Or } else { Binary::Add };
+        let sum = self.renderer.binary(add, c, "x", "y");
         self.function("Computed", "ig_sum", two, &sum);
         let product = self.renderer.binary(Binary::Mul, c, "x", "y");
         self.function("Computed", "ig_product", two, &product);
