@@ -57,9 +57,9 @@ impl Variant {
         let allowed = |v: usize| {
             all().zip(&steps).filter(|(_, s)| **s == Step::Next).all(|(o, _)| {
                 let access = v * o.dtype.size();
-                o.address as usize % access == 0
-                    && (rank == 1 || o.strides[..rank - 1].iter().all(|s| *s as usize % v == 0))
-            }) && (rank == 1 || inner % v == 0)
+                (o.address as usize).is_multiple_of(access)
+                    && (rank == 1 || o.strides[..rank - 1].iter().all(|s| s.unsigned_abs().is_multiple_of(v)))
+            }) && (rank == 1 || inner.is_multiple_of(v))
         };
         // Only where all outputs are dense is anything gained.
         let dense = steps[inputs.len()..].iter().all(|s| *s == Step::Next);

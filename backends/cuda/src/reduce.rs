@@ -40,6 +40,7 @@ pub(crate) enum Team {
 }
 
 impl Team {
+    #[cfg(test)]
     pub const ALL: [Team; 4] = [Team::Thread, Team::Warp, Team::Block, Team::Columns];
 
     /// Threads per output.

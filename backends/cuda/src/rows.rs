@@ -60,7 +60,7 @@ struct Plan {
 
 fn plan(dtype: DType, rows: usize, n: usize, addresses: &[u64]) -> Plan {
     let mut together = 16 / dtype.size();
-    let aligned = |v: usize| n % v == 0 && addresses.iter().all(|a| a % (v * dtype.size()) as u64 == 0);
+    let aligned = |v: usize| n.is_multiple_of(v) && addresses.iter().all(|a| a % (v * dtype.size()) as u64 == 0);
     while together > 1 && !aligned(together) {
         together /= 2;
     }
