@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     })?;
     // The three inputs are one array, which is read from memory once: two accesses per element, as the copy has.
     told("a*a+a", fused, 2.0 * bytes as f64, "TB/s");
-    let rows = x.reshape([count / 4096, 4096])?;
+    let rows = x.reshape([(count / 4096) as isize, 4096])?;
     let softmax = best(&cuda, || rows.softmax(1).map(drop))?;
     told("softmax", softmax, 2.0 * bytes as f64, "TB/s");
     let sum = best(&cuda, || x.sum((), false).map(drop))?;

@@ -129,8 +129,9 @@ mod tests {
         assert!(made(&cache, &["sources", "m_90"], "other").1);
         let file = directory.join(format!("{:016x}{:016x}.bin", key(&parts)[0], key(&parts)[1]));
         let whole = fs::read(&file).unwrap();
-        let damage: [&dyn Fn(&mut Vec<u8>); 5] =
-            [&|b| b.truncate(HEAD + 2), &|b| b.truncate(5), &|b| *b.last_mut().unwrap() ^= 1, &|b| b[0] ^= 1, &|b| {
+        type Damage = fn(&mut Vec<u8>);
+        let damage: [Damage; 5] =
+            [|b| b.truncate(HEAD + 2), |b| b.truncate(5), |b| *b.last_mut().unwrap() ^= 1, |b| b[0] ^= 1, &|b| {
                 b[9] ^= 1
             }];
         for (n, damage) in damage.iter().enumerate() {
