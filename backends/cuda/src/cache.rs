@@ -131,11 +131,11 @@ mod tests {
         let whole = fs::read(&file).unwrap();
         type Damage = fn(&mut Vec<u8>);
         let damage: [Damage; 5] = [
-            |b: &mut Vec<u8>| b.truncate(HEAD + 2),
-            |b: &mut Vec<u8>| b.truncate(5),
-            |b: &mut Vec<u8>| *b.last_mut().unwrap() ^= 1,
-            |b: &mut Vec<u8>| b[0] ^= 1,
-            &|b| b[9] ^= 1,
+            |b| b.truncate(HEAD + 2),
+            |b| b.truncate(5),
+            |b| *b.last_mut().unwrap() ^= 1,
+            |b| b[0] ^= 1,
+            |b| b[9] ^= 1,
         ];
         for (n, damage) in damage.iter().enumerate() {
             let mut bytes = whole.clone();
