@@ -84,6 +84,18 @@ pub trait Parameters<B: Backend = Dyn> {
         self.collect_params().initialize(initializer, ctx, false)
     }
 
+    /// [`Parameters::initialize`] on several contexts, with the same values on each.
+    ///
+    /// # Errors
+    /// As [`Parameters::initialize`]; [`isograd_core::Error::InvalidArgument`] for no contexts, and for one that is named
+    /// twice.
+    fn initialize_on(&self, initializer: impl Initializer<B> + 'static, contexts: &[B]) -> Result<()>
+    where
+        Self: Sized,
+    {
+        self.collect_params().initialize_on(initializer, contexts, false)
+    }
+
     /// [`Parameters::initialize`], also of those that were initialized before.
     ///
     /// # Errors

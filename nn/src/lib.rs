@@ -46,6 +46,7 @@ pub mod loss;
 pub mod metric;
 pub mod naming;
 pub mod optimizer;
+pub mod parallel;
 mod parameter;
 mod sequential;
 mod serialize;
