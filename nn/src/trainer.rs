@@ -156,6 +156,18 @@ impl<B: Backend> Trainer<B> {
         self.run("Trainer::update_ignoring_stale", batch_size, false, true)
     }
 
+    /// Counts the gradients as used, without an update.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`].
+    pub fn skip(&mut self) -> Result<()> {
+        self.reduced = false;
+        for slot in self.slots.iter().filter(|slot| slot.is_trained() && !slot.is_deferred()) {
+            slot.parameter.list_data()?.iter().for_each(Tensor::mark_grad_stale);
+        }
+        Ok(())
+    }
+
     fn run(&mut self, op: &'static str, batch_size: usize, reduce: bool, ignore_stale: bool) -> Result<()> {
         if batch_size == 0 {
             return Err(Error::invalid(op, "the batch size must be at least 1"));
