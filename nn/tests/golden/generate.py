@@ -92,26 +92,23 @@ def save(name, net, shape, rng, ids=None, **kw):
 
 def params():
     index = {}
-    def scope(f):
-        with mx.name.NameManager():
-            return f()
     rng = np.random.RandomState(3)
     mx.random.seed(3)
-    relu = "relu"
     index["lenet_maxpool"] = save("lenet_maxpool", sequential(
-        nn.Conv2D(4, 3, activation=relu), nn.MaxPool2D(2, 2), nn.Conv2D(6, 3, activation=relu), nn.MaxPool2D(2, 2), nn.Dense(12, activation=relu), nn.Dense(10)), (2, 1, 14, 14), rng)
+        nn.Conv2D(4, 3, activation="relu"), nn.MaxPool2D(2, 2), nn.Conv2D(6, 3, activation="relu"), nn.MaxPool2D(2, 2), nn.Dense(12, activation="relu"), nn.Dense(10)), (2, 1, 14, 14), rng)
     index["shared_dedup"] = save("shared_dedup", shared(), (3, 20), rng, deduplicate=True)
     index["residual_block"] = save("residual_block", Residual(), (2, 3, 6, 6), rng)
     index["lstm_seq"] = save("lstm_seq", sequential(rnn.LSTM(7, num_layers=2, bidirectional=True), nn.Dense(5, flatten=False)), (4, 2, 6), rng)
     index["gru_seq"] = save("gru_seq", sequential(nn.Embedding(12, 6), rnn.GRU(7), nn.Dense(12, flatten=False)), (4, 2), rng, ids=12)
     # The weights of the given cnn_bn in the two other forms.
-    net = cnn_bn(nn.HybridSequential)
-    net.load_parameters(os.path.join(P, "cnn_bn.params"))
-    net.collect_params().save(os.path.join(P, "cnn_bn_paramdict.params"))
-    net.hybridize()
-    net(nd.array(np.load(os.path.join(P, "cnn_bn_input.npy"))))
-    net.export(os.path.join(P, "cnn_bn_export"))
-    os.remove(os.path.join(P, "cnn_bn_export-symbol.json"))
+    with mx.name.NameManager():
+        net = cnn_bn(nn.HybridSequential)
+        net.load_parameters(os.path.join(P, "cnn_bn.params"))
+        net.collect_params().save(os.path.join(P, "cnn_bn_paramdict.params"))
+        net.hybridize()
+        net(nd.array(np.load(os.path.join(P, "cnn_bn_input.npy"))))
+        net.export(os.path.join(P, "cnn_bn_export"))
+        os.remove(os.path.join(P, "cnn_bn_export-symbol.json"))
     for name in ("cnn_bn_paramdict", "cnn_bn_export-0000"):
         index[name] = {"file_keys_in_order": list(nd.load(os.path.join(P, name + ".params")))}
     write(os.path.join(P, "generated.json"), index)
