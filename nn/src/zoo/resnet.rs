@@ -123,7 +123,7 @@ impl<B: Backend> Block<B> for Residual<B> {
 /// A residual network (He et al.); [`resnet18`] and its siblings are the published ones, [`ResNet::new`] makes others.
 ///
 /// Of version 1 the paths are torchvision's names: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`, `fc`. Version 2
-/// adds `bn0` before all and normalizes by `bn1` at the end. Pictures of any size will do.
+/// adds `bn0` before all and `bn2` before `fc`. Pictures of any size will do.
 ///
 /// ```
 /// use isograd_core::{DType, Tensor};
@@ -143,6 +143,7 @@ pub struct ResNet<B: Backend = Dyn> {
     bn1: BatchNorm<B>,
     maxpool: Option<MaxPool2D>,
     stages: Vec<Vec<Residual<B>>>,
+    bn2: Option<BatchNorm<B>>,
     fc: Dense<B>,
 }
 
@@ -169,9 +170,10 @@ impl<B: Backend> ResNet<B> {
         ResNet {
             bn0: (!v1).then(|| BatchNorm::new().scale(false).center(false).in_channels(in_channels)),
             conv1: conv(in_channels, width, kernel, stride),
-            bn1: BatchNorm::new().in_channels(if v1 { width } else { inputs }),
+            bn1: BatchNorm::new().in_channels(width),
             maxpool: (!config.small_images).then(|| MaxPool2D::new(3).strides(2).padding(1)),
             stages,
+            bn2: (!v1).then(|| BatchNorm::new().in_channels(inputs)),
             fc: Dense::new(classes).in_units(inputs),
         }
     }
@@ -190,6 +192,9 @@ impl<B: Backend> Parameters<B> for ResNet<B> {
         for (i, stage) in self.stages.iter().enumerate() {
             visitor.child(&format!("layer{}", i + 1), stage);
         }
+        if let Some(bn2) = &self.bn2 {
+            visitor.child("bn2", bn2);
+        }
         visitor.child("fc", &self.fc);
     }
 
@@ -200,18 +205,16 @@ impl<B: Backend> Parameters<B> for ResNet<B> {
 
 impl<B: Backend> Block<B> for ResNet<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let mut y = match &self.bn0 {
-            Some(bn0) => self.conv1.forward(&bn0.forward(x)?)?,
-            None => self.bn1.forward(&self.conv1.forward(x)?)?.relu()?,
-        };
+        let x = self.bn0.as_ref().map_or(Ok(x.clone()), |bn| bn.forward(x))?;
+        let mut y = self.bn1.forward(&self.conv1.forward(&x)?)?.relu()?;
         if let Some(maxpool) = &self.maxpool {
             y = maxpool.forward(&y)?;
         }
         for block in self.stages.iter().flatten() {
             y = block.forward(&y)?;
         }
-        if self.bn0.is_some() {
-            y = self.bn1.forward(&y)?.relu()?;
+        if let Some(bn2) = &self.bn2 {
+            y = bn2.forward(&y)?.relu()?;
         }
         self.fc.forward(&GlobalAvgPool2D::new().forward(&y)?)
     }
