@@ -53,6 +53,7 @@ pub mod precision;
 mod sequential;
 mod serialize;
 mod trainer;
+pub mod zoo;
 
 pub use block::{Block, ParameterDict, Parameters, Visitor};
 pub use describe::describe;
@@ -64,6 +65,12 @@ pub use layers::{
     Embedding, Flatten, GELU, GRU, GRUCell, GlobalAvgPool, GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D,
     GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, GroupNorm, InstanceNorm, LSTM, LSTMCell,
     LayerNorm, LeakyReLU, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D, PReLU, RNN, RNNCell, SELU, Swish,
+};
+pub use layers::{
+    AdaptiveAvgPool, AdaptiveAvgPool1D, AdaptiveAvgPool2D, AdaptiveAvgPool3D, AdaptiveMaxPool, AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D, AdaptiveMaxPool3D, AttentionMask, Conv1DTranspose, Conv2DTranspose, Conv3DTranspose,
+    ConvTranspose, DotProductAttention, MultiHeadAttention, PositionalEmbedding, PositionalEncoding,
+    TransformerEncoderBlock, masked_softmax,
 };
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
