@@ -4,7 +4,8 @@
 
 use super::python;
 use crate::{
-    Activation, Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, initializers::Zero, naming,
+    Activation, Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Zero,
+    naming,
 };
 use isograd_core::{Backend, Dyn, Error, Result, Shape, Tensor, autograd};
 use std::sync::Arc;
@@ -285,6 +286,14 @@ macro_rules! layers {
                 self.0.begin_state(ctx, batch)
             }
 
+            /// Uses the parameters of `other`: gradients add up, and a step changes both layers. What shapes the parameters
+            /// (the number of layers, directions and inputs) is taken over with them.
+            #[must_use]
+            pub fn share(mut self, other: &Self) -> Self {
+                self.0 = Layers { prefix: self.0.prefix, batch_first: self.0.batch_first, dropout: self.0.dropout, ..other.0.clone() };
+                self
+            }
+
             /// The outputs, and the states after the last time.
             ///
             /// # Errors
@@ -306,8 +315,10 @@ macro_rules! layers {
 
         impl<B: Backend> Block<B> for $name<B> {
             fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-                let batch = x.shape().get(usize::from(!self.0.batch_first)).copied().unwrap_or(0);
-                Ok(self.forward_with(x, &self.begin_state(x.ctx(), batch)?)?.0)
+                hooks::layer(self, x, || {
+                    let batch = x.shape().get(usize::from(!self.0.batch_first)).copied().unwrap_or(0);
+                    Ok(self.forward_with(x, &self.begin_state(x.ctx(), batch)?)?.0)
+                })
             }
         }
 
@@ -369,6 +380,12 @@ macro_rules! cells {
             pub fn i2h_bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
                 self.weights.i2h_bias.set_initializer(Arc::new(initializer));
                 self
+            }
+
+            /// Uses the parameters of `other`: gradients add up, and a step changes both cells.
+            #[must_use]
+            pub fn share(self, other: &Self) -> Self {
+                other.clone()
             }
 
             /// States `[batch, hidden]` of zeros.
