@@ -52,8 +52,10 @@ pub mod naming;
 pub mod optimizer;
 mod parameter;
 mod parameter_dict;
+mod picture;
 mod sequential;
 mod serialize;
+mod summary;
 mod trainer;
 
 pub use block::{Block, BlockId, Parameters, Visitor};
@@ -72,6 +74,8 @@ pub use layers::{
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
 pub use parameter_dict::ParameterDict;
+pub use picture::picture;
 pub use sequential::Sequential;
 pub use serialize::LoadOptions;
+pub use summary::{Row, Summary, summary, summary_of};
 pub use trainer::Trainer;
