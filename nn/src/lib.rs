@@ -55,8 +55,10 @@ pub mod parallel;
 mod parameter;
 mod parameter_dict;
 pub mod precision;
+mod picture;
 mod sequential;
 mod serialize;
+mod summary;
 mod trainer;
 pub mod zoo;
 
@@ -85,4 +87,6 @@ pub use parameter_dict::ParameterDict;
 pub use precision::LossScaler;
 pub use sequential::Sequential;
 pub use serialize::{LoadOptions, NameMap, SaveOptions};
+pub use picture::picture;
+pub use summary::{Row, Summary, summary, summary_of};
 pub use trainer::Trainer;
