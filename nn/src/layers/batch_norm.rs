@@ -2,12 +2,13 @@
 
 use super::{affine::Affine, python};
 use crate::{
-    Block, Parameter, Parameters, Visitor,
+    Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
     initializers::{One, Zero},
     naming,
 };
 use isograd_core::{Backend, Dyn, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
+use std::sync::Arc;
 
 /// (x - mean) / √(variance + ε) · γ + β for each channel of `axis` (Ioffe and Szegedy, arXiv:1502.03167).
 ///
@@ -96,6 +97,20 @@ impl<B: Backend> BatchNorm<B> {
         self.affine = self.affine.sized(channels);
         self.running_mean = self.running_mean.reshaped(&[Some(channels)]);
         self.running_var = self.running_var.reshaped(&[Some(channels)]);
+        self
+    }
+
+    /// Initializes the running mean by `initializer` instead of zeros.
+    #[must_use]
+    pub fn running_mean_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_mean.set_initializer(Arc::new(initializer));
+        self
+    }
+
+    /// Initializes the running variance by `initializer` instead of ones.
+    #[must_use]
+    pub fn running_variance_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_var.set_initializer(Arc::new(initializer));
         self
     }
 
