@@ -3,7 +3,8 @@
 //! - [`Block`]: what has a `forward`; [`Sequential`] chains blocks; `#[derive(Parameters)]` finds the parts of one's own;
 //! - [`Parameter`]: a shared handle, whose shape may wait for the first batch;
 //! - [`layers`], re-exported here: [`Dense`], [`Conv2D`], pooling, [`Activation`], [`Dropout`], ...;
-//! - [`initializers`], [`loss`], [`optimizer`], [`Trainer`], [`metric`], [`data`].
+//! - [`initializers`], [`loss`], [`optimizer`], [`Trainer`], [`metric`], [`data`];
+//! - [`parallel`] for several contexts, [`precision`] for f16 and bf16.
 //!
 //! ```
 //! use isograd_core::{DType, Tensor, autograd};
@@ -46,7 +47,9 @@ pub mod loss;
 pub mod metric;
 pub mod naming;
 pub mod optimizer;
+pub mod parallel;
 mod parameter;
+pub mod precision;
 mod sequential;
 mod serialize;
 mod trainer;
@@ -71,6 +74,7 @@ pub use layers::{
 };
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
+pub use precision::LossScaler;
 pub use sequential::Sequential;
-pub use serialize::LoadOptions;
+pub use serialize::{LoadOptions, NameMap, SaveOptions};
 pub use trainer::Trainer;
