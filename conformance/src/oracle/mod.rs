@@ -234,8 +234,9 @@ fn stored(cell: Cell, computed: DType, to: DType) -> Cell {
     if computed == to { cell } else { convert(cell, computed, to) }
 }
 
+/// The sign of a zero depends on the order and on what folding starts from.
 fn fold(op: ReduceOp, dtype: DType, terms: &[Cell]) -> Cell {
-    match op {
+    let folded = match op {
         ReduceOp::Sum if dtype.is_float() => {
             let mut sum = Sum::new(dtype, terms[0]);
             terms[1..].iter().for_each(|t| sum.add(*t));
@@ -243,7 +244,8 @@ fn fold(op: ReduceOp, dtype: DType, terms: &[Cell]) -> Cell {
         }
         ReduceOp::Prod if dtype.is_float() => product(dtype, terms),
         _ => terms[1..].iter().fold(terms[0], |a, b| binary(op.primitive(), dtype, a, *b)),
-    }
+    };
+    folded.free(true)
 }
 
 fn place(layout: &Layout, axis: usize, index: &Operand<'_, Oracle>, i: usize, op: &'static str) -> Result<usize> {
