@@ -83,9 +83,16 @@ pub struct Failure {
     pub ulp: f64,
     /// The bound on that.
     pub bound: f64,
+    /// Not a failure: the case cannot run here, and `why` says why.
+    pub skipped: bool,
 }
 
 impl Failure {
+    /// What a case gives that cannot run on this device or machine.
+    pub fn skip(why: impl Into<String>) -> Failure {
+        Failure { why: why.into(), skipped: true, ..Failure::default() }
+    }
+
     /// A failure that is not about one number.
     pub fn new(variant: impl Into<String>, why: impl Into<String>) -> Failure {
         Failure { variant: variant.into(), why: why.into(), ..Failure::default() }

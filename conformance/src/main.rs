@@ -117,15 +117,20 @@ fn run(command: Command) -> Result<bool, String> {
             Ok(true)
         }
         Command::Mutants => {
-            let unbroken = mutants::judge(mutants::Mutant::new(Reference, None), "unbroken");
-            println!("unbroken: {}", unbroken.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
+            let unbroken = [
+                mutants::judge(mutants::Mutant::new(Reference, None), "unbroken"),
+                mutants::judge(mutants::Lazy::new(Reference, "asynchronous", None), "unbroken, asynchronous"),
+            ];
+            for v in &unbroken {
+                println!("{}: {}", v.name, v.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
+            }
             let verdicts = mutants::run(&Reference, &mut |v| match &v.killed_by {
                 Some((case, _)) => println!("killed  {:<52} by {case} ({:.1} s)", v.name, v.seconds),
                 None => println!("LIVES   {:<52} ({:.1} s)", v.name, v.seconds),
             });
             let killed = verdicts.iter().filter(|v| v.killed_by.is_some()).count();
             println!("killed {killed}/{}", verdicts.len());
-            Ok(killed == verdicts.len() && unbroken.killed_by.is_none())
+            Ok(killed == verdicts.len() && unbroken.iter().all(|v| v.killed_by.is_none()))
         }
     }
 }

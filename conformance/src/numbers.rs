@@ -55,6 +55,8 @@ pub enum Domain {
     Any,
     /// All bits of integers; on floating dtypes as `Any`, but one in 16 is a number at which implementations go wrong.
     Extreme,
+    /// As `Any`, but one in 64 is NaN, infinite or zero.
+    Infinite,
     /// Few numbers, each many times, and a NaN now and then.
     Ties,
     /// Positions below this.
@@ -87,6 +89,11 @@ impl Domain {
             Domain::Any if dtype == DType::Bool => (0..n).map(|_| numbers.below(2) as f64).collect(),
             Domain::Any if dtype == DType::U8 => (0..n).map(|_| numbers.below(23) as f64).collect(),
             Domain::Any if dtype.is_int() => (0..n).map(|_| numbers.below(23) as f64 - 11.0).collect(),
+            Domain::Infinite => {
+                let rare = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0];
+                let values = spread(numbers, n, -2.0, 2.0, &[]);
+                values.into_iter().map(|v| if numbers.below(64) == 0 { numbers.pick(&rare) } else { v }).collect()
+            }
             Domain::Any | Domain::Extreme => spread(numbers, n, -2.0, 2.0, &[]),
         };
         values.into_iter().map(|v| Value::F64(v).cast(dtype)).collect()
