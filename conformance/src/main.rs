@@ -55,6 +55,8 @@ enum Command {
     },
     /// Runs the suite on broken backends.
     Mutants,
+    /// Prints the names of the cases.
+    List,
 }
 
 fn main() -> ExitCode {
@@ -82,12 +84,28 @@ fn suite<B: Backend>(ctx: B, options: &Options) -> Report {
     report
 }
 
+/// What runs the suite on a device, given what follows the colon of its name.
+type Device = fn(&str, &Options) -> Result<Report, String>;
+
+/// The devices: a row for each backend.
+const DEVICES: &[(&str, Device)] = &[
+    ("cpu", |_, options| Ok(suite(Cpu::default(), options))),
+    ("reference", |_, options| Ok(suite(Reference, options))),
+];
+
 fn on(device: &str, options: &Options) -> Result<Report, String> {
-    match device {
-        "cpu" => Ok(suite(Cpu::default(), options)),
-        "reference" => Ok(suite(Reference, options)),
-        other => Err(format!("there is no device {other:?}; there are cpu and reference")),
+    let (kind, rest) = device.split_once(':').unwrap_or((device, ""));
+    let Some((_, run)) = DEVICES.iter().find(|(name, _)| *name == kind) else {
+        let names: Vec<&str> = DEVICES.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no device {device:?}; there are {}", names.join(", ")));
+    };
+    let report = run(rest, options)?;
+    if report.lines.is_empty() {
+        let filter = options.filter.as_deref().map_or(String::new(), |f| format!(" whose name contains {f:?}"));
+        let dtype = options.dtype.map_or(String::new(), |d| format!(" on {d}"));
+        return Err(format!("there is no case{filter}{dtype}; `list` prints their names"));
     }
+    Ok(report)
 }
 
 fn run(command: Command) -> Result<bool, String> {
@@ -114,6 +132,10 @@ fn run(command: Command) -> Result<bool, String> {
             let [a, b] = &device[..] else { return Err("compare takes two devices".into()) };
             let options = Options { filter, ..Options::default() };
             compare(&on(a, &options)?, &on(b, &options)?);
+            Ok(true)
+        }
+        Command::List => {
+            Suite::new(Reference).names().iter().for_each(|name| println!("{name}"));
             Ok(true)
         }
         Command::Mutants => {

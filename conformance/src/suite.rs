@@ -34,6 +34,7 @@ impl<B: Backend> Suite<B> {
         let mut cases = crate::operators::cases();
         cases.extend(crate::primitives::cases());
         cases.extend(crate::semantics::cases());
+        cases.extend(crate::networks::cases());
         Suite { ctx, cases }
     }
 
