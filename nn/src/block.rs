@@ -1,6 +1,6 @@
 //! The two traits that networks are made of: [`Parameters`], which finds parameters, and [`Block`], which computes.
 
-use crate::{Initializer, LoadOptions, Parameter, serialize};
+use crate::{Initializer, LoadOptions, Parameter, SaveOptions, serialize};
 use isograd_core::{Backend, DType, Dyn, Result, Tensor};
 use std::{collections::HashSet, fmt, marker::PhantomData, path::Path, sync::Arc};
 
@@ -84,6 +84,18 @@ pub trait Parameters<B: Backend = Dyn> {
         self.collect_params().initialize(initializer, ctx, false)
     }
 
+    /// [`Parameters::initialize`] on several contexts, with the same values on each.
+    ///
+    /// # Errors
+    /// As [`Parameters::initialize`]; [`isograd_core::Error::InvalidArgument`] for no contexts, and for one that is named
+    /// twice.
+    fn initialize_on(&self, initializer: impl Initializer<B> + 'static, contexts: &[B]) -> Result<()>
+    where
+        Self: Sized,
+    {
+        self.collect_params().initialize_on(initializer, contexts, false)
+    }
+
     /// [`Parameters::initialize`], also of those that were initialized before.
     ///
     /// # Errors
@@ -104,7 +116,18 @@ pub trait Parameters<B: Backend = Dyn> {
     where
         Self: Sized,
     {
-        serialize::save(&self.collect_params(), path.as_ref())
+        self.save_parameters_with(path, SaveOptions::default())
+    }
+
+    /// [`Parameters::save_parameters`] with a choice of what becomes of shared parameters.
+    ///
+    /// # Errors
+    /// As [`Parameters::save_parameters`].
+    fn save_parameters_with(&self, path: impl AsRef<Path>, options: SaveOptions) -> Result<()>
+    where
+        Self: Sized,
+    {
+        serialize::save(&self.collect_params(), path.as_ref(), options)
     }
 
     /// Reads parameters that [`Parameters::save_parameters`], or Gluon, wrote. Those that have no values get them on `ctx`;
@@ -128,7 +151,7 @@ pub trait Parameters<B: Backend = Dyn> {
     where
         Self: Sized,
     {
-        serialize::load(&self.collect_params(), path.as_ref(), ctx, options)
+        serialize::load(&self.collect_params(), path.as_ref(), ctx, &options, "")
     }
 }
 

@@ -1,5 +1,9 @@
 //! [`Parameter`]: a shared handle of a trained tensor, whose shape may wait for the first batch.
 
+mod contexts;
+
+pub(crate) use contexts::sum;
+
 use crate::initializers::Initializer;
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd};
 use std::{
