@@ -11,7 +11,7 @@ pub enum Level {
     Quick,
     /// What everyone runs.
     Default,
-    /// Ten times as much, and 2^24 numbers for each function of an f32.
+    /// Ten times as much, every number for each function of an f32, and buffers beyond 4 GiB.
     Full,
 }
 

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use isograd_conformance::{
-    Level, Options, Report, Suite, mutants,
+    Level, Options, Report, Suite, bounds, mutants,
     report::{Status, page},
 };
 use isograd_core::{Backend, DType};
@@ -22,7 +22,7 @@ struct Arguments {
 enum Command {
     /// Runs the suite.
     Run {
-        /// cpu or reference; several are run one after another.
+        /// A device of `DEVICES`, such as cpu or reference; several are run one after another.
         #[arg(long, required = true)]
         device: Vec<String>,
         /// Only cases whose name contains this.
@@ -31,7 +31,7 @@ enum Command {
         /// Only this dtype.
         #[arg(long)]
         dtype: Option<DType>,
-        /// Ten times as many draws.
+        /// Ten times as many draws, every f32 for functions of one argument, and buffers beyond 4 GiB: hours.
         #[arg(long)]
         full: bool,
         /// Where the draws start.
@@ -57,6 +57,8 @@ enum Command {
     Mutants,
     /// Prints the names of the cases.
     List,
+    /// Prints the bound of every primitive, as in the book.
+    Bounds,
 }
 
 fn main() -> ExitCode {
@@ -132,6 +134,10 @@ fn run(command: Command) -> Result<bool, String> {
             let [a, b] = &device[..] else { return Err("compare takes two devices".into()) };
             let options = Options { filter, ..Options::default() };
             compare(&on(a, &options)?, &on(b, &options)?);
+            Ok(true)
+        }
+        Command::Bounds => {
+            print!("{}", bounds::table());
             Ok(true)
         }
         Command::List => {
