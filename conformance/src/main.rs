@@ -86,8 +86,22 @@ fn on(device: &str, options: &Options) -> Result<Report, String> {
     match device {
         "cpu" => Ok(suite(Cpu::default(), options)),
         "reference" => Ok(suite(Reference, options)),
+        #[cfg(feature = "opencl")]
+        other if other.starts_with("opencl") => Ok(suite(opencl(other)?, options)),
         other => Err(format!("there is no device {other:?}; there are cpu and reference")),
     }
+}
+
+/// The device called `opencl`, `opencl:1` or `opencl:intel`.
+#[cfg(feature = "opencl")]
+fn opencl(name: &str) -> Result<isograd_opencl::OpenCl, String> {
+    let which = name.trim_start_matches("opencl").trim_start_matches(':');
+    let made = match which.parse() {
+        _ if which.is_empty() => isograd_opencl::OpenCl::new(0),
+        Ok(index) => isograd_opencl::OpenCl::new(index),
+        Err(_) => isograd_opencl::OpenCl::find(which),
+    };
+    made.map_err(|e| e.to_string())
 }
 
 fn run(command: Command) -> Result<bool, String> {
