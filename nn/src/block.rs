@@ -1,7 +1,7 @@
 //! The two traits that networks are made of: [`Parameters`], which finds parameters, and [`Block`], which computes.
 
 use crate::{
-    Initializer, LoadOptions, Parameter, ParameterDict,
+    Initializer, LoadOptions, Parameter, ParameterDict, SaveOptions,
     hooks::{self, Tensors},
     serialize,
 };
@@ -227,7 +227,7 @@ pub trait Parameters<B: Backend = Dyn> {
     /// [`Parameters::initialize`] on several contexts, with the same values on each.
     ///
     /// # Errors
-    /// As [`Parameters::initialize`]; [`Error::Parameter`] for no contexts.
+    /// As [`Parameters::initialize`]; [`Error::Parameter`] for no contexts, and for one that is named twice.
     fn initialize_on(&self, initializer: impl Initializer<B> + 'static, contexts: &[B]) -> Result<()>
     where
         Self: Sized,
@@ -255,7 +255,18 @@ pub trait Parameters<B: Backend = Dyn> {
     where
         Self: Sized,
     {
-        serialize::save(&self.collect_params(), path.as_ref())
+        self.save_parameters_with(path, SaveOptions::default())
+    }
+
+    /// [`Parameters::save_parameters`] with a choice of what becomes of shared parameters.
+    ///
+    /// # Errors
+    /// As [`Parameters::save_parameters`].
+    fn save_parameters_with(&self, path: impl AsRef<Path>, options: SaveOptions) -> Result<()>
+    where
+        Self: Sized,
+    {
+        serialize::save(&self.collect_params(), path.as_ref(), options)
     }
 
     /// Reads parameters that [`Parameters::save_parameters`], or Gluon, wrote. Those that have no values get them on `ctx`;
@@ -279,7 +290,7 @@ pub trait Parameters<B: Backend = Dyn> {
     where
         Self: Sized,
     {
-        serialize::load(&self.collect_params(), path.as_ref(), ctx, options)
+        serialize::load(&self.collect_params(), path.as_ref(), ctx, &options, "")
     }
 }
 

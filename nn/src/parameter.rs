@@ -1,5 +1,9 @@
 //! [`Parameter`]: a shared handle of a trained tensor, whose shape may wait for the first batch.
 
+mod contexts;
+
+pub(crate) use contexts::sum;
+
 use crate::{dry_run, initializers::Initializer};
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd};
 use std::{
@@ -282,7 +286,7 @@ impl<B: Backend> Parameter<B> {
     /// [`Parameter::initialize`] on several contexts, with the same values on each.
     ///
     /// # Errors
-    /// As [`Parameter::initialize`]; [`Error::Parameter`] for no contexts.
+    /// As [`Parameter::initialize`]; [`Error::Parameter`] for no contexts, and for one that is named twice.
     pub fn initialize_on(
         &self,
         initializer: impl Initializer<B> + 'static,
@@ -310,17 +314,15 @@ impl<B: Backend> Parameter<B> {
     /// [`Error::Uninitialized`]; [`Error::Parameter`] for no contexts; what the devices report.
     pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
         let mut state = self.lock();
-        if contexts.is_empty() {
-            return Err(state.error("it must be on at least one context"));
-        }
+        state.check_contexts(contexts)?;
         match &mut state.values {
             Values::None => state.replica(None).map(drop),
             Values::Deferred { contexts: old, .. } => {
                 *old = contexts.to_vec();
                 Ok(())
             }
-            Values::Ready(replicas) => {
-                let first = replicas[0].detach().as_in_context(&contexts[0])?;
+            Values::Ready(_) => {
+                let first = state.merged()?.as_in_context(&contexts[0])?;
                 state.set_ready(first, contexts)
             }
         }
@@ -527,9 +529,7 @@ impl<B: Backend> State<B> {
     }
 
     fn initialize(&mut self, initializer: Arc<dyn Initializer<B>>, contexts: Vec<B>, force: bool) -> Result<()> {
-        if contexts.is_empty() {
-            return Err(self.error("it must be on at least one context"));
-        }
+        self.check_contexts(&contexts)?;
         if !force && matches!(self.values, Values::Ready(_)) {
             return Ok(());
         }
