@@ -4,9 +4,9 @@ mod common;
 
 use isograd_core::{Backend, DType, Error, GradReq, Result, Tensor, autograd, operators::random};
 use isograd_nn::{
-    Activation, BatchNorm, Block, Concurrent, Constant, Conv2D, Dense, Dropout, Embedding, Flatten, GRU, GRUCell,
-    GroupNorm, Identity, InstanceNorm, LSTM, LSTMCell, Lambda, LayerNorm, PReLU, Parameter, ParameterDict, Parameters,
-    RNN, RNNCell, Residual, Sequential, Trainer, hooks,
+    Activation, BatchNorm, Block, Concurrent, Constant, Conv2D, Conv2DTranspose, Dense, Dropout, Embedding, Flatten,
+    GRU, GRUCell, GroupNorm, Identity, InstanceNorm, LSTM, LSTMCell, Lambda, LayerNorm, MultiHeadAttention, PReLU,
+    Parameter, ParameterDict, Parameters, PositionalEmbedding, RNN, RNNCell, Residual, Sequential, Trainer, hooks,
     initializers::{One, Uniform, Zero},
     optimizer::SGD,
     picture, summary, summary_of,
@@ -319,6 +319,8 @@ fn every_layer_shares_its_parameters<B: Backend>(ctx: &B) {
     check(ctx, &image, dense.clone(), Dense::new(3).share(&dense));
     let conv = Conv2D::new(2, 2);
     check(ctx, &image, conv.clone(), Conv2D::new(5, 3).share(&conv));
+    let conv = Conv2DTranspose::new(2, 2);
+    check(ctx, &image, conv.clone(), Conv2DTranspose::new(5, 3).share(&conv));
     let norm = BatchNorm::new();
     check(ctx, &image, norm.clone(), BatchNorm::new().share(&norm));
     let norm = LayerNorm::new();
@@ -334,6 +336,10 @@ fn every_layer_shares_its_parameters<B: Backend>(ctx: &B) {
     check(ctx, &words, table.clone(), Embedding::new(9, 9).share(&table));
     let layer = LSTM::new(3).num_layers(2).bidirectional(true);
     check(ctx, &series, layer.clone(), LSTM::new(1).share(&layer));
+    let layer = MultiHeadAttention::new(4, 2);
+    check(ctx, &series, layer.clone(), MultiHeadAttention::new(2, 1).share(&layer));
+    let layer = PositionalEmbedding::new(9, 4);
+    check(ctx, &series, layer.clone(), PositionalEmbedding::new(2, 3).share(&layer));
     let layer = GRU::new(3);
     check(ctx, &series, layer.clone(), GRU::new(3).share(&layer));
     let layer = RNN::new(3);
