@@ -129,6 +129,7 @@ mod book {
     pages! {
         Tensors "../docs/book/tensors.md";
         Gradients "../docs/book/gradients.md";
+        Blocks "../docs/book/blocks.md";
         Fused "../docs/book/fused.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
