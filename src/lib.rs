@@ -110,6 +110,8 @@ mod book {
         Tensors "../docs/book/tensors.md";
         Gradients "../docs/book/gradients.md";
         Fused "../docs/book/fused.md";
+        Training "../docs/book/training.md";
+        Files "../docs/book/files.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
 }
