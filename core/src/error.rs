@@ -236,6 +236,22 @@ pub enum Error {
         /// What was found and what was expected.
         why: String,
     },
+    /// A sample of a dataset could not be made.
+    #[error("sample {index}: {source}")]
+    Sample {
+        /// The number of the sample.
+        index: usize,
+        /// What was wrong with it.
+        source: Box<Error>,
+    },
+    /// Code of the user's panicked on another thread.
+    #[error("{op}: a worker thread panicked: {message}")]
+    Panicked {
+        /// What the thread worked for.
+        op: &'static str,
+        /// What the panic said.
+        message: String,
+    },
     /// The operating system refused.
     #[error("{action} {}: {source}", path.display())]
     Io {

@@ -27,8 +27,8 @@ pub fn describe<B: Backend>(block: &dyn Parameters<B>) -> String {
 /// net.add(Dense::new(8)).add(Activation::Relu);
 /// assert_eq!(
 ///     format!("{net:#}"),
-///     "Sequential(\n  (0): Dense(\n    None -> 8, linear\n    (weight): Parameter(8, ?), float32\n    \
-///      (bias): Parameter(8,), float32\n  )\n  (1): Activation(relu)\n)"
+///     "Sequential(\n  (0): Dense(\n    None -> 8, linear\n    (weight): Parameter (8, ?), float32\n    \
+///      (bias): Parameter (8,), float32\n  )\n  (1): Activation(relu)\n)"
 /// );
 /// ```
 pub fn describe_parameters<B: Backend>(block: &dyn Parameters<B>) -> String {
@@ -61,7 +61,7 @@ struct Lines {
 impl<B: Backend> Visitor<B> for Lines {
     fn parameter(&mut self, parameter: &crate::Parameter<B>) {
         if self.parameters {
-            self.text.push_str(&format!("  ({}): Parameter{}\n", self.path, parameter.shape_and_dtype()));
+            self.text.push_str(&format!("  ({}): Parameter {}\n", self.path, parameter.shape_and_dtype()));
         }
     }
 

@@ -121,8 +121,11 @@ tuples! {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Call<'a, B: Backend> {
-    /// Where the block is within the one that the hook was registered for; empty for that one itself.
+    /// Where the block is within the one that the hook was registered for; empty for that one itself. The first of its
+    /// places, if there are several.
     pub path: &'a str,
+    /// Which block it is.
+    pub block: BlockId,
     /// The input's tensors.
     pub inputs: &'a [Tensor<B>],
     /// The output's tensors; none before the block has run.
@@ -138,7 +141,7 @@ enum When {
 struct Registered {
     key: u64,
     when: When,
-    /// The blocks by identity. One of no size may lie at the same place as another and then goes by its last path.
+    /// The blocks by identity.
     paths: HashMap<BlockId, String>,
     /// An `Erased` of some backend.
     hook: Rc<dyn Any>,
@@ -203,7 +206,9 @@ fn only<B: Backend>(block: &dyn Parameters<B>) -> HashMap<BlockId, String> {
 
 fn all<B: Backend>(block: &dyn Parameters<B>) -> HashMap<BlockId, String> {
     let mut paths = HashMap::new();
-    each_block(block, true, &mut |path, block| drop(paths.insert(block.id(), path.to_string())));
+    each_block(block, true, &mut |path, block| {
+        paths.entry(block.id()).or_insert_with(|| path.to_string());
+    });
     paths
 }
 
@@ -244,7 +249,7 @@ fn notify<B: Backend>(when: When, id: BlockId, inputs: &[Tensor<B>], outputs: &[
     let now: Vec<Rc<Registered>> = REGISTERED.with_borrow(Clone::clone);
     for entry in now.iter().filter(|r| r.when == when) {
         if let (Some(path), Some(hook)) = (entry.paths.get(&id), entry.hook.downcast_ref::<Erased<B>>()) {
-            hook.0(&Call { path, inputs, outputs })?;
+            hook.0(&Call { path, block: id, inputs, outputs })?;
         }
     }
     Ok(())

@@ -55,9 +55,12 @@ pub mod parallel;
 mod parameter;
 mod parameter_dict;
 pub mod precision;
+mod picture;
 mod sequential;
 mod serialize;
+mod summary;
 mod trainer;
+pub mod zoo;
 
 pub use block::{Block, BlockId, Parameters, Visitor};
 pub use constant::Constant;
@@ -72,10 +75,18 @@ pub use layers::{
     GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, GroupNorm, InstanceNorm, LSTM, LSTMCell,
     LayerNorm, LeakyReLU, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D, PReLU, RNN, RNNCell, SELU, Swish,
 };
+pub use layers::{
+    AdaptiveAvgPool, AdaptiveAvgPool1D, AdaptiveAvgPool2D, AdaptiveAvgPool3D, AdaptiveMaxPool, AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D, AdaptiveMaxPool3D, AttentionMask, Conv1DTranspose, Conv2DTranspose, Conv3DTranspose,
+    ConvTranspose, DotProductAttention, MultiHeadAttention, PositionalEmbedding, PositionalEncoding,
+    TransformerEncoderBlock, masked_softmax,
+};
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
 pub use parameter_dict::ParameterDict;
 pub use precision::LossScaler;
 pub use sequential::Sequential;
 pub use serialize::{LoadOptions, NameMap, SaveOptions};
+pub use picture::picture;
+pub use summary::{Row, Summary, summary, summary_of};
 pub use trainer::Trainer;

@@ -97,7 +97,9 @@ impl<B: Backend> Sequential<B> {
     /// ```
     /// use isograd_nn::{Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::with_prefix("model_");
-    /// net.name_scope(|net| drop(net.add(Dense::new(2))));
+    /// net.name_scope(|net| {
+    ///     net.add(Dense::new(2));
+    /// });
     /// assert_eq!(net.collect_params().names(), ["model_dense0_weight", "model_dense0_bias"]);
     /// ```
     pub fn with_prefix(prefix: &str) -> Sequential<B> {

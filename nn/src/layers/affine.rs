@@ -100,6 +100,20 @@ macro_rules! affine_options {
                 self
             }
 
+            /// Initializes γ by `initializer` instead of ones.
+            #[must_use]
+            pub fn gamma_initializer(self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
+                self.affine.gamma.set_initializer(std::sync::Arc::new(initializer));
+                self
+            }
+
+            /// Initializes β by `initializer` instead of zeros.
+            #[must_use]
+            pub fn beta_initializer(self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
+                self.affine.beta.set_initializer(std::sync::Arc::new(initializer));
+                self
+            }
+
             /// γ.
             pub fn gamma(&self) -> &Parameter<B> {
                 &self.affine.gamma

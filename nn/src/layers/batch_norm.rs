@@ -2,13 +2,14 @@
 
 use super::{affine::Affine, python};
 use crate::{
-    Block, Parameter, Parameters, Visitor,
+    Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
     hooks,
     initializers::{One, Zero},
     naming,
 };
-use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::PerDType};
+use isograd_core::{Backend, Dyn, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
+use std::sync::Arc;
 
 /// (x - mean) / √(variance + ε) · γ + β for each channel of `axis` (Ioffe and Szegedy, arXiv:1502.03167).
 ///
@@ -107,6 +108,20 @@ impl<B: Backend> BatchNorm<B> {
         self.affine.take(&other.affine);
         self.running_mean = other.running_mean.clone();
         self.running_var = other.running_var.clone();
+        self
+    }
+
+    /// Initializes the running mean by `initializer` instead of zeros.
+    #[must_use]
+    pub fn running_mean_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_mean.set_initializer(Arc::new(initializer));
+        self
+    }
+
+    /// Initializes the running variance by `initializer` instead of ones.
+    #[must_use]
+    pub fn running_variance_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_var.set_initializer(Arc::new(initializer));
         self
     }
 

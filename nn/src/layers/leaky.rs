@@ -1,8 +1,11 @@
 //! Activations that are layers of their own in Gluon: [`LeakyReLU`], [`ELU`], [`SELU`], [`GELU`], [`Swish`], [`PReLU`].
 
 use super::python;
-use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Constant, naming};
+use crate::{
+    Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Constant, naming,
+};
 use isograd_core::{Backend, Dyn, Result, Tensor};
+use std::sync::Arc;
 
 /// x above 0, α x below (Maas et al., ICML 2013).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -166,6 +169,13 @@ impl<B: Backend> PReLU<B> {
     #[must_use]
     pub fn share(mut self, other: &Self) -> Self {
         self.alpha = other.alpha.clone();
+        self
+    }
+
+    /// Initializes α by `initializer` instead of 0.25.
+    #[must_use]
+    pub fn alpha_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.alpha.set_initializer(Arc::new(initializer));
         self
     }
 

@@ -4,7 +4,7 @@ use super::{Spatial, tuple};
 use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Error, Result, Tensor, operators::PoolOptions};
 
-fn check<B: Backend, const N: usize>(op: &'static str, x: &Tensor<B>) -> Result<()> {
+pub(super) fn check<B: Backend, const N: usize>(op: &'static str, x: &Tensor<B>) -> Result<()> {
     if x.rank() == N + 2 {
         return Ok(());
     }
