@@ -33,7 +33,7 @@ fn data(ctx: &Dyn) -> Result<(Tensor, Tensor)> {
     Ok((x, y))
 }
 
-fn loader(x: &Tensor, y: &Tensor) -> Result<DataLoader<ArrayDataset<2>, 2>> {
+fn loader(x: &Tensor, y: &Tensor) -> Result<DataLoader<ArrayDataset<2>>> {
     let arrays: [HostArray; 2] = [x.to_host()?, y.to_host()?];
     Ok(DataLoader::new(ArrayDataset::new(arrays)?, BATCH)?.shuffle(7))
 }
