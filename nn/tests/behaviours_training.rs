@@ -172,7 +172,9 @@ fn defaults(expected: &Value) -> Value {
 
 fn net(widths: &[usize]) -> Sequential<B> {
     let mut net = Sequential::new();
-    widths.iter().for_each(|&n| drop(net.add(Dense::new(n))));
+    for &n in widths {
+        net.add(Dense::new(n));
+    }
     net
 }
 
