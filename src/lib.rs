@@ -131,6 +131,8 @@ mod book {
         Gradients "../docs/book/gradients.md";
         Blocks "../docs/book/blocks.md";
         Fused "../docs/book/fused.md";
+        Training "../docs/book/training.md";
+        Files "../docs/book/files.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
     #[cfg(feature = "opencl")]

@@ -11,7 +11,7 @@ use isograd_nn::{
     optimizer::{Adam, MultiPrecision, SGD},
 };
 
-/// A network in `dtype` and data whose gradients are too small for f16: the loss is multiplied by 1e-7.
+/// A network in `dtype` and data whose gradients are too small for f16: the loss is multiplied by 1e-8.
 fn train<B: Backend>(ctx: &B, dtype: DType, scaler: Option<LossScaler>) -> (f64, f64) {
     random::seed(5);
     let mut net = Sequential::<B>::new();
@@ -21,7 +21,7 @@ fn train<B: Backend>(ctx: &B, dtype: DType, scaler: Option<LossScaler>) -> (f64,
     let x = Tensor::linspace(ctx, -1.0, 1.0, 64, DType::F32).unwrap().reshape([32, 2]).unwrap();
     let y = x.sum(1, true).unwrap();
     let x = x.cast(dtype).unwrap();
-    let mut trainer = Trainer::new(net.collect_params(), MultiPrecision(SGD::new(1e7 * 0.5))).unwrap();
+    let mut trainer = Trainer::new(net.collect_params(), MultiPrecision(SGD::new(1e8 * 0.5))).unwrap();
     let mut scaler = scaler.unwrap_or_else(|| LossScaler::new().init_scale(1.0).growth_factor(1.0));
     let mut losses = vec![];
     net.forward(&x).unwrap();
@@ -29,7 +29,7 @@ fn train<B: Backend>(ctx: &B, dtype: DType, scaler: Option<LossScaler>) -> (f64,
         let loss = autograd::record(|| {
             let loss = L2Loss::default().loss(&net.forward(&x)?.cast(DType::F32)?, &y)?;
             losses.push(loss.mean((), false)?.asscalar::<f64>()?);
-            scaler.scale(&loss.mul_scalar(1e-7)?)
+            scaler.scale(&loss.mul_scalar(1e-8)?)
         });
         loss.unwrap().backward().unwrap();
         scaler.step(&mut trainer, 32).unwrap();

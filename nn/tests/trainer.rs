@@ -96,7 +96,8 @@ fn trainers_of_disjoint_parts_do_not_meet<B: Backend>(ctx: &B) {
     trainers.iter_mut().for_each(|trainer| trainer.step(2).unwrap());
     let after = |path: &str| net.collect_params().get(path).unwrap().data().unwrap().to_vec::<f32>().unwrap();
     assert_eq!(after("0.weight"), before);
-    assert!((after("1.bias")[0] + 0.5).abs() < 1e-6);
+    // 1 - β₂ has four digits in f32, and its root is taken.
+    assert!((after("1.bias")[0] + 0.5).abs() < 1e-4);
 }
 
 fn a_schedule_counts_the_updates_of_the_trainer<B: Backend>(ctx: &B) {
@@ -198,15 +199,21 @@ fn a_run_on_several_contexts_goes_on_to_the_bit() {
         (net, trainer)
     };
     let (unbroken, mut trainer) = make();
-    (0..7).for_each(|_| drop(parallel_step(&unbroken, &mut trainer, &contexts)));
+    for _ in 0..7 {
+        parallel_step(&unbroken, &mut trainer, &contexts);
+    }
     let (first, mut trainer) = make();
-    (0..4).for_each(|_| drop(parallel_step(&first, &mut trainer, &contexts)));
+    for _ in 0..4 {
+        parallel_step(&first, &mut trainer, &contexts);
+    }
     first.save_parameters(&weights).unwrap();
     trainer.save_states(&states).unwrap();
     let (second, mut trainer) = make();
     second.load_parameters(&weights, &contexts[0]).unwrap();
     trainer.load_states(&states).unwrap();
-    (0..3).for_each(|_| drop(parallel_step(&second, &mut trainer, &contexts)));
+    for _ in 0..3 {
+        parallel_step(&second, &mut trainer, &contexts);
+    }
     let bits = |net: &Sequential| -> Vec<Vec<u8>> {
         let replicas = |p: &Parameter| p.list_data().unwrap();
         net.collect_params().iter().flat_map(|(_, p)| replicas(p)).map(|t| t.to_bytes().unwrap()).collect()
