@@ -110,6 +110,7 @@ mod book {
         Tensors "../docs/book/tensors.md";
         Gradients "../docs/book/gradients.md";
         Fused "../docs/book/fused.md";
+        Data "../docs/book/data.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
 }
