@@ -293,10 +293,12 @@ pub enum Error {
         hint: String,
     },
     /// A parameter that is not initialized.
-    #[error("parameter {name}: {why}")]
+    #[error("parameter {name}{}: {why}", path.as_ref().map(|p| format!(" (at {p})")).unwrap_or_default())]
     Uninitialized {
         /// The parameter.
         name: String,
+        /// Where it is in the network, as far as that is known: `body.0.weight`.
+        path: Option<String>,
         /// What is missing and how to give it.
         why: String,
     },

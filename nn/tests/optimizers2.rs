@@ -1,5 +1,6 @@
-//! Optimizers against MXNet's runs, which are data: `golden/traces/index.json` names the runs. A run of an MLP that is put
-//! there with its files is replayed without a change here, unless its optimizer takes an argument not known yet.
+//! Optimizers against MXNet's, which are data: `golden/traces/index.json` names runs of training, `golden/updates.json` has
+//! single updates with every option, `golden/schedules.json` learning rates. A run of an MLP, an update or a schedule that is
+//! put there is replayed without a change here, unless it takes an argument not known yet.
 
 mod common;
 
@@ -21,6 +22,10 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/traces")).join(name)
 }
 
+fn json<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&std::fs::read(path("..").join(name)).unwrap()).unwrap()
+}
+
 fn array(name: &str) -> HostArray {
     npy::load(path(&format!("{name}.npy"))).unwrap()
 }
@@ -33,19 +38,53 @@ fn assert_close<B: Backend>(what: &str, got: &Tensor<B>, expected: &HostArray, b
     assert!(fits, "{what}: {got:?} instead of {expected:?}");
 }
 
+/// The learning rate and the schedule that `{"FactorScheduler": {"step": 5, ..}}` describes, perhaps of a given learning rate.
+fn schedule(spec: &Value, base: Option<f64>) -> (f64, Schedule) {
+    let (kind, options) = spec.as_object().unwrap().iter().next().unwrap();
+    let mut options = options.as_object().unwrap().clone();
+    let mut take = |name: &str| options.remove(name);
+    let number = |value: Option<Value>| value.map(|v| v.as_f64().unwrap());
+    let base = number(take("base_lr")).or(base).unwrap_or(0.01);
+    let factor = number(take("factor"));
+    let mut schedule = match kind.as_str() {
+        "FactorScheduler" => {
+            let least = number(take("stop_factor_lr")).unwrap_or(0.0);
+            Schedule::factor(take("step").unwrap().as_u64().unwrap(), factor.unwrap_or(1.0)).end(least / base)
+        }
+        "MultiFactorScheduler" => {
+            let steps: Vec<u64> = serde_json::from_value(take("step").unwrap()).unwrap();
+            Schedule::multi_factor(&steps, factor.unwrap_or(1.0))
+        }
+        "PolyScheduler" => {
+            let power = number(take("pwr")).unwrap_or(2.0);
+            let end = number(take("final_lr")).unwrap_or(0.0) / base;
+            Schedule::poly(take("max_update").unwrap().as_u64().unwrap(), power).end(end)
+        }
+        "CosineScheduler" => {
+            let end = number(take("final_lr")).unwrap_or(0.0) / base;
+            Schedule::cosine(take("max_update").unwrap().as_u64().unwrap()).end(end)
+        }
+        other => panic!("there is no schedule {other} here"),
+    };
+    if let Some(steps) = take("warmup_steps") {
+        schedule = schedule.warm_up(steps.as_u64().unwrap());
+    }
+    if let Some(begin) = number(take("warmup_begin_lr")) {
+        schedule = schedule.warm_up_from(begin / base);
+    }
+    if take("warmup_mode").is_some_and(|mode| mode == "constant") {
+        schedule = schedule.warm_up_steady();
+    }
+    assert!(options.is_empty(), "{kind}: options {options:?} are not known here");
+    (base, schedule)
+}
+
 /// The optimizer that an entry of the index describes. Every argument must be read.
 #[allow(clippy::needless_update, reason = "some optimizers have more options than the macro sets, others none")]
 fn optimizer<B: Backend>(kind: &str, mut arguments: Map<String, Value>) -> Box<dyn Optimizer<B>> {
-    // A schedule is `{"step": .., "factor": ..}`, possibly under its class.
-    let schedule = arguments.remove("lr_scheduler").map(|s| {
-        let text = s.to_string();
-        let number = |key: &str| -> f64 {
-            let rest = &text[text.find(key).unwrap_or_else(|| panic!("no {key} in {text}")) + key.len()..];
-            let digits = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
-            let end = digits.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(digits.len());
-            digits[..end].parse().unwrap()
-        };
-        Schedule::factor(number("step") as u64, number("factor"))
+    let schedule = arguments.remove("lr_scheduler").map(|spec| {
+        let base = arguments.get("learning_rate").and_then(Value::as_f64);
+        schedule(&spec, base).1
     });
     let mut take = |name: &str, default: f64| match arguments.remove(name) {
         Some(Value::Bool(b)) => f64::from(u8::from(b)),
@@ -76,6 +115,7 @@ fn optimizer<B: Backend>(kind: &str, mut arguments: Map<String, Value>) -> Box<d
         }
         "nag" => build!(NAG { momentum }),
         "adam" => build!(Adam { beta1, beta2, epsilon }),
+        "adamw" => build!(AdamW { beta1, beta2, epsilon }),
         "adamax" => build!(AdaMax { beta1, beta2 }),
         "nadam" => build!(Nadam { beta1, beta2, epsilon, schedule_decay }),
         "adagrad" => {
@@ -92,7 +132,15 @@ fn optimizer<B: Backend>(kind: &str, mut arguments: Map<String, Value>) -> Box<d
         }
         "ftrl" => build!(Ftrl { lamda1, beta }),
         "signum" => build!(Signum { momentum, wd_lh }),
-        "lamb" => build!(LAMB { beta1, beta2, epsilon }),
+        "lamb" => {
+            let bounds =
+                [take("lower_bound", f64::NAN), take("upper_bound", f64::NAN)].map(|b| Some(b).filter(|b| !b.is_nan()));
+            let bias_correction = take("bias_correction", 1.0) != 0.0;
+            let mut lamb = build!(LAMB { beta1, beta2, epsilon });
+            [lamb.lower_bound, lamb.upper_bound] = bounds;
+            lamb.bias_correction = bias_correction;
+            lamb
+        }
         other => panic!("there is no optimizer {other} here"),
     };
     assert!(arguments.is_empty(), "{kind}: arguments {arguments:?} are not known here");
@@ -144,6 +192,47 @@ fn every_run_of_an_mlp_is_as_in_mxnet<B: Backend>(ctx: &B) {
         replayed += 1;
     }
     assert!(replayed >= 6, "only {replayed} runs were found");
+}
+
+/// The updates of one weight, fed with given gradients, each within 2e-6.
+fn every_option_of_every_optimizer_is_as_in_mxnet<B: Backend>(ctx: &B) {
+    let cases: Vec<Map<String, Value>> = json("updates.json");
+    assert!(cases.len() >= 27);
+    for case in cases {
+        let numbers = |value: &Value| -> Vec<f32> { serde_json::from_value(value.clone()).unwrap() };
+        let tensor = |value: &Value| Tensor::from_slice(ctx, &numbers(value), [6]).unwrap();
+        let (kind, arguments) = (case["optimizer"].as_str().unwrap(), case["args"].as_object().unwrap().clone());
+        let what = format!("{kind} {arguments:?}");
+        let optimizer: Box<dyn Optimizer<B>> = optimizer(kind, arguments);
+        let weight = tensor(&case["weight"]);
+        let state = optimizer.new_state(&weight).unwrap();
+        let steps = case["gradients"].as_array().unwrap().iter().zip(case["weights"].as_array().unwrap());
+        for (count, (gradient, expected)) in (1..).zip(steps) {
+            let step = Step {
+                learning_rate: optimizer.learning_rate(),
+                weight_decay: optimizer.weight_decay(),
+                rescale_grad: case["rescale_grad"].as_f64().unwrap(),
+                count,
+            };
+            optimizer.update(&step, &weight, &tensor(gradient), &state).unwrap();
+            let got = weight.to_vec::<f32>().unwrap();
+            let fits = got.iter().zip(numbers(expected)).all(|(a, b)| (a - b).abs() <= 2e-6);
+            assert!(fits, "{what}, update {count}: {got:?} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn every_schedule_is_as_in_mxnet() {
+    let cases: Vec<Map<String, Value>> = json("schedules.json");
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let (base, schedule) = schedule(&case["scheduler"], None);
+        for (update, expected) in case["rates"].as_array().unwrap().iter().enumerate() {
+            let (got, expected) = (base * schedule.at(update as u64), expected.as_f64().unwrap());
+            assert!((got - expected).abs() < 1e-8, "{} at {update}: {got} instead of {expected}", case["scheduler"]);
+        }
+    }
 }
 
 /// Every optimizer, with all options that lead another way through its rule.
@@ -282,6 +371,7 @@ fn schedules_count_updates_from_one() {
 
 on_every_backend! {
     every_run_of_an_mlp_is_as_in_mxnet
+    every_option_of_every_optimizer_is_as_in_mxnet
     every_optimizer_learns
     a_resumed_run_is_an_unbroken_one_to_the_bit
     rules_without_a_run_are_as_in_their_papers

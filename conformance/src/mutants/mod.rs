@@ -1,13 +1,18 @@
 //! The proof that the suite can fail: a good backend with one fault planted, of a kind seen in real backends. Each must be
 //! found by the suite, and the backend without a fault must pass.
 //!
-//! To add one: a row in `table`. `Plant` says where a fault can sit; `backend` puts it there.
+//! To add one: a row in `table`. `Plant` says where a fault can sit; `backend` puts it there. Faults of asynchronous
+//! backends are in `lazy`, a decorator that does everything later.
 
 mod backend;
+mod lazy;
 mod table;
 
 pub use backend::Mutant;
+pub use lazy::{Haste, Lazy};
 pub use table::{Fault, faults};
+
+use table::Plant;
 
 use crate::{Level, Options, Suite, report::Status};
 use isograd_core::Backend;
@@ -34,19 +39,26 @@ pub struct Verdict {
 pub fn run<B: Backend>(inner: &B, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for fault in faults() {
-        let verdict = judge(Mutant::new(inner.clone(), Some(fault)), fault.name);
+        let verdict = match fault.plant {
+            Plant::Queue(haste) => judge(Lazy::new(inner.clone(), fault.name, Some(haste)), fault.name),
+            _ => judge(Mutant::new(inner.clone(), Some(fault)), fault.name),
+        };
         told(&verdict);
         verdicts.push(verdict);
     }
     verdicts
 }
 
-/// Runs the quick suite on one mutant until a check fails. Primitives come first: they find most faults soonest.
+/// Runs the quick suite on one mutant until a check fails, then what large memories show. Primitives come first: they
+/// find most faults soonest.
 pub fn judge<B: Backend>(mutant: B, name: &'static str) -> Verdict {
     let suite = Suite::new(mutant);
     let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
-    for filter in ["primitive_", "semantics_", "forward_", "gradient_"] {
-        let options = Options { filter: Some(filter.into()), level: Level::Quick, stop: true, ..Options::default() };
+    let quick = ["primitive_", "semantics_", "forward_", "gradient_"].map(|filter| (filter, Level::Quick));
+    // What only large memories show takes seconds, so it comes last.
+    let slow = ["primitive_large", "primitive_far_offsets"].map(|filter| (filter, Level::Default));
+    for (filter, level) in quick.into_iter().chain(slow) {
+        let options = Options { filter: Some(filter.into()), level, stop: true, ..Options::default() };
         let report = suite.run(&options);
         verdict.seconds += report.seconds;
         let failed = report.lines.iter().find_map(|l| match &l.status {
