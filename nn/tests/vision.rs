@@ -225,7 +225,8 @@ proptest! {
         bytes[at] ^= byte;
         bytes.truncate(keep.max(1));
         if let Err(error) = Image::from_bytes(&bytes, 3) {
-            prop_assert!(matches!(error, Error::File { .. }), "{}", error);
+            let fault = matches!(error, Error::File { .. });
+            prop_assert!(fault, "{}", error);
         }
     }
 }
