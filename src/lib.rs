@@ -133,6 +133,7 @@ mod book {
         Fused "../docs/book/fused.md";
         Training "../docs/book/training.md";
         Files "../docs/book/files.md";
+        Data "../docs/book/data.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
     #[cfg(feature = "opencl")]

@@ -73,6 +73,8 @@ fn arrays_that_do_not_fit_are_errors() {
     assert!(ArrayDataset::new([HostArray::from_slice(&[1u8], []).unwrap()]).is_err());
     assert!(ArrayDataset::<0>::new([]).is_err());
     assert!(numbers(3).get(3).is_err());
+    assert!(numbers(3).batch(&[2, 3]).is_err());
+    assert_eq!(numbers(3).batch(&[2, 0]).unwrap()[0].to_vec::<i64>().unwrap(), [2, 0]);
 }
 
 /// Samples whose shape grows.

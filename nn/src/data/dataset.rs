@@ -1,7 +1,7 @@
 //! [`Dataset`]: samples by number; [`ArrayDataset`]: the rows of arrays; [`SimpleDataset`]: a list of anything.
 
 use super::{
-    Generator, Transform,
+    Batchify, Generator, Stack, Transform,
     derived::{Subset, Transformed, TransformedFirst},
     random,
 };
@@ -256,6 +256,14 @@ impl<const N: usize> ArrayDataset<N> {
     /// The arrays.
     pub fn arrays(&self) -> &[HostArray; N] {
         &self.arrays
+    }
+
+    /// The rows numbered `indices` of each array.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a row that there is not, or no indices.
+    pub fn batch(&self, indices: &[usize]) -> Result<[HostArray; N]> {
+        Stack.batch(indices.iter().map(|&index| self.get(index)).collect::<Result<Vec<_>>>()?)
     }
 }
 
