@@ -91,9 +91,14 @@ type Device = fn(&str, &Options) -> Result<Report, String>;
 
 /// The devices: a row for each backend.
 const DEVICES: &[(&str, Device)] = &[
-    ("cpu", |_, options| Ok(suite(Cpu::default(), options))),
-    ("reference", |_, options| Ok(suite(Reference, options))),
+    ("cpu", |number, options| alone("cpu", number).map(|()| suite(Cpu::default(), options))),
+    ("reference", |number, options| alone("reference", number).map(|()| suite(Reference, options))),
 ];
+
+/// There is one device of this kind, without a number.
+fn alone(kind: &str, number: &str) -> Result<(), String> {
+    if number.is_empty() { Ok(()) } else { Err(format!("there is no device {kind}:{number}; there is one {kind}")) }
+}
 
 fn on(device: &str, options: &Options) -> Result<Report, String> {
     let (kind, rest) = device.split_once(':').unwrap_or((device, ""));
