@@ -220,7 +220,7 @@ impl<B: Backend> Backend for Lazy<B> {
             Some(at) => queue.free.swap_remove(at).1,
             None => Arc::new(Mutex::new(self.inner.alloc(bytes)?)),
         };
-        if self.is(Haste::Shares) && id % 8 == 0 {
+        if self.is(Haste::Shares) && id.is_multiple_of(8) {
             queue.free.push((bytes, memory.clone()));
         }
         // Memory beyond this is not worth keeping.

@@ -55,7 +55,9 @@ pub fn run<B: Backend>(inner: &B, filter: Option<&str>, told: &mut dyn FnMut(&Ve
 pub fn judge<B: Backend>(mutant: B, name: &'static str, small: bool) -> Verdict {
     let suite = Suite::new(mutant);
     let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
-    let quick = ["primitive_", "semantics_", "forward_", "gradient_"].map(|filter| (filter, Level::Quick));
+    // Faults are called by the method that they sit in, if they sit in one.
+    let own = format!("primitive_{}", name.split([' ', '\'']).next().unwrap_or_default());
+    let quick = [&own, "primitive_", "semantics_", "forward_", "gradient_"].map(|filter| (filter, Level::Quick));
     // What only large memories show takes seconds, so it comes last.
     let slow = ["primitive_large", "primitive_far_offsets"].map(|filter| (filter, Level::Default));
     for (filter, level) in quick.into_iter().chain(slow) {
