@@ -158,11 +158,11 @@ pub fn table() -> String {
             rows.push(format!("| `{name}` | {single} | {double} | {} |", source(name)));
         }
     };
-    for op in Unary::ALL {
-        row(op.name(), unary(*op, DType::F32), unary(*op, DType::F64));
+    for &op in Unary::ALL {
+        row(op.name(), unary(op, DType::F32), unary(op, DType::F64));
     }
-    for op in Binary::ALL {
-        row(op.name(), binary(*op, DType::F32), binary(*op, DType::F64));
+    for &op in Binary::ALL {
+        row(op.name(), binary(op, DType::F32), binary(op, DType::F64));
     }
     let names = Unary::ALL.iter().filter(|op| unary(**op, DType::F32) == 0.0).map(|op| op.name());
     let names = names.chain(Binary::ALL.iter().filter(|op| binary(**op, DType::F32) == 0.0).map(|op| op.name()));

@@ -221,13 +221,13 @@ mod tests {
     fn the_first_kernel_that_departs_is_named() {
         let x = Tensor::from_slice(&Dyn::new(Reference), &[0.3f32, -1.2, 0.7, 1.1, -0.2, 0.9], [2, 3]).unwrap();
         let f = |x: &[Tensor<Dyn>]| x[0].tanh()?.exp()?.cosh()?.matmul(&x[0].t()?)?.log1p();
-        cross_check(f, &[x.clone()], &[broken("unbroken")]).unwrap();
+        cross_check(f, std::slice::from_ref(&x), &[broken("unbroken")]).unwrap();
         for (fault, kernel, part) in [
             ("cosh is without its half", "`cosh`", "of the result"),
             ("matmul adds to the output", "`matmul`", "of the result"),
             ("reduce loses the last term", "`sum of", "of the"),
         ] {
-            let told = cross_check(f, &[x.clone()], &[broken(fault)]).unwrap_err().to_string();
+            let told = cross_check(f, std::slice::from_ref(&x), &[broken(fault)]).unwrap_err().to_string();
             assert!(told.contains(kernel) && told.contains(part), "{fault}: {told}");
         }
     }

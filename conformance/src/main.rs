@@ -54,7 +54,11 @@ enum Command {
         filter: Option<String>,
     },
     /// Runs the suite on broken backends.
-    Mutants,
+    Mutants {
+        /// Only faults whose name contains this, with what the failure says.
+        #[arg(long)]
+        filter: Option<String>,
+    },
     /// Prints the names of the cases.
     List,
     /// Prints the bound of every primitive, as in the book.
@@ -91,11 +95,16 @@ type Device = fn(&str, &Options) -> Result<Report, String>;
 
 /// The devices: a row for each backend.
 const DEVICES: &[(&str, Device)] = &[
-    ("cpu", |_, options| Ok(suite(Cpu::default(), options))),
-    ("reference", |_, options| Ok(suite(Reference, options))),
+    ("cpu", |number, options| alone("cpu", number).map(|()| suite(Cpu::default(), options))),
+    ("reference", |number, options| alone("reference", number).map(|()| suite(Reference, options))),
     #[cfg(feature = "opencl")]
     ("opencl", |which, options| Ok(suite(opencl(which)?, options))),
 ];
+
+/// There is one device of this kind, without a number.
+fn alone(kind: &str, number: &str) -> Result<(), String> {
+    if number.is_empty() { Ok(()) } else { Err(format!("there is no device {kind}:{number}; there is one {kind}")) }
+}
 
 fn on(device: &str, options: &Options) -> Result<Report, String> {
     let (kind, rest) = device.split_once(':').unwrap_or((device, ""));
@@ -157,18 +166,27 @@ fn run(command: Command) -> Result<bool, String> {
             Suite::new(Reference).names().iter().for_each(|name| println!("{name}"));
             Ok(true)
         }
-        Command::Mutants => {
+        Command::Mutants { filter } => {
             let unbroken = [
-                mutants::judge(mutants::Mutant::new(Reference, None), "unbroken"),
-                mutants::judge(mutants::Lazy::new(Reference, "asynchronous", None), "unbroken, asynchronous"),
+                mutants::judge(mutants::Mutant::new(Reference, None), "unbroken", false),
+                mutants::judge(mutants::Lazy::new(Reference, "asynchronous", None), "unbroken, asynchronous", false),
             ];
             for v in &unbroken {
                 println!("{}: {}", v.name, v.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
             }
-            let verdicts = mutants::run(&Reference, &mut |v| match &v.killed_by {
-                Some((case, _)) => println!("killed  {:<52} by {case} ({:.1} s)", v.name, v.seconds),
-                None => println!("LIVES   {:<52} ({:.1} s)", v.name, v.seconds),
+            let verbose = filter.is_some();
+            let verdicts = mutants::run(&Reference, filter.as_deref(), &mut |v| match &v.killed_by {
+                Some((case, why)) => {
+                    println!("killed  {:<60} by {case} ({:.1} s)", v.name, v.seconds);
+                    if verbose {
+                        println!("{why}");
+                    }
+                }
+                None => println!("LIVES   {:<60} ({:.1} s)", v.name, v.seconds),
             });
+            if verdicts.is_empty() {
+                return Err(format!("there is no fault whose name contains {:?}", filter.unwrap_or_default()));
+            }
             let killed = verdicts.iter().filter(|v| v.killed_by.is_some()).count();
             println!("killed {killed}/{}", verdicts.len());
             Ok(killed == verdicts.len() && unbroken.iter().all(|v| v.killed_by.is_none()))

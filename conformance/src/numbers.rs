@@ -134,7 +134,7 @@ pub fn special(dtype: DType) -> Vec<Value> {
         256.0,
         1e3,
         2147483648.0,
-        9.223372036854775808e18,
+        9.223_372_036_854_776e18,
         f64::INFINITY,
     ];
     match dtype {

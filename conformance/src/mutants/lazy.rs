@@ -114,13 +114,17 @@ impl<B: Backend> Lazy<B> {
     }
 
     fn later(&self, uses: Vec<u64>, task: impl FnOnce(&B) -> Result<()> + Send + 'static) -> Result<()> {
-        lock(&self.queue).tasks.push((Box::new(task), uses));
+        let mut queue = lock(&self.queue);
+        queue.tasks.push((Box::new(task), uses));
+        // A queue has an end.
+        if queue.tasks.len() >= 256 {
+            self.drain(&mut queue);
+        }
         Ok(())
     }
 
-    /// Runs what waits; gives the first error.
-    fn wait(&self) -> Result<()> {
-        let mut queue = lock(&self.queue);
+    /// Runs what waits, keeping the first error.
+    fn drain(&self, queue: &mut Queue<B>) {
         let mut tasks = std::mem::take(&mut queue.tasks);
         if self.is(Haste::OutOfOrder) {
             tasks.chunks_mut(2).for_each(|pair| pair.reverse());
@@ -138,6 +142,12 @@ impl<B: Backend> Lazy<B> {
                 Ok(()) => (),
             }
         }
+    }
+
+    /// Runs what waits; gives the first error.
+    fn wait(&self) -> Result<()> {
+        let mut queue = lock(&self.queue);
+        self.drain(&mut queue);
         match queue.error.take() {
             Some(Error::IndexOutOfRange { op, index, axis, size, device }) => {
                 let error = || Error::IndexOutOfRange { op, index, axis, size, device: device.clone() };
@@ -210,7 +220,7 @@ impl<B: Backend> Backend for Lazy<B> {
             Some(at) => queue.free.swap_remove(at).1,
             None => Arc::new(Mutex::new(self.inner.alloc(bytes)?)),
         };
-        if self.is(Haste::Shares) && id % 8 == 0 {
+        if self.is(Haste::Shares) && id.is_multiple_of(8) {
             queue.free.push((bytes, memory.clone()));
         }
         // Memory beyond this is not worth keeping.

@@ -28,20 +28,21 @@ pub struct Verdict {
     pub seconds: f64,
 }
 
-/// Runs the quick suite on `inner` with each fault in turn, telling each verdict; with `None` as fault for the backend as
-/// it is.
+/// Runs the quick suite on `inner` with each fault in turn whose name contains `filter`, telling each verdict. With a
+/// filter, what a failure says is made as small as it is in any other run.
 ///
 /// ```no_run
 /// use isograd_conformance::mutants;
-/// let verdicts = mutants::run(&isograd_reference::Reference, &mut |v| println!("{v:?}"));
+/// let verdicts = mutants::run(&isograd_reference::Reference, None, &mut |v| println!("{v:?}"));
 /// assert!(verdicts.iter().all(|v| v.killed_by.is_some()));
 /// ```
-pub fn run<B: Backend>(inner: &B, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
+pub fn run<B: Backend>(inner: &B, filter: Option<&str>, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
+    let small = filter.is_some();
     let mut verdicts = Vec::new();
-    for fault in faults() {
+    for fault in faults().iter().filter(|f| filter.is_none_or(|part| f.name.contains(part))) {
         let verdict = match fault.plant {
-            Plant::Queue(haste) => judge(Lazy::new(inner.clone(), fault.name, Some(haste)), fault.name),
-            _ => judge(Mutant::new(inner.clone(), Some(fault)), fault.name),
+            Plant::Queue(haste) => judge(Lazy::new(inner.clone(), fault.name, Some(haste)), fault.name, small),
+            _ => judge(Mutant::new(inner.clone(), Some(fault)), fault.name, small),
         };
         told(&verdict);
         verdicts.push(verdict);
@@ -50,11 +51,13 @@ pub fn run<B: Backend>(inner: &B, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict
 }
 
 /// Runs the quick suite on one mutant until a check fails, then what large memories show. Primitives come first: they
-/// find most faults soonest.
-pub fn judge<B: Backend>(mutant: B, name: &'static str) -> Verdict {
+/// find most faults soonest. `small`: the failure is shrunk.
+pub fn judge<B: Backend>(mutant: B, name: &'static str, small: bool) -> Verdict {
     let suite = Suite::new(mutant);
     let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
-    let quick = ["primitive_", "semantics_", "forward_", "gradient_"].map(|filter| (filter, Level::Quick));
+    // Faults are called by the method that they sit in, if they sit in one.
+    let own = format!("primitive_{}", name.split([' ', '\'']).next().unwrap_or_default());
+    let quick = [&own, "primitive_", "semantics_", "forward_", "gradient_"].map(|filter| (filter, Level::Quick));
     // What only large memories show takes seconds, so it comes last.
     let slow = ["primitive_large", "primitive_far_offsets"].map(|filter| (filter, Level::Default));
     for (filter, level) in quick.into_iter().chain(slow) {
@@ -62,7 +65,12 @@ pub fn judge<B: Backend>(mutant: B, name: &'static str) -> Verdict {
         let report = suite.run(&options);
         verdict.seconds += report.seconds;
         let failed = report.lines.iter().find_map(|l| match &l.status {
-            Status::Failed(f) => Some((format!("{} {}", l.name, l.dtype), f.to_string())),
+            Status::Failed(f) => {
+                let again =
+                    Options { filter: Some(l.name.clone()), dtype: Some(l.dtype), stop: false, ..options.clone() };
+                let told = if small { suite.run(&again).to_string() } else { f.to_string() };
+                Some((format!("{} {}", l.name, l.dtype), told))
+            }
             _ => None,
         });
         if failed.is_some() {

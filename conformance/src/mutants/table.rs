@@ -625,7 +625,7 @@ table! {
     "asinh cancels" Formula(Map, unary_becomes!(Asinh, x => (x + &(x * x + 1.0).sqrt()).log()));
     "atanh cancels" Formula(Map, unary_becomes!(Atanh, x => ((x + 1.0) / (x.like(1) - x)).log() * 0.5));
     "exp2 is exp" Formula(Map, unary_becomes!(Exp2, x => x.exp()));
-    "log10 is off" Formula(Map, unary_becomes!(Log10, x => x.log() * 0.4342));
+    "log10 is off" Formula(Map, unary_becomes!(Log10, x => x.log() * 0.434));
     "log of subnormals is that of 0" Formula(Map, unary_becomes!(Log, x =>
         if x.dtype() == DType::F32 { x.less(&x.like(1.17549435e-38)).and(&x.greater_equal(&x.like(0))).select(&x.like(f64::NEG_INFINITY), &x.log()) } else { x.log() }));
     "erfinv is a series" Formula(Map, unary_becomes!(Erfinv, x => x * 0.8862269 + x * x * x * 0.2320137));

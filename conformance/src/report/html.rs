@@ -42,6 +42,9 @@ fn escaped(text: &str) -> String {
 
 /// Three digits, as short as they are.
 fn short(v: f64) -> String {
+    if v >= 1e5 {
+        return format!("{v:.1e}");
+    }
     let digits = if v >= 100.0 { 0 } else { 2 };
     let text = format!("{v:.digits$}");
     if digits > 0 { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
