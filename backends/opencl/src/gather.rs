@@ -198,10 +198,7 @@ fn scatter_source(dtype: DType, class: Class, narrow: bool, rank: usize) -> Stri
     let loaded = renderer.load(dtype, "source[from]");
     let add = if dtype == DType::Bool { Binary::Max } else { Binary::Add };
     let sum = renderer.binary(add, compute, "old", "term");
-    let mut text = renderer.preamble();
-    if compute == DType::F64 {
-        text = text.replacen(&Dialect::OpenCl.prologue(false), &Dialect::OpenCl.prologue(true), 1);
-    }
+    let mut text = crate::preamble(&renderer, compute);
     text += &head(narrow, true, operand(3));
     text += REPORT;
     let (from, to) = (type_name(dtype), type_name(compute));

@@ -23,13 +23,17 @@
 
 mod cache;
 mod context;
+mod conv;
 #[cfg(test)]
 mod faults;
 mod gather;
+mod gemm;
 mod launch;
 mod map;
+mod matmul;
 mod memory;
 mod platform;
+mod pool;
 mod program;
 mod reduce;
 mod walk;
@@ -39,7 +43,13 @@ pub use platform::{Class, Description};
 
 use cache::Cache;
 use context::Shared;
-use isograd_core::{Backend, Capabilities, DType, DTypes, Error, Operand, OperandMut, ReduceOp, Result, expr::Kernel};
+use isograd_core::{
+    Backend, Capabilities, DType, DTypes, Error, Operand, OperandMut, Pool, ReduceOp, Result, Window,
+    expr::{
+        Kernel,
+        render::{Dialect, Renderer},
+    },
+};
 use program::Programs;
 use std::{
     fmt,
@@ -242,5 +252,69 @@ impl Backend for OpenCl {
         output: &mut OperandMut<'_, Self>,
     ) -> Result<()> {
         gather::scatter_add(self, axis, source, index, output)
+    }
+
+    fn matmul(&self, a: &Operand<'_, Self>, b: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        matmul::matmul(self, a, b, output)
+    }
+
+    fn conv(
+        &self,
+        window: &Window,
+        input: &Operand<'_, Self>,
+        weight: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        conv::conv(self, window, input, weight, output)
+    }
+
+    fn conv_input_gradient(
+        &self,
+        window: &Window,
+        head: &Operand<'_, Self>,
+        weight: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        conv::conv_input_gradient(self, window, head, weight, output)
+    }
+
+    fn conv_weight_gradient(
+        &self,
+        window: &Window,
+        input: &Operand<'_, Self>,
+        head: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        conv::conv_weight_gradient(self, window, input, head, output)
+    }
+
+    fn pool(
+        &self,
+        kind: Pool,
+        window: &Window,
+        input: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        pool::pool(self, kind, window, input, output)
+    }
+
+    fn pool_gradient(
+        &self,
+        kind: Pool,
+        window: &Window,
+        input: &Operand<'_, Self>,
+        head: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        pool::pool_gradient(self, kind, window, input, head, output)
+    }
+}
+
+/// What stands before a kernel: what `renderer` used, and the types, with doubles where `dtype` is f64.
+fn preamble(renderer: &Renderer, dtype: DType) -> String {
+    let text = renderer.preamble();
+    match dtype {
+        DType::F64 => text.replacen(&Dialect::OpenCl.prologue(false), &Dialect::OpenCl.prologue(true), 1),
+        _ => text,
     }
 }

@@ -44,6 +44,8 @@ pub struct Description {
     pub max_buffer: usize,
     /// Whether host and device share memory, so that transfers need no staging.
     pub unified: bool,
+    /// Numbers of f32 in a vector register.
+    pub vector: usize,
     /// Cores or multiprocessors.
     pub units: usize,
     /// The largest work group.
@@ -75,6 +77,7 @@ fn describe(platform: &str, device: Device) -> Result<Option<Description>, ClErr
         memory: device.global_mem_size()? as usize,
         max_buffer: device.max_mem_alloc_size()? as usize,
         unified: device.host_unified_memory()?,
+        vector: (device.native_vector_width_float()? as usize).max(1),
         units: (device.max_compute_units()? as usize).max(1),
         max_group: device.max_work_group_size()?.max(1),
         max_parameters: device.max_parameter_size()?,

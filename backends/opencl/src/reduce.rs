@@ -417,7 +417,7 @@ pub(crate) fn reduce(
 }
 
 /// Reduces `parts` partial results for each element of `output`.
-fn fold(
+pub(crate) fn fold(
     ctx: &OpenCl,
     op: ReduceOp,
     partial: &Buffer,
