@@ -8,7 +8,7 @@ use crate::{
     initializers::{One, Zero},
     naming,
 };
-use isograd_core::{Backend, Dyn, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
+use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::PerDType};
 use std::sync::Arc;
 
 /// (x - mean) / √(variance + ε) · γ + β for each channel of `axis` (Ioffe and Szegedy, arXiv:1502.03167).

@@ -160,6 +160,16 @@ impl<B: Backend, const N: usize> ConvTranspose<B, N> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.weight = other.weight.clone();
+        self.bias = other.bias.clone();
+        (self.channels, self.in_channels, self.kernel) = (other.channels, other.in_channels, other.kernel);
+        self.options.groups = other.options.groups;
+        self
+    }
+
     /// W, `[in_channels, channels / groups, kernel..]`.
     pub fn weight(&self) -> &Parameter<B> {
         &self.weight
