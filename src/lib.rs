@@ -130,6 +130,8 @@ mod book {
         Tensors "../docs/book/tensors.md";
         Gradients "../docs/book/gradients.md";
         Fused "../docs/book/fused.md";
+        Layers "../docs/book/layers.md";
+        Zoo "../docs/book/zoo.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
     #[cfg(feature = "opencl")]

@@ -4,12 +4,7 @@
 //! used the memory, so that they overlap with kernels that do not. What failed is told by the wait after it, with the name
 //! of the operator.
 
-use crate::{
-    Buffer,
-    context::Shared,
-    memory::Block,
-    program::Compiled,
-};
+use crate::{Buffer, context::Shared, memory::Block, program::Compiled};
 use isograd_core::{Error, Result, Value};
 use opencl3::{
     error_codes::{
@@ -250,9 +245,8 @@ impl Shared {
             })
         } else {
             // SAFETY: the range lies within the block, and the call returns when the slice was read.
-            let written = unsafe {
-                self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, &waits)
-            };
+            let written =
+                unsafe { self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, &waits) };
             written.map(drop)
         };
         done.map_err(|e| self.transfer_failed("upload", last, e))
@@ -284,8 +278,7 @@ impl Shared {
             })
         } else {
             // SAFETY: the range lies within the block, and the call returns when the slice was written.
-            let read =
-                unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, &waits) };
+            let read = unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, &waits) };
             read.map(drop)
         };
         done.map_err(|e| self.transfer_failed("download", last, e))

@@ -96,7 +96,8 @@ impl OpenCl {
         let devices = platform::devices()?;
         let name = format!("opencl:{index}");
         let Some(mut facts) = devices.get(index).cloned() else {
-            let available: Vec<String> = devices.iter().enumerate().map(|(i, d)| format!("opencl:{i} ({})", d.name)).collect();
+            let available: Vec<String> =
+                devices.iter().enumerate().map(|(i, d)| format!("opencl:{i} ({})", d.name)).collect();
             return Err(Error::UnknownDevice { name, available: available.join(", "), hint: String::new() });
         };
         facts.class = options.class.unwrap_or(facts.class);
@@ -131,7 +132,12 @@ impl OpenCl {
             Some(index) => OpenCl::new(index),
             None => Err(Error::UnknownDevice {
                 name: format!("opencl:{word}"),
-                available: devices.iter().enumerate().map(|(i, d)| format!("opencl:{i} ({}, {})", d.name, d.platform)).collect::<Vec<_>>().join(", "),
+                available: devices
+                    .iter()
+                    .enumerate()
+                    .map(|(i, d)| format!("opencl:{i} ({}, {})", d.name, d.platform))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 hint: String::new(),
             }),
         }
@@ -180,12 +186,7 @@ impl Backend for OpenCl {
 
     fn capabilities(&self) -> Capabilities {
         let dtypes = if self.shared.facts.double { DTypes::ALL } else { DTypes::ALL.without(DType::F64) };
-        Capabilities {
-            stores: dtypes,
-            computes: dtypes,
-            deterministic: true,
-            max_buffer: self.shared.facts.max_buffer,
-        }
+        Capabilities { stores: dtypes, computes: dtypes, deterministic: true, max_buffer: self.shared.facts.max_buffer }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
