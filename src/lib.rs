@@ -134,6 +134,8 @@ mod book {
         Training "../docs/book/training.md";
         Files "../docs/book/files.md";
         Data "../docs/book/data.md";
+        Layers "../docs/book/layers.md";
+        Zoo "../docs/book/zoo.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
     #[cfg(feature = "opencl")]

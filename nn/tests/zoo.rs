@@ -4,7 +4,7 @@
 
 mod common;
 
-use isograd_core::{Backend, DType, Error, GradReq, Tensor, autograd, operators::random};
+use isograd_core::{Backend, DType, Error, GradReq, Tensor, autograd, format, operators::random};
 use isograd_nn::{
     Block, Parameters,
     initializers::{MSRAPrelu, Normal},
@@ -141,7 +141,41 @@ fn tied_vectors_are_one_parameter() {
     assert!(matches!(Gpt::<Reference>::new(wrong), Err(Error::InvalidArgument { .. })));
 }
 
-on_every_backend! { residual_networks_train language_models_learn_what_comes_next attention_does_not_see_the_future }
+on_every_backend! { weights_of_pytorch_load residual_networks_train language_models_learn_what_comes_next attention_does_not_see_the_future }
+
+/// A file with PyTorch's names, as its `state_dict` has them, gives the same outputs.
+fn weights_of_pytorch_load<B: Backend>(ctx: &B) {
+    random::seed(11);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("exported.safetensors");
+    let make = || mobilenet_v2::<B>(4, 0.35);
+    let (theirs, ours) = (make(), make());
+    theirs.initialize(MSRAPrelu::he(), ctx).unwrap();
+    let x = Tensor::normal(ctx, [2, 3, 32, 32], 0.0, 1.0, DType::F32).unwrap();
+    // Running statistics other than those of the beginning.
+    autograd::train_mode(|| theirs.forward(&x)).unwrap();
+
+    let mut exported: Vec<(String, Tensor<B>)> = vec![];
+    for (path, parameter) in theirs.collect_params().iter() {
+        let name = torch_name(path);
+        if let Some(layer) = name.strip_suffix("running_var") {
+            let steps = Tensor::from_slice(ctx, &[1i64], []).unwrap();
+            exported.push((format!("{layer}num_batches_tracked"), steps));
+        }
+        exported.push((name, parameter.data().unwrap().detach()));
+    }
+    let named: Vec<(&str, &Tensor<B>)> = exported.iter().map(|(name, t)| (name.as_str(), t)).collect();
+    format::save_named(&path, &named).unwrap();
+
+    ours.load_parameters_with(&path, ctx, torch_options()).unwrap();
+    let output = |net: &MobileNetV2<B>| net.forward(&x).unwrap().to_vec::<f32>().unwrap();
+    assert_eq!(output(&ours), output(&theirs));
+
+    let first = named.iter().position(|(name, _)| *name == "features.0.1.running_mean").unwrap();
+    format::save_named(&path, &[&named[..first], &named[first + 1..]].concat()).unwrap();
+    let error = make().load_parameters_with(&path, ctx, torch_options()).unwrap_err().to_string();
+    assert!(error.contains("features.0.1.running_mean"), "{error}");
+}
 
 /// A few steps on one batch: the loss must fall.
 fn falls<B: Backend>(net: &impl Block<B>, x: &Tensor<B>, y: &Tensor<B>, rate: f64, steps: usize) -> (f64, f64) {

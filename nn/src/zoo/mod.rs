@@ -2,7 +2,7 @@
 //!
 //! Those for pictures `[batch, channels, height, width]` are as in torchvision, which is where their parameter counts and
 //! weights are published, down to the names: the structural path of a parameter is PyTorch's name, but for what
-//! [`torch_name`] says. [`book`] has the variants of *Dive into Deep Learning*. [`Options`] say how many classes and input
+//! [`torch_name`] says, so that weights exported from PyTorch load with [`torch_options`]. [`book`] has the variants of *Dive into Deep Learning*. [`Options`] say how many classes and input
 //! channels there are; a number of classes alone will do. Input channels are given, so that all shapes are known, and can be
 //! counted by [`parameter_count`], before the first batch.
 //!
@@ -46,7 +46,7 @@ pub use resnet::{
     ResNet, ResNetConfig, ResNetVersion, resnet18, resnet18_v2, resnet34, resnet34_v2, resnet50, resnet50_v2,
     resnet101, resnet101_v2, resnet152, resnet152_v2,
 };
-pub use torch::torch_name;
+pub use torch::{torch_name, torch_options};
 pub use vgg::{Vgg, VggDepth, vgg, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn};
 
 use crate::{Conv2D, Parameters};

@@ -1,5 +1,7 @@
 //! PyTorch's names of parameters.
 
+use crate::LoadOptions;
+
 /// PyTorch's name, in a `state_dict`, of the parameter at a structural path of one of this library's networks.
 ///
 /// Γ and β of normalizing layers are its `weight` and `bias`, and the parameters of recurrent layers are turned around
@@ -21,6 +23,26 @@ pub fn torch_name(path: &str) -> String {
         _ => recurrent(last).unwrap_or_else(|| last.to_string()),
     };
     before.map_or(name.clone(), |before| format!("{before}.{name}"))
+}
+
+/// For [`crate::Parameters::load_parameters_with`]: reads a `state_dict` of PyTorch, saved as safetensors, by [`torch_name`]. What
+/// the network has no place for is ignored, `num_batches_tracked` above all; what it misses is an error.
+///
+/// ```
+/// use isograd_core::{DType, Tensor, format};
+/// use isograd_nn::{LayerNorm, Parameters, zoo};
+/// # let ctx = isograd_reference::Reference;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("theirs.safetensors");
+/// let (gain, shift) = (Tensor::ones(&ctx, [3], DType::F32)?, Tensor::zeros(&ctx, [3], DType::F32)?);
+/// format::save_named(&path, &[("weight", &gain), ("bias", &shift)])?;
+/// let net = LayerNorm::new();
+/// net.load_parameters_with(&path, &ctx, zoo::torch_options())?;
+/// assert_eq!(net.gamma().data()?.to_vec::<f32>()?, [1.0; 3]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+pub fn torch_options() -> LoadOptions {
+    LoadOptions { ignore_extra: true, ..LoadOptions::default() }.names(|path| Some(torch_name(path)))
 }
 
 /// `weight_ih_l0` for `l0_i2h_weight`.
