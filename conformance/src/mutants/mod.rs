@@ -57,7 +57,7 @@ pub fn judge<B: Backend>(mutant: B, name: &'static str, small: bool) -> Verdict 
     let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
     // Faults are called by the method that they sit in, if they sit in one.
     let own = format!("primitive_{}", name.split([' ', '\'']).next().unwrap_or_default());
-    let first = [&own, "primitive_order", "primitive_errors", "semantics_out_of_memory"];
+    let first = [own.as_str(), "primitive_order", "primitive_errors", "semantics_out_of_memory"];
     let quick = first.into_iter().chain(["primitive_", "semantics_", "forward_", "gradient_"]);
     let quick = quick.map(|filter| (filter, Level::Quick));
     // What only large memories show takes seconds, so it comes last.
