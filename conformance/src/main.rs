@@ -97,6 +97,8 @@ type Device = fn(&str, &Options) -> Result<Report, String>;
 const DEVICES: &[(&str, Device)] = &[
     ("cpu", |number, options| alone("cpu", number).map(|()| suite(Cpu::default(), options))),
     ("reference", |number, options| alone("reference", number).map(|()| suite(Reference, options))),
+    #[cfg(feature = "opencl")]
+    ("opencl", |which, options| Ok(suite(opencl(which)?, options))),
 ];
 
 /// There is one device of this kind, without a number.
@@ -117,6 +119,17 @@ fn on(device: &str, options: &Options) -> Result<Report, String> {
         return Err(format!("there is no case{filter}{dtype}; `list` prints their names"));
     }
     Ok(report)
+}
+
+/// The device called `opencl`, `opencl:1` or `opencl:intel`, given what follows the colon.
+#[cfg(feature = "opencl")]
+fn opencl(which: &str) -> Result<isograd_opencl::OpenCl, String> {
+    let made = match which.parse() {
+        _ if which.is_empty() => isograd_opencl::OpenCl::new(0),
+        Ok(index) => isograd_opencl::OpenCl::new(index),
+        Err(_) => isograd_opencl::OpenCl::find(which),
+    };
+    made.map_err(|e| e.to_string())
 }
 
 fn run(command: Command) -> Result<bool, String> {

@@ -64,7 +64,7 @@ fn normalize(images: &Tensor) -> Result<Tensor> {
     images.cast(DType::F32)?.mul_scalar(1.0 / 255.0)
 }
 
-fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>, 2>, ctx: &Dyn) -> Result<f64> {
+fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>>, ctx: &Dyn) -> Result<f64> {
     let mut accuracy = Accuracy::default();
     for batch in data.epoch(ctx) {
         let [images, labels] = batch?;

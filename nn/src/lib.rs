@@ -39,8 +39,12 @@
 extern crate self as isograd_nn;
 
 mod block;
+mod constant;
+mod containers;
 pub mod data;
 mod describe;
+mod dry_run;
+pub mod hooks;
 pub mod initializers;
 pub mod layers;
 pub mod loss;
@@ -49,14 +53,19 @@ pub mod naming;
 pub mod optimizer;
 pub mod parallel;
 mod parameter;
+mod parameter_dict;
+mod picture;
 pub mod precision;
 mod sequential;
 mod serialize;
+mod summary;
 mod trainer;
 pub mod zoo;
 
-pub use block::{Block, ParameterDict, Parameters, Visitor};
-pub use describe::describe;
+pub use block::{Block, BlockId, Parameters, Visitor};
+pub use constant::Constant;
+pub use containers::{Concurrent, Identity, IntoResult, Lambda, Residual};
+pub use describe::{describe, describe_parameters};
 pub use initializers::Initializer;
 pub use isograd_core::Dyn;
 pub use isograd_nn_derive::Parameters;
@@ -74,7 +83,10 @@ pub use layers::{
 };
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
+pub use parameter_dict::ParameterDict;
+pub use picture::picture;
 pub use precision::LossScaler;
 pub use sequential::Sequential;
 pub use serialize::{LoadOptions, NameMap, SaveOptions};
+pub use summary::{Row, Summary, summary, summary_of};
 pub use trainer::Trainer;

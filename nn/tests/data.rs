@@ -1,7 +1,7 @@
 //! Datasets and loaders: what comes, in which order, and the digits in the repository.
 
 use isograd_core::{DType, Error, Result, format::HostArray};
-use isograd_nn::data::{ArrayDataset, DataLoader, Dataset, LastBatch, idx};
+use isograd_nn::data::{ArrayDataset, Batchify, DataLoader, Dataset, LastBatch, Pad, Stack, idx};
 use isograd_reference::Reference;
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn numbers(n: usize) -> ArrayDataset<1> {
     ArrayDataset::new([HostArray::from_slice(&numbers, [n]).unwrap()]).unwrap()
 }
 
-fn epoch<D: Dataset<1>>(loader: &DataLoader<D, 1>) -> Vec<Vec<i64>> {
+fn epoch<D: Dataset<Item = [HostArray; 1]>>(loader: &DataLoader<D>) -> Vec<Vec<i64>> {
     let batches = loader.epoch(&Reference);
     let expected = batches.len();
     let found: Vec<Vec<i64>> = batches.map(|b| b.unwrap()[0].to_vec().unwrap()).collect();
@@ -73,29 +73,38 @@ fn arrays_that_do_not_fit_are_errors() {
     assert!(ArrayDataset::new([HostArray::from_slice(&[1u8], []).unwrap()]).is_err());
     assert!(ArrayDataset::<0>::new([]).is_err());
     assert!(numbers(3).get(3).is_err());
+    assert!(numbers(3).batch(&[2, 3]).is_err());
+    assert_eq!(numbers(3).batch(&[2, 0]).unwrap()[0].to_vec::<i64>().unwrap(), [2, 0]);
 }
 
 /// Samples whose shape grows.
 struct Growing;
 
-impl Dataset<1> for Growing {
+impl Dataset for Growing {
+    type Item = HostArray;
+
     fn len(&self) -> usize {
         3
     }
 
-    fn get(&self, index: usize) -> Result<[HostArray; 1]> {
+    fn get(&self, index: usize) -> Result<HostArray> {
         let n = if index == 2 { 2 } else { 1 };
-        Ok([HostArray::from_slice(&vec![index as f32; n], [n])?])
+        HostArray::from_slice(&vec![index as f32; n], [n])
     }
 }
 
 #[test]
 fn samples_of_ones_own_dataset_are_stacked() {
-    let [stacked] = Growing.batch(&[1, 0]).unwrap();
+    let batch = |indices: &[usize]| Stack.batch(indices.iter().map(|&i| Growing.get(i).unwrap()).collect::<Vec<_>>());
+    let stacked = batch(&[1, 0]).unwrap();
     assert_eq!((&stacked.shape[..], stacked.to_vec::<f32>().unwrap()), (&[2, 1][..], vec![1.0, 0.0]));
-    assert!(matches!(Growing.batch(&[0, 2]), Err(Error::ShapeMismatch { .. })));
+    assert!(matches!(batch(&[0, 2]), Err(Error::ShapeMismatch { .. })));
+    assert!(matches!(batch(&[]), Err(Error::InvalidArgument { .. })));
     let loader = DataLoader::new(Growing, 3).unwrap();
-    assert!(loader.epoch(&Reference).next().unwrap().is_err());
+    assert!(matches!(loader.epoch(&Reference).next().unwrap(), Err(Error::ShapeMismatch { .. })));
+    let padded = DataLoader::new(Growing, 3).unwrap().batchify(Pad::new(9));
+    let batch = padded.epoch(&Reference).next().unwrap().unwrap();
+    assert_eq!(batch.to_vec::<f32>().unwrap(), [0.0, 9.0, 1.0, 9.0, 2.0, 2.0]);
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! `#[derive(Parameters)]` on every kind of struct.
 
 use isograd_core::{Backend, DType, Dyn, Result, Tensor};
-use isograd_nn::{Activation, Block, Conv2D, Dense, Parameter, Parameters, Sequential, describe, initializers::One};
+use isograd_nn::{
+    Activation, Block, Constant, Conv2D, Dense, Parameter, Parameters, Sequential, describe, initializers::One,
+};
 use isograd_reference::Reference;
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    marker::PhantomData,
+    sync::Arc,
+};
 
 #[derive(Parameters)]
 struct Named<B: Backend> {
@@ -155,4 +161,96 @@ fn a_derived_block_runs_with_control_flow_of_its_own() {
     assert_eq!(y.to_vec::<f32>().unwrap(), [8.0, 8.0]);
     let nested: Box<dyn Block<Reference>> = Box::new(net);
     assert_eq!(nested.label().unwrap(), "Loop");
+}
+
+/// A layer that is one of several.
+#[derive(Parameters)]
+enum Choice<B: Backend> {
+    Linear(Dense<B>),
+    Image { conv: Conv2D<B>, width: usize },
+    Skip(#[parameters(skip)] std::time::Duration, Option<Dense<B>>),
+    Nothing,
+}
+
+impl<B: Backend> Block<B> for Choice<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        match self {
+            Choice::Linear(layer) => layer.forward(x),
+            Choice::Image { conv, .. } => conv.forward(x),
+            Choice::Skip(since, Some(layer)) if since.is_zero() => layer.forward(x),
+            Choice::Skip(..) | Choice::Nothing => Ok(x.clone()),
+        }
+    }
+}
+
+#[derive(Parameters)]
+enum Never {}
+
+#[derive(Parameters)]
+struct Collections<'a, B: Backend, K: Ord + ToString> {
+    pair: (Dense<B>, (usize, Dense<B>)),
+    ordered: BTreeMap<K, Dense<B>>,
+    hashed: HashMap<String, Arc<dyn Block<B>>>,
+    borrowed: &'a Dense<B>,
+    constant: Constant<B>,
+    text: &'static str,
+    #[parameters(skip)]
+    _key: PhantomData<K>,
+}
+
+#[test]
+fn enums_show_the_variant_at_hand() {
+    let choices: [Choice<Reference>; 5] = [
+        Choice::Linear(dense()),
+        Choice::Image { conv: Conv2D::new(1, 1), width: 3 },
+        Choice::Skip(std::time::Duration::ZERO, Some(dense())),
+        Choice::Skip(std::time::Duration::ZERO, None),
+        Choice::Nothing,
+    ];
+    assert!(matches!(choices[1], Choice::Image { width: 3, .. }));
+    let paths: Vec<String> = choices.iter().map(|c| c.collect_params().paths().join(" ")).collect();
+    assert_eq!(paths, ["0.weight", "conv.weight conv.bias", "1.weight", "", ""]);
+    assert_eq!(choices[1].label().unwrap(), "Choice::Image");
+    let net: Sequential<Reference> = choices.into_iter().filter(|c| !matches!(c, Choice::Image { .. })).collect();
+    net.initialize(One, &Reference).unwrap();
+    let y = net.forward(&Tensor::ones(&Reference, [1, 2], DType::F32).unwrap()).unwrap();
+    assert_eq!(y.to_vec::<f32>().unwrap(), [4.0, 4.0]);
+    assert!(net.to_string().contains("(0): Choice::Linear(\n    (0): Dense(2 -> 2, linear)"), "{net}");
+    let never: Option<Never> = None;
+    assert!(never.collect_params().is_empty());
+}
+
+#[test]
+fn collections_are_visited_in_order() {
+    let lent = dense();
+    let hashed = ["b", "c", "a"].map(|key| (key.to_string(), Arc::new(dense()) as Arc<dyn Block<Reference>>));
+    let net = Collections {
+        pair: (dense(), (1, dense())),
+        ordered: BTreeMap::from([(10, dense()), (2, dense())]),
+        hashed: HashMap::from(hashed),
+        borrowed: &lent,
+        constant: Constant::new("c", &[1.0f32], [1]).unwrap(),
+        text: "x",
+        _key: PhantomData,
+    };
+    assert_eq!((net.pair.1.0, net.text), (1, "x"));
+    let paths = [
+        "pair.0.weight",
+        "pair.1.1.weight",
+        "ordered.2.weight",
+        "ordered.10.weight",
+        "hashed.a.weight",
+        "hashed.b.weight",
+        "hashed.c.weight",
+        "borrowed.weight",
+        "constant",
+    ];
+    assert_eq!(net.collect_params().paths(), paths);
+    assert!(net.get_constant().is(&net.constant));
+}
+
+impl<K: Ord + ToString> Collections<'_, Reference, K> {
+    fn get_constant(&self) -> Parameter<Reference> {
+        self.collect_params()["constant"].clone()
+    }
 }

@@ -3,12 +3,14 @@
 mod common;
 
 use isograd_core::{
-    Backend, Tensor, autograd,
+    Backend, Result, Tensor, autograd,
     format::{HostArray, npy},
 };
 use isograd_nn::{
-    Activation, AvgPool2D, Block, Conv2D, Dense, Parameters, Sequential, Trainer,
+    Activation, AvgPool2D, BatchNorm, Block, Conv2D, Dense, Embedding, Flatten, GRU, GlobalAvgPool2D, LSTM,
+    LoadOptions, MaxPool2D, Parameter, Parameters, SaveOptions, Sequential, Trainer,
     loss::{Loss, SoftmaxCrossEntropyLoss},
+    naming,
     optimizer::SGD,
 };
 use std::path::PathBuf;
@@ -60,29 +62,133 @@ fn shared<B: Backend>() -> Sequential<B> {
     net
 }
 
-/// Output within 1e-5 after loading, and the same file, to the byte, after saving.
-fn check_file<B: Backend>(ctx: &B, name: &str, net: Sequential<B>) {
-    let file = path(&format!("params/{name}.params"));
-    net.load_parameters(&file, ctx).unwrap();
+fn lenet_maxpool<B: Backend>() -> Sequential<B> {
+    let relu = Activation::Relu;
+    let mut net = Sequential::new();
+    net.add(Conv2D::new(4, 3).activation(relu))
+        .add(MaxPool2D::new(2).strides(2))
+        .add(Conv2D::new(6, 3).activation(relu))
+        .add(MaxPool2D::new(2).strides(2))
+        .add(Dense::new(12).activation(relu))
+        .add(Dense::new(10));
+    net
+}
+
+fn cnn_bn<B: Backend>() -> Sequential<B> {
+    let mut net = Sequential::new();
+    net.add(Conv2D::new(8, 3).padding(1).use_bias(false))
+        .add(BatchNorm::new())
+        .add(Activation::Relu)
+        .add(MaxPool2D::new(2))
+        .add(Conv2D::new(12, 3).strides(2))
+        .add(BatchNorm::new().scale(false))
+        .add(Activation::Relu)
+        .add(GlobalAvgPool2D::new())
+        .add(Flatten)
+        .add(Dense::new(16))
+        .add(BatchNorm::new())
+        .add(Dense::new(5));
+    net
+}
+
+#[derive(Parameters)]
+struct Residual<B: Backend> {
+    scale: Parameter<B>,
+    conv1: Conv2D<B>,
+    bn: BatchNorm<B>,
+    body: Sequential<B>,
+    fc: Dense<B>,
+}
+
+impl<B: Backend> Residual<B> {
+    fn new() -> Self {
+        let mut body = Sequential::new();
+        body.add(Conv2D::new(4, 3).padding(1).activation(Activation::Relu)).add(BatchNorm::new().scale(false));
+        let scale = Parameter::new("residual0_scale", &[Some(1)]);
+        Residual { scale, conv1: Conv2D::new(4, 3).padding(1), bn: BatchNorm::new(), body, fc: Dense::new(3) }
+    }
+}
+
+impl<B: Backend> Block<B> for Residual<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        let y = self.bn.forward(&self.conv1.forward(x)?)?.relu()?;
+        self.fc.forward(&y.add(&self.body.forward(&y)?.mul(&self.scale.data()?)?)?.relu()?)
+    }
+}
+
+fn lstm_seq<B: Backend>() -> Sequential<B> {
+    let mut net = Sequential::new();
+    net.add(LSTM::new(7).num_layers(2).bidirectional(true)).add(Dense::new(5).flatten(false));
+    net
+}
+
+fn gru_seq<B: Backend>() -> Sequential<B> {
+    let mut net = Sequential::new();
+    net.add(Embedding::new(12, 6)).add(GRU::new(7)).add(Dense::new(12).flatten(false));
+    net
+}
+
+fn check_output<B: Backend>(ctx: &B, name: &str, net: &impl Block<B>) {
     let output = net.forward(&tensor(ctx, &format!("params/{name}_input"))).unwrap();
     assert_close(name, &output, &array(&format!("params/{name}_output")).to_vec::<f32>().unwrap(), 1e-5);
+}
 
+fn check_bytes(name: &str, save: impl FnOnce(&std::path::Path) -> Result<()>) {
     let folder = tempfile::tempdir().unwrap();
     let again = folder.path().join("again.params");
-    net.save_parameters(&again).unwrap();
-    assert!(std::fs::read(again).unwrap() == std::fs::read(file).unwrap(), "{name}: the saved file differs");
+    save(&again).unwrap();
+    let (again, given) =
+        (std::fs::read(again).unwrap(), std::fs::read(path(&format!("params/{name}.params"))).unwrap());
+    assert!(again == given, "{name}: the saved file differs");
 }
 
-fn an_mlp_loads_computes_and_saves_as_in_mxnet<B: Backend>(ctx: &B) {
-    check_file(ctx, "mlp", mlp(256, 10));
+/// Output within 1e-5 after loading, and the same file, to the byte, after saving.
+fn check_file<B: Backend>(ctx: &B, name: &str, net: impl Block<B>, options: SaveOptions) {
+    net.load_parameters(path(&format!("params/{name}.params")), ctx).unwrap();
+    check_output(ctx, name, &net);
+    check_bytes(name, |again| net.save_parameters_with(again, options));
 }
 
-fn a_lenet_loads_computes_and_saves_as_in_mxnet<B: Backend>(ctx: &B) {
-    check_file(ctx, "lenet_avgpool", lenet());
+fn networks_load_compute_and_save_as_in_mxnet<B: Backend>(ctx: &B) {
+    let all = SaveOptions::default();
+    check_file(ctx, "mlp", mlp(256, 10), all);
+    check_file(ctx, "lenet_avgpool", lenet(), all);
+    check_file(ctx, "lenet_maxpool", lenet_maxpool(), all);
+    check_file(ctx, "cnn_bn", cnn_bn(), all);
+    check_file(ctx, "shared", shared(), all);
+    check_file(ctx, "shared_dedup", shared(), SaveOptions { deduplicate: true });
+    check_file(ctx, "residual_block", Residual::new(), all);
+    check_file(ctx, "lstm_seq", lstm_seq(), all);
+    check_file(ctx, "gru_seq", gru_seq(), all);
 }
 
-fn shared_parameters_load_compute_and_save_as_in_mxnet<B: Backend>(ctx: &B) {
-    check_file(ctx, "shared", shared());
+/// The weights of `cnn_bn` by Gluon's names and by those of an exported network.
+fn full_names_load_and_save_as_in_mxnet<B: Backend>(ctx: &B) {
+    // On a thread of its own, where layers are counted from 0.
+    let fresh = || {
+        let ctx = ctx.clone();
+        move || {
+            let file = |name: &str| path(&format!("params/{name}.params"));
+            let net = cnn_bn();
+            net.load_parameters(file("cnn_bn_paramdict"), &ctx).unwrap();
+            check_output(&ctx, "cnn_bn", &net);
+            check_bytes("cnn_bn_paramdict", |again| net.collect_params().save(again, ""));
+
+            // By names of other numbers, as the second network of a process has them.
+            let second = cnn_bn();
+            second.load_parameters(file("cnn_bn_export-0000"), &ctx).unwrap();
+            check_output(&ctx, "cnn_bn", &second);
+            check_bytes("cnn_bn_export-0000", |again| net.collect_params().export(again));
+
+            // Without a prefix in the file that the names here have.
+            let scoped = naming::scope("model_", cnn_bn);
+            scoped.collect_params().load(file("cnn_bn_paramdict"), &ctx, LoadOptions::default(), "model_").unwrap();
+            check_output(&ctx, "cnn_bn", &scoped);
+            check_bytes("cnn_bn_paramdict", |again| scoped.collect_params().save(again, "model_"));
+            assert!(scoped.collect_params().save("never", "other_").unwrap_err().to_string().contains("other_"));
+        }
+    };
+    std::thread::spawn(fresh()).join().unwrap();
 }
 
 /// Trains on rows `[offset, offset + batch)` in turn and compares the mean loss before every step.
@@ -133,20 +239,33 @@ fn a_lenet_trains_as_in_mxnet<B: Backend>(ctx: &B) {
     net.load_parameters(path("traces/lenet_avgpool_init.params"), ctx).unwrap();
     expected.load_parameters(path("traces/lenet_avgpool_final.params"), ctx).unwrap();
     train(ctx, "lenet_avgpool", &net, "lenet_avgpool", 8, SGD::new(0.9));
+    check_final(ctx, "lenet_avgpool", &net, &expected);
+}
+
+/// Parameters, running statistics among them, and the output at the end.
+fn check_final<B: Backend>(ctx: &B, name: &str, net: &Sequential<B>, expected: &Sequential<B>) {
     for (place, parameter) in net.collect_params().iter() {
         let expected = expected.collect_params().get(place).unwrap().data().unwrap().to_vec::<f32>().unwrap();
-        assert_close(place, &parameter.data().unwrap(), &expected, 1e-3);
+        assert_close(&format!("{name}, {place}"), &parameter.data().unwrap(), &expected, 1e-3);
     }
-    let output = net.forward(&tensor(ctx, "traces/lenet_avgpool_x")).unwrap();
-    let expected = array("traces/lenet_avgpool_final_output").to_vec::<f32>().unwrap();
+    let output = net.forward(&tensor(ctx, &format!("traces/{name}_x"))).unwrap();
+    let expected = array(&format!("traces/{name}_final_output")).to_vec::<f32>().unwrap();
     assert_close("final output", &output, &expected, 1e-3);
 }
 
+fn a_network_with_batch_normalization_trains_as_in_mxnet<B: Backend>(ctx: &B) {
+    let (net, expected) = (cnn_bn(), cnn_bn());
+    net.load_parameters(path("traces/cnn_bn_init.params"), ctx).unwrap();
+    expected.load_parameters(path("traces/cnn_bn_final.params"), ctx).unwrap();
+    train(ctx, "cnn_bn", &net, "cnn_bn", 8, SGD::new(0.05).momentum(0.9).weight_decay(1e-4));
+    check_final(ctx, "cnn_bn", &net, &expected);
+}
+
 on_every_backend! {
-    an_mlp_loads_computes_and_saves_as_in_mxnet
-    shared_parameters_load_compute_and_save_as_in_mxnet
-    a_lenet_loads_computes_and_saves_as_in_mxnet
+    networks_load_compute_and_save_as_in_mxnet
+    full_names_load_and_save_as_in_mxnet
     sgd_trains_as_in_mxnet
     sgd_with_momentum_and_decay_trains_as_in_mxnet
     a_lenet_trains_as_in_mxnet
+    a_network_with_batch_normalization_trains_as_in_mxnet
 }

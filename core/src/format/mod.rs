@@ -118,6 +118,14 @@ impl HostArray {
     }
 }
 
+/// Writes a file whole: an old one is replaced by `bytes` or left as it was, whatever happens in between.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn save_bytes(path: impl AsRef<std::path::Path>, bytes: &[u8]) -> Result<()> {
+    io::write_atomically(path.as_ref(), |w| std::io::Write::write_all(w, bytes))
+}
+
 /// The bytes that `shape` takes. `None` when the product overflows, and also when it would but for an axis of size 0:
 /// strides and partial products of such a shape overflow later, in code that does not expect it.
 fn byte_size(dtype: DType, shape: &[usize]) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! [`Activation`]: the elementwise functions that layers end with.
 
-use crate::{Block, Parameters, Visitor};
+use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Error, Result, Tensor};
 use std::{fmt, str::FromStr};
 
@@ -110,6 +110,12 @@ impl<B: Backend> Parameters<B> for Activation {
 
 impl<B: Backend> Block<B> for Activation {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl Activation {
+    fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         match self {
             Activation::Relu => x.relu(),
             Activation::Sigmoid => x.sigmoid(),

@@ -1,7 +1,7 @@
 //! Adaptive pooling: windows chosen so that the output has given spatial sizes.
 
 use super::{Spatial, tuple};
-use crate::{Block, Parameters, Visitor};
+use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Result, Tensor};
 
 macro_rules! adaptive_pooling {
@@ -43,8 +43,10 @@ macro_rules! adaptive_pooling {
 
         impl<B: Backend, const N: usize> Block<B> for $name<N> {
             fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-                super::pool::check::<B, N>(stringify!($name), x)?;
-                x.$operator(&self.sizes)
+                hooks::layer(self, x, || {
+                    super::pool::check::<B, N>(stringify!($name), x)?;
+                    x.$operator(&self.sizes)
+                })
             }
         }
     };

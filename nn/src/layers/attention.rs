@@ -1,6 +1,6 @@
 //! Attention: [`masked_softmax`], [`DotProductAttention`], [`MultiHeadAttention`], and what they may look at, [`AttentionMask`].
 
-use crate::{Block, Dense, Parameters, Visitor, describe::print_blocks};
+use crate::{Block, Dense, Parameters, Visitor, describe::print_blocks, hooks};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor, autograd};
 
 /// Which keys a query may look at. By default, all.
@@ -233,8 +233,9 @@ impl<B: Backend> Parameters<B> for DotProductAttention {
 }
 
 impl<B: Backend> Block<B, (Tensor<B>, Tensor<B>, Tensor<B>)> for DotProductAttention {
-    fn forward(&self, (query, key, value): &(Tensor<B>, Tensor<B>, Tensor<B>)) -> Result<Tensor<B>> {
-        Ok(self.attend(query, key, value, &AttentionMask::new())?.0)
+    fn forward(&self, x: &(Tensor<B>, Tensor<B>, Tensor<B>)) -> Result<Tensor<B>> {
+        let (query, key, value) = x;
+        hooks::observe(Parameters::<B>::id(self), x, || Ok(self.attend(query, key, value, &AttentionMask::new())?.0))
     }
 }
 
@@ -275,6 +276,13 @@ impl<B: Backend> MultiHeadAttention<B> {
         let dense = || Dense::new(units).flatten(false).use_bias(false);
         let (q_proj, k_proj, v_proj) = (dense(), dense(), dense());
         MultiHeadAttention { units, heads, dropout: 0.0, q_proj, k_proj, v_proj, out_proj: dense().in_units(units) }
+    }
+
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers. The numbers of units and heads are
+    /// taken over with them.
+    #[must_use]
+    pub fn share(self, other: &Self) -> Self {
+        MultiHeadAttention { dropout: self.dropout, ..other.clone() }
     }
 
     /// The probability of dropping a weight, in train mode.
@@ -357,13 +365,14 @@ impl<B: Backend> Parameters<B> for MultiHeadAttention<B> {
 
 impl<B: Backend> Block<B> for MultiHeadAttention<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        Ok(self.attend(x, x, x, &AttentionMask::new())?.0)
+        hooks::layer(self, x, || Ok(self.attend(x, x, x, &AttentionMask::new())?.0))
     }
 }
 
 impl<B: Backend> Block<B, (Tensor<B>, Tensor<B>, Tensor<B>)> for MultiHeadAttention<B> {
-    fn forward(&self, (query, key, value): &(Tensor<B>, Tensor<B>, Tensor<B>)) -> Result<Tensor<B>> {
-        Ok(self.attend(query, key, value, &AttentionMask::new())?.0)
+    fn forward(&self, x: &(Tensor<B>, Tensor<B>, Tensor<B>)) -> Result<Tensor<B>> {
+        let (query, key, value) = x;
+        hooks::observe(Parameters::<B>::id(self), x, || Ok(self.attend(query, key, value, &AttentionMask::new())?.0))
     }
 }
 

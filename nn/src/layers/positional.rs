@@ -1,6 +1,6 @@
 //! Where in a sequence something is: [`PositionalEncoding`], fixed, and [`PositionalEmbedding`], learned.
 
-use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, naming};
+use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
 use std::sync::Arc;
 
@@ -71,6 +71,12 @@ impl<B: Backend> Parameters<B> for PositionalEncoding {
 
 impl<B: Backend> Block<B> for PositionalEncoding {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl PositionalEncoding {
+    fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let (positions, units) = check("PositionalEncoding", x)?;
         let y = x.add(&Self::table(x.ctx(), positions, units, x.dtype())?)?;
         if self.dropout > 0.0 && autograd::is_training() { y.dropout(self.dropout) } else { Ok(y) }
@@ -112,6 +118,14 @@ impl<B: Backend> PositionalEmbedding<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.weight = other.weight.clone();
+        (self.positions, self.units) = (other.positions, other.units);
+        self
+    }
+
     /// The table, `[positions, units]`.
     pub fn weight(&self) -> &Parameter<B> {
         &self.weight
@@ -130,6 +144,12 @@ impl<B: Backend> Parameters<B> for PositionalEmbedding<B> {
 
 impl<B: Backend> Block<B> for PositionalEmbedding<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> PositionalEmbedding<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let (positions, _) = check("PositionalEmbedding", x)?;
         if positions > self.positions {
             return Err(Error::InvalidShape {

@@ -1,7 +1,8 @@
 //! [`TransformerEncoderBlock`]: self-attention and a network per position, each beside a shortcut.
 
 use crate::{
-    Activation, AttentionMask, Block, Dense, LayerNorm, MultiHeadAttention, Parameters, Visitor, describe::print_blocks,
+    Activation, AttentionMask, Block, Dense, LayerNorm, MultiHeadAttention, Parameters, Visitor,
+    describe::print_blocks, hooks,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor, autograd};
 
@@ -114,7 +115,7 @@ impl<B: Backend> Parameters<B> for TransformerEncoderBlock<B> {
 
 impl<B: Backend> Block<B> for TransformerEncoderBlock<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.forward_masked(x, &AttentionMask::new())
+        hooks::layer(self, x, || self.forward_masked(x, &AttentionMask::new()))
     }
 }
 

@@ -1,23 +1,46 @@
 //! Parameters on several contexts: one replica of the values on each.
 
-use super::{Parameter, Values};
-use crate::{Initializer, ParameterDict};
-use isograd_core::{Backend, Error, GradReq, Result, Tensor, autograd};
-use std::sync::Arc;
+use super::{Parameter, State, Values};
+use crate::ParameterDict;
+use isograd_core::{Backend, GradReq, Result, Tensor, autograd};
 
-/// Refuses an empty list, and one that names a context twice.
-fn check<B: Backend>(op: &'static str, contexts: &[B]) -> Result<()> {
-    if contexts.is_empty() {
-        return Err(Error::invalid(op, "there are no contexts; name at least one"));
+impl<B: Backend> State<B> {
+    /// Refuses an empty list, and one that names a context twice.
+    pub(super) fn check_contexts(&self, contexts: &[B]) -> Result<()> {
+        if contexts.is_empty() {
+            return Err(self.error("it must be on at least one context"));
+        }
+        match contexts.iter().enumerate().find(|(i, ctx)| contexts[..*i].contains(ctx)) {
+            Some((_, twice)) => Err(self.error(format!("the context {} is named twice", twice.name()))),
+            None => Ok(()),
+        }
     }
-    match contexts.iter().enumerate().find(|(i, ctx)| contexts[..*i].contains(ctx)) {
-        Some((_, twice)) => Err(Error::invalid(op, format!("the context {} is named twice", twice.name()))),
-        None => Ok(()),
+
+    /// The values as one tensor on the first context.
+    pub(super) fn merged(&self) -> Result<Tensor<B>> {
+        let first = self.replica(None)?.detach();
+        match &self.values {
+            Values::Ready(replicas)
+                if replicas.len() > 1 && self.request() == GradReq::Null && first.dtype().is_float() =>
+            {
+                autograd::pause(|| sum(replicas)?.div_scalar(replicas.len() as f64))
+            }
+            _ => Ok(first),
+        }
     }
 }
 
 impl<B: Backend> Parameter<B> {
-    /// [`Parameter::initialize`] on several contexts, with the same values on each.
+    /// The gradient on `ctx`.
+    ///
+    /// # Errors
+    /// As [`Parameter::grad`]; [`isograd_core::Error::Parameter`] when it has no values there.
+    pub fn grad_on(&self, ctx: &B) -> Result<Tensor<B>> {
+        let data = self.data_on(ctx)?;
+        if self.grad_req() == GradReq::Null { self.grad() } else { data.grad() }
+    }
+
+    /// The contexts that it is on, or will be once its shape is known.
     ///
     /// ```
     /// use isograd_nn::{Parameter, initializers::Normal};
@@ -33,52 +56,7 @@ impl<B: Backend> Parameter<B> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for no contexts, and for one that is named twice; as [`Parameter::initialize`].
-    pub fn initialize_on(
-        &self,
-        initializer: impl Initializer<B> + 'static,
-        contexts: &[B],
-        force_reinit: bool,
-    ) -> Result<()> {
-        check("Parameter::initialize_on", contexts)?;
-        self.lock().initialize(Arc::new(initializer), contexts.to_vec(), force_reinit)
-    }
-
-    /// The values on each of its contexts, in their order.
-    ///
-    /// # Errors
-    /// [`Error::Uninitialized`].
-    pub fn list_data(&self) -> Result<Vec<Tensor<B>>> {
-        let state = self.lock();
-        state.replica(None)?;
-        match &state.values {
-            Values::Ready(replicas) => Ok(replicas.clone()),
-            _ => Ok(vec![]),
-        }
-    }
-
-    /// The gradient on each of its contexts, in their order.
-    ///
-    /// # Errors
-    /// [`Error::Uninitialized`]; [`Error::Parameter`] with [`GradReq::Null`].
-    pub fn list_grad(&self) -> Result<Vec<Tensor<B>>> {
-        self.grad()?;
-        self.list_data()?.iter().map(Tensor::grad).collect()
-    }
-
-    /// The gradient on `ctx`.
-    ///
-    /// # Errors
-    /// As [`Parameter::grad`]; [`Error::Parameter`] when it has no values there.
-    pub fn grad_on(&self, ctx: &B) -> Result<Tensor<B>> {
-        let data = self.data_on(ctx)?;
-        if self.grad_req() == GradReq::Null { self.grad() } else { data.grad() }
-    }
-
-    /// The contexts that it is on, or will be once its shape is known.
-    ///
-    /// # Errors
-    /// [`Error::Uninitialized`] when it has not been initialized at all.
+    /// [`isograd_core::Error::Uninitialized`] when it has not been initialized at all.
     pub fn list_ctx(&self) -> Result<Vec<B>> {
         let contexts = self.contexts();
         if contexts.is_empty() {
@@ -87,37 +65,13 @@ impl<B: Backend> Parameter<B> {
         Ok(contexts)
     }
 
-    /// Moves it to other contexts. Its gradient is lost.
-    ///
-    /// # Errors
-    /// As [`Parameter::initialize_on`]; [`Error::Uninitialized`] when it has not been initialized at all.
-    pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
-        check("Parameter::reset_ctx", contexts)?;
-        let merged = if self.is_initialized() { Some(self.merged()?) } else { None };
-        let mut state = self.lock();
-        if let Some(merged) = merged {
-            let first = merged.copyto(&contexts[0])?;
-            return state.set_ready(first, contexts);
-        }
-        match &mut state.values {
-            Values::Deferred { contexts: old, .. } => *old = contexts.to_vec(),
-            _ => drop(state.replica(None)?),
-        }
-        Ok(())
-    }
-
     /// The values as one tensor on the first of its contexts: what files hold. Trained values are the same everywhere; those
     /// that forward passes change, such as running statistics, are averaged, as in Gluon.
     ///
     /// # Errors
-    /// [`Error::Uninitialized`]; what the devices report.
+    /// [`isograd_core::Error::Uninitialized`]; what the devices report.
     pub fn merged(&self) -> Result<Tensor<B>> {
-        let replicas = self.list_data()?;
-        let first = replicas[0].detach();
-        if replicas.len() == 1 || self.grad_req() != GradReq::Null || !first.dtype().is_float() {
-            return Ok(first);
-        }
-        autograd::pause(|| sum(&replicas)?.div_scalar(replicas.len() as f64))
+        self.lock().merged()
     }
 
     /// Writes `values`, which may be on any context, over every replica, in place.
@@ -140,33 +94,6 @@ pub(crate) fn sum<B: Backend>(tensors: &[Tensor<B>]) -> Result<Tensor<B>> {
 }
 
 impl<B: Backend> ParameterDict<B> {
-    /// Gives all parameters values on each of `contexts`; see [`crate::Parameters::initialize`].
-    ///
-    /// # Errors
-    /// As [`Parameter::initialize_on`].
-    pub fn initialize_on(
-        &self,
-        default: impl Initializer<B> + 'static,
-        contexts: &[B],
-        force_reinit: bool,
-    ) -> Result<()> {
-        check("initialize_on", contexts)?;
-        let default: Arc<dyn Initializer<B>> = Arc::new(default);
-        self.unique().iter().try_for_each(|(_, parameter)| {
-            let mut state = parameter.lock();
-            let initializer = state.own.as_ref().unwrap_or(&default).clone();
-            state.initialize(initializer, contexts.to_vec(), force_reinit)
-        })
-    }
-
-    /// [`Parameter::reset_ctx`] of all parameters.
-    ///
-    /// # Errors
-    /// As [`Parameter::reset_ctx`].
-    pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
-        self.unique().iter().try_for_each(|(_, parameter)| parameter.reset_ctx(contexts))
-    }
-
     /// Every context that a parameter is on, in the order of the parameters.
     ///
     /// # Errors
