@@ -57,10 +57,12 @@ pub fn judge<B: Backend>(mutant: B, name: &'static str, small: bool) -> Verdict 
     let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
     // Faults are called by the method that they sit in, if they sit in one.
     let own = format!("primitive_{}", name.split([' ', '\'']).next().unwrap_or_default());
-    let quick = [&own, "primitive_", "semantics_", "forward_", "gradient_"].map(|filter| (filter, Level::Quick));
+    let first = [own.as_str(), "primitive_order", "primitive_errors", "semantics_out_of_memory"];
+    let quick = first.into_iter().chain(["primitive_", "semantics_", "forward_", "gradient_"]);
+    let quick = quick.map(|filter| (filter, Level::Quick));
     // What only large memories show takes seconds, so it comes last.
     let slow = ["primitive_large", "primitive_far_offsets"].map(|filter| (filter, Level::Default));
-    for (filter, level) in quick.into_iter().chain(slow) {
+    for (filter, level) in quick.chain(slow) {
         let options = Options { filter: Some(filter.into()), level, stop: true, ..Options::default() };
         let report = suite.run(&options);
         verdict.seconds += report.seconds;
