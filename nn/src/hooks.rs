@@ -147,7 +147,9 @@ struct Registered {
     hook: Rc<dyn Any>,
 }
 
-struct Erased<B: Backend>(Box<dyn Fn(&Call<'_, B>) -> Result<()>>);
+type Listener<B> = dyn Fn(&Call<'_, B>) -> Result<()>;
+
+struct Erased<B: Backend>(Box<Listener<B>>);
 
 thread_local! {
     static ACTIVE: Cell<usize> = const { Cell::new(0) };

@@ -69,6 +69,9 @@ pub fn summary<B: Backend>(net: &dyn Block<B>, shape: impl Into<Shape>, ctx: &B)
     summary_of(net, &Tensor::zeros(ctx, shape.into(), DType::F32)?)
 }
 
+/// The shapes of a block's outputs, and how often it was called.
+type Seen = (Vec<Shape>, usize);
+
 /// [`summary`] from a forward pass of `x`, for networks of other inputs: several, or of another dtype.
 ///
 /// # Errors
@@ -77,7 +80,7 @@ pub fn summary_of<B: Backend, X: Tensors<B> + ?Sized, Y: Tensors<B>>(
     net: &dyn Block<B, X, Y>,
     x: &X,
 ) -> Result<Summary> {
-    let seen: Rc<RefCell<HashMap<BlockId, (Vec<Shape>, usize)>>> = Rc::default();
+    let seen: Rc<RefCell<HashMap<BlockId, Seen>>> = Rc::default();
     let sink = seen.clone();
     let state = random::state();
     let (result, shapes) = dry_run::run(|| {

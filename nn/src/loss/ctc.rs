@@ -193,7 +193,7 @@ fn spelled<B: Backend>(scores: &Tensor<B>, labels: &Labels, times_of: Option<&[u
     let Some(started) = started.filter(|s| s.contains(&false)) else { return Ok(total) };
     // No times at all spell the empty label only.
     let nothing: Vec<f64> = labels.lengths.iter().map(|&n| if n == 0 { 0.0 } else { NEVER }).collect();
-    let nothing = Tensor::from_slice(ctx, &nothing, &Shape::from([batch]))?.cast(dtype)?;
+    let nothing = Tensor::from_slice(ctx, &nothing, [batch])?.cast(dtype)?;
     Tensor::from_slice(ctx, &started, [batch])?.where_(&total, &nothing)
 }
 

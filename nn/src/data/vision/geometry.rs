@@ -23,7 +23,7 @@ impl Interpolation {
             Interpolation::Nearest => {
                 let nearest = |from: usize, to: usize, i: usize| ((2 * i + 1) * from / (2 * to)).min(from - 1);
                 let x = |i| nearest(image.width(), width, i);
-                image.from_fn(width, height, |i, j| image.pixel(x(i), nearest(image.height(), height, j)))
+                image.drawn(width, height, |i, j| image.pixel(x(i), nearest(image.height(), height, j)))
             }
             Interpolation::Bilinear => {
                 let mut data = Vec::with_capacity(width * height * image.channels());
@@ -42,7 +42,7 @@ impl Interpolation {
                         }
                     }
                 }
-                let mut resized = image.from_fn(width, height, |_, _| image.pixel(0, 0));
+                let mut resized = image.drawn(width, height, |_, _| image.pixel(0, 0));
                 resized.data_mut().copy_from_slice(&data);
                 resized
             }
@@ -69,7 +69,7 @@ fn check_size(op: &'static str, width: usize, height: usize) -> Result<()> {
 
 /// The part of `image` at column `x` of row `y`.
 fn crop(image: &Image, x: usize, y: usize, width: usize, height: usize) -> Image {
-    image.from_fn(width, height, |i, j| image.pixel(x + i, y + j))
+    image.drawn(width, height, |i, j| image.pixel(x + i, y + j))
 }
 
 /// To `width` by `height`.
@@ -357,7 +357,7 @@ macro_rules! flips {
                     return Ok(image);
                 }
                 let ($width, $height) = (image.width(), image.height());
-                Ok(image.from_fn($width, $height, |$x, $y| image.pixel($from_x, $from_y)))
+                Ok(image.drawn($width, $height, |$x, $y| image.pixel($from_x, $from_y)))
             }
         }
     )* };

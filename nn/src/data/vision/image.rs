@@ -91,8 +91,8 @@ impl Image {
         (y * self.width + x) * self.channels
     }
 
-    /// A picture of `width` by `height` whose pixels are `pixel(x, y)`.
-    pub(super) fn from_fn<'a>(&self, width: usize, height: usize, pixel: impl Fn(usize, usize) -> &'a [u8]) -> Image {
+    /// A picture of `width` by `height` with as many channels whose pixels are `pixel(x, y)`.
+    pub(super) fn drawn<'a>(&self, width: usize, height: usize, pixel: impl Fn(usize, usize) -> &'a [u8]) -> Image {
         let mut data = Vec::with_capacity(width * height * self.channels);
         (0..height).for_each(|y| (0..width).for_each(|x| data.extend_from_slice(pixel(x, y))));
         Image { height, width, channels: self.channels, data }

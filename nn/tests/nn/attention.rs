@@ -1,9 +1,5 @@
 //! Attention, positions and the Transformer block against plain loops, and gradients by differences.
 
-mod common;
-#[path = "common/gradients.rs"]
-mod gradients;
-
 use isograd_core::{Backend, DType, Error, Tensor, autograd, operators::random};
 use isograd_nn::{
     Activation, AttentionMask, Block, DotProductAttention, MultiHeadAttention, Parameters, PositionalEmbedding,
@@ -67,7 +63,7 @@ fn heads_attend_to_their_own_part<B: Backend>(ctx: &B) {
     random::seed(1);
     let (queries, keys, units, heads) = (2, 3, 4, 2);
     let layer = MultiHeadAttention::new(units, heads).torch_defaults();
-    gradients::double(&layer);
+    crate::gradients::double(&layer);
     layer.initialize(Normal { sigma: 0.7 }, ctx).unwrap();
     layer.collect_params().iter().filter(|(path, _)| path.ends_with("bias")).for_each(|(_, p)| {
         p.initialize(Normal { sigma: 0.5 }, ctx, true).unwrap();
@@ -109,7 +105,7 @@ fn positions_are_sines_and_cosines<B: Backend>(ctx: &B) {
     assert!(dropped.to_vec::<f64>().unwrap().contains(&0.0));
 
     let learned = PositionalEmbedding::new(4, 5);
-    gradients::double(&learned);
+    crate::gradients::double(&learned);
     learned.initialize(Normal { sigma: 1.0 }, ctx).unwrap();
     let table = learned.weight().data().unwrap().to_vec::<f64>().unwrap();
     let expected: Vec<f64> = table[..15].iter().map(|v| 1.0 + v).collect();
@@ -121,7 +117,7 @@ fn norms_come_first_or_last<B: Backend>(ctx: &B) {
     let x = random(ctx, &[2, 3, 4]);
     for pre_norm in [false, true] {
         let block = TransformerEncoderBlock::new(4, 2, 8).pre_norm(pre_norm).activation(Activation::Gelu);
-        gradients::double(&block);
+        crate::gradients::double(&block);
         block.initialize(Normal { sigma: 0.5 }, ctx).unwrap();
         let y = block.forward(&x).unwrap();
         let mean = y.mean(-1, false).unwrap().abs().unwrap().max((), false).unwrap().asscalar::<f64>().unwrap();
@@ -152,12 +148,12 @@ fn gradients_are_those_of_differences<B: Backend>(ctx: &B) {
 
     let (q, k, v) = (random(ctx, &[2, 3, 2]), random(ctx, &[2, 3, 2]), random(ctx, &[2, 3, 1]));
     let attention = DotProductAttention::default();
-    gradients::check("dot product", |x| Ok(attention.attend(&x[0], &x[1], &x[2], &mask)?.0), &[q, k, v], None);
+    crate::gradients::check("dot product", |x| Ok(attention.attend(&x[0], &x[1], &x[2], &mask)?.0), &[q, k, v], None);
 
     let block = TransformerEncoderBlock::new(4, 2, 3).pre_norm(true).activation(Activation::Tanh);
-    gradients::double(&block);
+    crate::gradients::double(&block);
     block.initialize(Normal { sigma: 0.5 }, ctx).unwrap();
-    gradients::check("block", |x| block.forward_masked(&x[0], &mask), &[x], Some(&block));
+    crate::gradients::check("block", |x| block.forward_masked(&x[0], &mask), &[x], Some(&block));
 }
 
 fn misuse_is_reported<B: Backend>(ctx: &B) {

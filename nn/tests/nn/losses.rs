@@ -1,7 +1,5 @@
 //! Losses and their gradients against MXNet's, which are data: `golden/losses.json`.
 
-mod common;
-
 use isograd_core::{Backend, DType, Tensor, autograd};
 use isograd_nn::loss::*;
 use serde_json::{Map, Value};

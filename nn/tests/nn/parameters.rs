@@ -1,7 +1,5 @@
 //! Initialization, deferred shapes, sharing, gradients: Gluon's behaviour.
 
-mod common;
-
 use isograd_core::{Backend, DType, Error, GradReq, Result, Shape, Tensor, autograd, operators::random};
 use isograd_nn::{
     Activation, Block, Conv2D, Dense, Dropout, Initializer, Parameter, Parameters, Sequential, Trainer, describe,

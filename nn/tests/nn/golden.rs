@@ -1,7 +1,5 @@
 //! Networks and training against what MXNet computed. To add a network: its files in `golden/params`, its structure here.
 
-mod common;
-
 use isograd_core::{
     Backend, Result, Tensor, autograd,
     format::{HostArray, npy},

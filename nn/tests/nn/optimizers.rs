@@ -2,8 +2,6 @@
 //! single updates with every option, `golden/schedules.json` learning rates. A run of an MLP, an update or a schedule that is
 //! put there is replayed without a change here, unless it takes an argument not known yet.
 
-mod common;
-
 use isograd_core::{
     Backend, Tensor, autograd,
     format::{HostArray, npy},

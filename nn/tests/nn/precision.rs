@@ -1,7 +1,5 @@
 //! Half precision: masters and loss scaling.
 
-mod common;
-
 use half::f16;
 use isograd_core::{Backend, DType, Tensor, autograd, operators::random};
 use isograd_nn::{

@@ -1,7 +1,5 @@
 //! Normalization, recurrent layers, activations and losses against MXNet's cases, which are those of core.
 
-mod common;
-
 use isograd_core::{
     Backend, DType, Tensor, autograd,
     format::{HostArray, npz},

@@ -1,7 +1,5 @@
 //! The trainer: which gradients it takes, several contexts, what it saves.
 
-mod common;
-
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Tensor, autograd, operators::random};
 use isograd_cpu::Cpu;
 use isograd_nn::{

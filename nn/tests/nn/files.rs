@@ -1,7 +1,5 @@
 //! Saving and loading: round trips, and what does not fit.
 
-mod common;
-
 use isograd_core::{
     Backend, DType, Error, Tensor, autograd,
     format::{HostArray, mxnet, safetensors},

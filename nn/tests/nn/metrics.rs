@@ -1,8 +1,6 @@
 //! Metrics against MXNet's, which are data (`golden/metrics.json`), and against values by hand where MXNet weighs batches alike
 //! that are not.
 
-mod common;
-
 use isograd_core::{Backend, DType, Tensor};
 use isograd_nn::metric::*;
 use serde_json::{Map, Value};

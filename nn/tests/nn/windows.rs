@@ -1,9 +1,5 @@
 //! Transposed convolution and adaptive pooling, activations beyond Gluon's, and initializers of single parameters.
 
-mod common;
-#[path = "common/gradients.rs"]
-mod gradients;
-
 use isograd_core::{Backend, DType, Error, Tensor, operators::random};
 use isograd_nn::{
     initializers::{
@@ -56,8 +52,8 @@ fn transposed_convolution_is_the_adjoint<B: Backend>(ctx: &B) {
         .groups(2)
         .output_padding([1, 0])
         .use_bias(false);
-    gradients::double(&conv);
-    gradients::double(&back);
+    crate::gradients::double(&conv);
+    crate::gradients::double(&back);
     conv.initialize(Normal { sigma: 1.0 }, ctx).unwrap();
     back.initialize(Normal { sigma: 1.0 }, ctx).unwrap();
     let x = random(ctx, &[2, 4, 6, 5]);
@@ -118,7 +114,7 @@ fn activations<B: Backend>(ctx: &B) {
         let got = activation.forward(&x).unwrap().to_vec::<f64>().unwrap();
         let expected: Vec<f64> = xs.iter().map(|&x| expected(x)).collect();
         assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{name}: {got:?}, {expected:?}");
-        gradients::check(name, |x| activation.forward(&x[0]), &[x.detach().copy().unwrap()], None);
+        crate::gradients::check(name, |x| activation.forward(&x[0]), &[x.detach().copy().unwrap()], None);
     }
     // x Φ(x): Φ(1) = 0.841344746...
     let one = Tensor::from_slice(ctx, &[1.0f64], [1]).unwrap();
@@ -129,13 +125,13 @@ fn activations<B: Backend>(ctx: &B) {
 fn gradients_are_those_of_differences<B: Backend>(ctx: &B) {
     random::seed(4);
     let layer = Conv2DTranspose::new(2, 3).strides(2).padding(1).output_padding(1).activation(Activation::Tanh);
-    gradients::double(&layer);
+    crate::gradients::double(&layer);
     layer.initialize(Normal { sigma: 0.5 }, ctx).unwrap();
-    gradients::check("transposed", |x| layer.forward(&x[0]), &[random(ctx, &[1, 2, 2, 3])], Some(&layer));
+    crate::gradients::check("transposed", |x| layer.forward(&x[0]), &[random(ctx, &[1, 2, 2, 3])], Some(&layer));
     let pool = AdaptiveAvgPool2D::new(2);
-    gradients::check("mean", |x| pool.forward(&x[0]), &[random(ctx, &[1, 2, 3, 5])], None);
+    crate::gradients::check("mean", |x| pool.forward(&x[0]), &[random(ctx, &[1, 2, 3, 5])], None);
     let pool = AdaptiveMaxPool2D::new(2);
-    gradients::check("maximum", |x| pool.forward(&x[0]), &[random(ctx, &[1, 2, 3, 5])], None);
+    crate::gradients::check("maximum", |x| pool.forward(&x[0]), &[random(ctx, &[1, 2, 3, 5])], None);
 }
 
 fn every_parameter_has_its_initializer<B: Backend>(ctx: &B) {

@@ -1,7 +1,5 @@
 //! Loading by several threads: the same batches whatever their number, and what becomes of errors, panics and early ends.
 
-mod common;
-
 use isograd_core::{Backend, Error, Result, Tensor, autograd, format::HostArray, operators::random};
 use isograd_nn::{
     Activation, Block, Dense, Parameters, Sequential, Trainer,

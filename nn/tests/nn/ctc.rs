@@ -1,9 +1,5 @@
 //! CTC: every alignment tried, Gluon's own numbers, gradients by differences.
 
-mod common;
-#[path = "common/gradients.rs"]
-mod gradients;
-
 use isograd_core::{Backend, DType, Error, Tensor, autograd, operators::random};
 use isograd_nn::loss::{Blank, CTCLoss, Loss};
 
@@ -107,7 +103,7 @@ fn gradients_are_those_of_differences<B: Backend>(ctx: &B) {
     let label = Tensor::from_slice(ctx, &[0i64, 1, 1, 1, -1, -1], [3, 2]).unwrap();
     let times = Tensor::from_slice(ctx, &[5i64, 4, 3], [3]).unwrap();
     let loss = |x: &[Tensor<B>]| CTCLoss::default().loss_with_lengths(&x[0], &label, Some(&times), None, None);
-    gradients::check("CTC", loss, &[scores], None);
+    crate::gradients::check("CTC", loss, &[scores], None);
 }
 
 fn what_cannot_be_spelled_costs_infinity<B: Backend>(ctx: &B) {

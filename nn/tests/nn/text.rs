@@ -1,7 +1,5 @@
 //! Vocabularies, counting, sequences; and tables of text.
 
-mod common;
-
 use isograd_core::{Backend, Error, Result};
 use isograd_nn::data::{
     CsvOptions, Table,

@@ -2,8 +2,6 @@
 //!
 //! To add a network: a row in `published` with the source of its count.
 
-mod common;
-
 use isograd_core::{Backend, DType, Error, GradReq, Tensor, autograd, format, operators::random};
 use isograd_nn::{
     Block, Parameters,
@@ -101,14 +99,14 @@ fn counts_that_papers_round() {
 #[test]
 fn names_and_shapes_are_torchvisions() {
     let nets: [(&str, &str, Net); 8] = [
-        ("alexnet", include_str!("torchvision/alexnet.txt"), Box::new(alexnet(1000))),
-        ("vgg11", include_str!("torchvision/vgg11.txt"), Box::new(vgg11(1000))),
-        ("vgg16_bn", include_str!("torchvision/vgg16_bn.txt"), Box::new(vgg16_bn(1000))),
-        ("resnet18", include_str!("torchvision/resnet18.txt"), Box::new(resnet18(1000))),
-        ("resnet50", include_str!("torchvision/resnet50.txt"), Box::new(resnet50(1000))),
-        ("densenet121", include_str!("torchvision/densenet121.txt"), Box::new(densenet121(1000))),
-        ("mobilenet_v2", include_str!("torchvision/mobilenet_v2.txt"), Box::new(mobilenet_v2(1000, 1.0))),
-        ("googlenet", include_str!("torchvision/googlenet.txt"), Box::new(googlenet(1000, true))),
+        ("alexnet", include_str!("../torchvision/alexnet.txt"), Box::new(alexnet(1000))),
+        ("vgg11", include_str!("../torchvision/vgg11.txt"), Box::new(vgg11(1000))),
+        ("vgg16_bn", include_str!("../torchvision/vgg16_bn.txt"), Box::new(vgg16_bn(1000))),
+        ("resnet18", include_str!("../torchvision/resnet18.txt"), Box::new(resnet18(1000))),
+        ("resnet50", include_str!("../torchvision/resnet50.txt"), Box::new(resnet50(1000))),
+        ("densenet121", include_str!("../torchvision/densenet121.txt"), Box::new(densenet121(1000))),
+        ("mobilenet_v2", include_str!("../torchvision/mobilenet_v2.txt"), Box::new(mobilenet_v2(1000, 1.0))),
+        ("googlenet", include_str!("../torchvision/googlenet.txt"), Box::new(googlenet(1000, true))),
     ];
     for (name, theirs, net) in &nets {
         let theirs: BTreeMap<String, String> = theirs
