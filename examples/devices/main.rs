@@ -100,10 +100,10 @@ fn main() -> Outcome {
     println!("devices of this build: {}", isograd::devices().join(", "));
     let ctx = isograd::default_device()?;
     println!("the default device is {}, and it computes with {:?}", ctx.name(), ctx.capabilities().computes);
-    let error = isograd::device("abacus").unwrap_err();
+    let error = device("abacus").unwrap_err();
     println!("{error}");
     check("a device that is not there is an error that names those that are", error.to_string().contains("cpu"))?;
-    check("the same name gives the same device", isograd::device("cpu")? == isograd::device("cpu:0")?)?;
+    check("the same name gives the same device", device("cpu")? == device("cpu:0")?)?;
 
     // A context is a value: others of the same machine are other contexts.
     let (reference, one_thread) = (Dyn::new(Reference), Dyn::new(Cpu::with_threads(1)?));

@@ -177,8 +177,10 @@ impl<B: Backend> Block<B> for Residual<B> {
 /// ```
 pub struct Lambda<X, Y> {
     name: String,
-    function: Arc<dyn Fn(&X) -> Result<Y> + Send + Sync>,
+    function: Arc<Function<X, Y>>,
 }
+
+type Function<X, Y> = dyn Fn(&X) -> Result<Y> + Send + Sync;
 
 /// What a function of [`Lambda`] gives: the output, or a `Result` of it.
 pub trait IntoResult<Y> {

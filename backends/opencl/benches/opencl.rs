@@ -82,8 +82,7 @@ fn sum<B: Backend>(ctx: &B, shape: [usize; 2], transposed: bool, kept: usize) ->
     let mut y = Temporary::new(ctx, DType::F32, &layout.shape()[..kept]).unwrap();
     time(|| {
         let kernel = Kernel::new(&program, &[]);
-        launch::reduce(ctx, ReduceOp::Sum, &kernel, layout.shape(), &[x.through(&layout)], &mut y.operand_mut())
-            .unwrap();
+        launch::reduce(ctx, ReduceOp::Sum, &kernel, layout.shape(), &[x.through(&layout)], &mut y.operand_mut()).unwrap();
         ctx.synchronize().unwrap();
     })
 }
@@ -138,11 +137,7 @@ fn main() {
     for (x, k, padding) in [([32, 1, 28, 28], [16, 1, 5, 5], 2), ([32, 16, 14, 14], [32, 16, 5, 5], 0)] {
         let (mine, theirs) = (conv(&ctx, x, k, padding), conv(&cpu, x, k, padding));
         for (name, i) in [("forward", 0), ("to input", 1), ("to weight", 2)] {
-            println!(
-                "conv {x:?} {k:?} {name}: {:.2} ms, {:.2} times the CPU backend",
-                mine[i] * 1e3,
-                mine[i] / theirs[i]
-            );
+            println!("conv {x:?} {k:?} {name}: {:.2} ms, {:.2} times the CPU backend", mine[i] * 1e3, mine[i] / theirs[i]);
         }
     }
 }

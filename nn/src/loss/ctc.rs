@@ -1,7 +1,7 @@
 //! [`CTCLoss`]: sequences without a given alignment.
 
 use super::{Loss, weighted};
-use isograd_core::{Backend, DType, Error, Result, Shape, Tensor};
+use isograd_core::{Backend, DType, Error, Result, Tensor};
 
 /// Which class of a [`CTCLoss`] means "nothing here".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
