@@ -49,7 +49,9 @@ struct Options {
 }
 
 /// What each row shows. All but the resized crops keep the size.
-fn rows(width: usize, height: usize) -> Vec<(&'static str, Box<dyn Transform<Image, Output = Image>>)> {
+type Augmentation = Box<dyn Transform<Image, Output = Image>>;
+
+fn rows(width: usize, height: usize) -> Vec<(&'static str, Augmentation)> {
     let jitter = RandomColorJitter::new().brightness(0.5).contrast(0.5).saturation(0.5).hue(0.5);
     vec![
         ("RandomFlipLeftRight", Box::new(RandomFlipLeftRight::default())),
