@@ -65,8 +65,7 @@ fn gather_source(ty: &str, class: Class, narrow: bool, rank: usize) -> String {
 const ig_p n = W(0), size = W(3), stride = W(4);"
     )
     .unwrap();
-    let positions: String =
-        names.iter().enumerate().map(|(k, n)| format!("ig_p {n} = W({});\n", operand(k))).collect();
+    let positions: String = names.iter().enumerate().map(|(k, n)| format!("ig_p {n} = W({});\n", operand(k))).collect();
     let number = number("gather");
     let one = |offset: &str| {
         let at = |k: usize| if offset.is_empty() { names[k].into() } else { format!("{} + {offset} * s{k}", names[k]) };
@@ -211,8 +210,7 @@ fn scatter_source(dtype: DType, class: Class, narrow: bool, rank: usize) -> Stri
 const ig_p lines = W(0), size = W(1), count = W(2), ts = W(3), ti = W(4), to_stride = W(5), owners = W(7), range = W(8);"
     )
     .unwrap();
-    let positions: String =
-        names.iter().enumerate().map(|(k, n)| format!("ig_p {n} = W({});\n", operand(k))).collect();
+    let positions: String = names.iter().enumerate().map(|(k, n)| format!("ig_p {n} = W({});\n", operand(k))).collect();
     let add = format!("const {to} old = out[to], term = {loaded};\nout[to] = {sum};\n");
     match class {
         Class::Cpu => {
@@ -258,7 +256,8 @@ const ig_p from = ps + i * ts + w * s0, to = po + (ig_p)at * to_stride + w * s2;
             .unwrap();
         }
         Class::Gpu => {
-            text += "for (ig_p task = (ig_p)get_global_id(0); task < lines * owners; task += (ig_p)get_global_size(0)) {
+            text +=
+                "for (ig_p task = (ig_p)get_global_id(0); task < lines * owners; task += (ig_p)get_global_size(0)) {
 const ig_p owner = task / lines, low = owner * range, high = min(low + range, size);
 ig_p rest = task % lines;\n";
             text += &positions;

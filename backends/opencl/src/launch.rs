@@ -4,12 +4,7 @@
 //! used the memory, so that they overlap with kernels that do not. What failed is told by the wait after it, with the name
 //! of the operator.
 
-use crate::{
-    Buffer,
-    context::Shared,
-    memory::Block,
-    program::Compiled,
-};
+use crate::{Buffer, context::Shared, memory::Block, program::Compiled};
 use isograd_core::{Error, Result, Value};
 use opencl3::{
     error_codes::{
@@ -51,8 +46,6 @@ pub(crate) enum Arg<'a> {
     Bytes(SmallVec<[u8; 16]>),
     /// A block of numbers by value.
     Words(&'a [u64]),
-    /// Bytes of local memory.
-    Local(usize),
 }
 
 impl Arg<'_> {
@@ -149,7 +142,6 @@ impl Shared {
                 match arg {
                     Arg::Memory(buffer) => kernel.set_arg(k, &buffer.block().memory.get())?,
                     Arg::Raw(memory) => kernel.set_arg(k, &memory.get())?,
-                    Arg::Local(bytes) => kernel.set_arg_local_buffer(k, *bytes)?,
                     Arg::Bytes(bytes) => set_bytes(&kernel, k, bytes)?,
                     Arg::Words(words) => {
                         let bytes: SmallVec<[u8; 512]> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -250,9 +242,8 @@ impl Shared {
             })
         } else {
             // SAFETY: the range lies within the block, and the call returns when the slice was read.
-            let written = unsafe {
-                self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, &waits)
-            };
+            let written =
+                unsafe { self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, &waits) };
             written.map(drop)
         };
         done.map_err(|e| self.transfer_failed("upload", last, e))
@@ -284,8 +275,7 @@ impl Shared {
             })
         } else {
             // SAFETY: the range lies within the block, and the call returns when the slice was written.
-            let read =
-                unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, &waits) };
+            let read = unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, &waits) };
             read.map(drop)
         };
         done.map_err(|e| self.transfer_failed("download", last, e))

@@ -36,6 +36,9 @@ mod platform;
 mod pool;
 mod program;
 mod reduce;
+mod rows;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use memory::Buffer;
@@ -106,7 +109,8 @@ impl OpenCl {
         let devices = platform::devices()?;
         let name = format!("opencl:{index}");
         let Some(mut facts) = devices.get(index).cloned() else {
-            let available: Vec<String> = devices.iter().enumerate().map(|(i, d)| format!("opencl:{i} ({})", d.name)).collect();
+            let available: Vec<String> =
+                devices.iter().enumerate().map(|(i, d)| format!("opencl:{i} ({})", d.name)).collect();
             return Err(Error::UnknownDevice { name, available: available.join(", "), hint: String::new() });
         };
         facts.class = options.class.unwrap_or(facts.class);
@@ -141,7 +145,12 @@ impl OpenCl {
             Some(index) => OpenCl::new(index),
             None => Err(Error::UnknownDevice {
                 name: format!("opencl:{word}"),
-                available: devices.iter().enumerate().map(|(i, d)| format!("opencl:{i} ({}, {})", d.name, d.platform)).collect::<Vec<_>>().join(", "),
+                available: devices
+                    .iter()
+                    .enumerate()
+                    .map(|(i, d)| format!("opencl:{i} ({}, {})", d.name, d.platform))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 hint: String::new(),
             }),
         }
@@ -190,12 +199,7 @@ impl Backend for OpenCl {
 
     fn capabilities(&self) -> Capabilities {
         let dtypes = if self.shared.facts.double { DTypes::ALL } else { DTypes::ALL.without(DType::F64) };
-        Capabilities {
-            stores: dtypes,
-            computes: dtypes,
-            deterministic: true,
-            max_buffer: self.shared.facts.max_buffer,
-        }
+        Capabilities { stores: dtypes, computes: dtypes, deterministic: true, max_buffer: self.shared.facts.max_buffer }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -306,6 +310,29 @@ impl Backend for OpenCl {
         output: &mut OperandMut<'_, Self>,
     ) -> Result<()> {
         pool::pool_gradient(self, kind, window, input, head, output)
+    }
+
+    fn softmax(&self, logarithm: bool, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        rows::softmax(self, logarithm, input, output)
+    }
+
+    fn normalize(
+        &self,
+        epsilon: f64,
+        input: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+        mean: &mut OperandMut<'_, Self>,
+        rstd: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        rows::normalize(self, epsilon, input, output, mean, rstd)
+    }
+
+    fn scan(&self, op: ReduceOp, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        rows::scan(self, op, input, output)
+    }
+
+    fn argsort(&self, descending: bool, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        rows::argsort(self, descending, input, output)
     }
 }
 

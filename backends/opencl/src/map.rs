@@ -202,7 +202,8 @@ pub(crate) fn map(
             steps = all;
         }
     }
-    let mut variant = Variant { class, narrow: is_narrow(class, n, layouts.iter().copied()), rank, steps, direct: true };
+    let mut variant =
+        Variant { class, narrow: is_narrow(class, n, layouts.iter().copied()), rank, steps, direct: true };
     let pointers = (layouts.len() + 1 + program.scalars().len()) * 8;
     variant.direct = variant.operand(layouts.len()) * 8 + pointers <= shared.facts.max_parameters.min(4096);
 
@@ -217,7 +218,8 @@ pub(crate) fn map(
             push_strides(&mut words, l.strides(), rank);
         }
     }
-    let compiled = shared.kernel(("map", program.id(), variant.bits()), program.name(), || source(program, &variant))?;
+    let compiled =
+        shared.kernel(("map", program.id(), variant.bits()), program.name(), || source(program, &variant))?;
     let uploaded;
     let mut args: SmallVec<[Arg<'_>; 12]> = SmallVec::new();
     if variant.direct {

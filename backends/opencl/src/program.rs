@@ -1,6 +1,10 @@
 //! Compiled kernels: kept in memory by what they compute, and on disk by their source.
 
-use crate::{cache::{Cache, Key}, context::Shared, platform::Description};
+use crate::{
+    cache::{Cache, Key},
+    context::Shared,
+    platform::Description,
+};
 use isograd_core::{Error, Result, expr::render::Dialect};
 use opencl3::{error_codes::ClError, kernel::Kernel, program::Program};
 use std::{
@@ -91,8 +95,7 @@ impl Shared {
 
     fn from_binary(&self, binary: &[u8]) -> Result<Kernel, ClError> {
         // SAFETY: the bytes are what the same version of this driver gave for this device, checked by a hash.
-        let mut program =
-            unsafe { Program::create_from_binary(&self.context, &[self.facts.device.id()], &[binary])? };
+        let mut program = unsafe { Program::create_from_binary(&self.context, &[self.facts.device.id()], &[binary])? };
         program.build(&[self.facts.device.id()], &self.programs.options)?;
         Kernel::create(&program, ENTRY)
     }

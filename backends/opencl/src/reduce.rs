@@ -214,10 +214,15 @@ fn source(program: &Program, v: &Variant) -> String {
                     "for (; j + {LANES} <= count; j += {LANES})\nfor (int l = 0; l < {LANES}; l++) {{\n{lanes}lane[l] = {fold_lane};\n}}"
                 )
                 .unwrap();
-                writeln!(text, "for (int h = {LANES} / 2; h > 0; h /= 2)\nfor (int l = 0; l < h; l++) lane[l] = {fold_lanes};").unwrap();
+                writeln!(
+                    text,
+                    "for (int h = {LANES} / 2; h > 0; h /= 2)\nfor (int l = 0; l < h; l++) lane[l] = {fold_lanes};"
+                )
+                .unwrap();
                 writeln!(text, "acc = {fold_total};\n}}").unwrap();
             }
-            writeln!(text, "for (; j < count; j++) {{\n{}acc = {fold_acc};\n}}\ne += count;\n}}", body.statements).unwrap();
+            writeln!(text, "for (; j < count; j++) {{\n{}acc = {fold_acc};\n}}\ne += count;\n}}", body.statements)
+                .unwrap();
             match v.partial {
                 true => writeln!(text, "out[{partial_place}] = {stored};").unwrap(),
                 false => writeln!(text, "out[po] = {stored};").unwrap(),
@@ -278,8 +283,12 @@ const ig_p begin = strip * {STRIP}, count = min((ig_p){STRIP}, width - begin), o
             text += &walk(v.kept..v.kept + v.reduced, &stepped(&position));
             text += "}\n";
             text += &pointers;
-            writeln!(text, "{}acc = {fold_acc};\n}}\nshared[lid] = acc;\nbarrier(CLK_LOCAL_MEM_FENCE);", body.statements)
-                .unwrap();
+            writeln!(
+                text,
+                "{}acc = {fold_acc};\n}}\nshared[lid] = acc;\nbarrier(CLK_LOCAL_MEM_FENCE);",
+                body.statements
+            )
+            .unwrap();
             writeln!(
                 text,
                 "for (int h = {GROUP} / 2; h > 0; h /= 2) {{
