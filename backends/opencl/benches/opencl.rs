@@ -43,7 +43,7 @@ fn array<B: Backend>(ctx: &B, shape: &[usize]) -> Temporary<B> {
 /// Seconds of one run of `root` on `inputs` arrays of n numbers.
 fn map<B: Backend>(ctx: &B, root: &Expr, inputs: usize, n: usize) -> f64 {
     let x: Vec<_> = (0..inputs).map(|_| array(ctx, &[n])).collect();
-    let program = Program::new("bench", &[root.clone()], &vec![DType::F32; inputs], &[]).unwrap();
+    let program = Program::new("bench", std::slice::from_ref(root), &vec![DType::F32; inputs], &[]).unwrap();
     let operands: Vec<_> = x.iter().map(Temporary::operand).collect();
     let mut y = Temporary::new(ctx, DType::F32, [n]).unwrap();
     time(|| {

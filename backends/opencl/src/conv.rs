@@ -156,11 +156,11 @@ pub(crate) fn conv_input_gradient(
     // before + i * stride, at before + padding + x - k * dilation.
     let mut sizes: Shape = head.shape()[..2].into();
     let mut before: SmallVec<[usize; 3]> = SmallVec::new();
-    for a in 0..axes {
+    for (a, &size) in inner.iter().enumerate() {
         let reach = window.extent(a) - 1;
         let lead = reach.saturating_sub(window.padding[a]);
         let spread = (head.shape()[2 + a] - 1) * window.stride[a] + 1;
-        sizes.push((lead + spread).max(lead + window.padding[a] + inner[a]));
+        sizes.push((lead + spread).max(lead + window.padding[a] + size));
         before.push(lead);
     }
     let mut spread = Temporary::new(ctx, head.dtype, sizes)?;
@@ -174,8 +174,8 @@ pub(crate) fn conv_input_gradient(
     let mut sizes: Shape = whole.shape()[..2].into();
     let mut strides: SmallVec<[isize; 8]> = SmallVec::from_slice(&whole.strides()[..2]);
     let mut offset = whole.offset();
-    for a in 0..axes {
-        sizes.push(inner[a]);
+    for (a, &size) in inner.iter().enumerate() {
+        sizes.push(size);
         strides.push(whole.strides()[2 + a]);
         offset += (before[a] + window.padding[a]) * whole.strides()[2 + a] as usize;
     }
