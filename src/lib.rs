@@ -129,7 +129,13 @@ mod book {
     pages! {
         Tensors "../docs/book/tensors.md";
         Gradients "../docs/book/gradients.md";
+        Blocks "../docs/book/blocks.md";
         Fused "../docs/book/fused.md";
+        Training "../docs/book/training.md";
+        Files "../docs/book/files.md";
+        Data "../docs/book/data.md";
+        Layers "../docs/book/layers.md";
+        Zoo "../docs/book/zoo.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
     #[cfg(feature = "opencl")]
