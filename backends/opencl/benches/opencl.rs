@@ -4,12 +4,18 @@
 //! `cargo bench -p isograd-opencl` prints a line per kernel.
 
 use isograd_core::{
-    Backend, DType, ReduceOp, Window,
+    Backend, DType, ReduceOp, Result, Tensor, Window, autograd,
     backend::launch::{self, Temporary},
     expr::{Expr, Kernel, Program},
 };
 use isograd_cpu::Cpu;
-use isograd_opencl::OpenCl;
+use isograd_nn::{
+    Activation, Block, Conv2D, Dense, Dropout, MaxPool2D, Parameters, Sequential, Trainer,
+    initializers::Xavier,
+    loss::{Loss, SoftmaxCrossEntropyLoss},
+    optimizer::SGD,
+};
+use isograd_opencl::{OpenCl, Options};
 use std::time::Instant;
 
 /// The shortest of some runs, in seconds.
@@ -37,7 +43,7 @@ fn array<B: Backend>(ctx: &B, shape: &[usize]) -> Temporary<B> {
 /// Seconds of one run of `root` on `inputs` arrays of n numbers.
 fn map<B: Backend>(ctx: &B, root: &Expr, inputs: usize, n: usize) -> f64 {
     let x: Vec<_> = (0..inputs).map(|_| array(ctx, &[n])).collect();
-    let program = Program::new("bench", &[root.clone()], &vec![DType::F32; inputs], &[]).unwrap();
+    let program = Program::new("bench", std::slice::from_ref(root), &vec![DType::F32; inputs], &[]).unwrap();
     let operands: Vec<_> = x.iter().map(Temporary::operand).collect();
     let mut y = Temporary::new(ctx, DType::F32, [n]).unwrap();
     time(|| {
@@ -82,9 +88,48 @@ fn sum<B: Backend>(ctx: &B, shape: [usize; 2], transposed: bool, kept: usize) ->
     let mut y = Temporary::new(ctx, DType::F32, &layout.shape()[..kept]).unwrap();
     time(|| {
         let kernel = Kernel::new(&program, &[]);
-        launch::reduce(ctx, ReduceOp::Sum, &kernel, layout.shape(), &[x.through(&layout)], &mut y.operand_mut()).unwrap();
+        launch::reduce(ctx, ReduceOp::Sum, &kernel, layout.shape(), &[x.through(&layout)], &mut y.operand_mut())
+            .unwrap();
         ctx.synchronize().unwrap();
     })
+}
+
+/// A step of the network in `examples/lenet` on 32 pictures, ready to be repeated.
+fn lenet<B: Backend>(ctx: &B) -> Result<impl FnMut() -> Result<f64>> {
+    let mut net = Sequential::<B>::new();
+    net.add(Conv2D::new(16, 5).padding(2).activation(Activation::Relu))
+        .add(MaxPool2D::new(2))
+        .add(Conv2D::new(32, 5).activation(Activation::Relu))
+        .add(MaxPool2D::new(2))
+        .add(Dropout::new(0.3))
+        .add(Dense::new(120).activation(Activation::Relu))
+        .add(Dense::new(84).activation(Activation::Relu))
+        .add(Dense::new(10));
+    net.initialize(Xavier::default(), ctx)?;
+    let mut trainer = Trainer::new(net.collect_params(), SGD::new(0.01).momentum(0.9).weight_decay(5e-4))?;
+    let criterion = SoftmaxCrossEntropyLoss::default();
+    let images: Vec<f32> = (0..32 * 784).map(|i| (i % 255) as f32 / 128.0 - 1.0).collect();
+    let images = Tensor::from_slice(ctx, &images, [32, 1, 28, 28])?;
+    let labels = Tensor::from_slice(ctx, &(0..32).map(|i| i % 10).collect::<Vec<i64>>(), [32])?;
+    Ok(move || {
+        let loss = autograd::record(|| criterion.loss(&net.forward(&images)?, &labels))?;
+        loss.backward()?;
+        trainer.step(32)?;
+        loss.sum((), false)?.asscalar::<f64>()
+    })
+}
+
+/// The first step with an empty and with a filled cache, in contexts of their own.
+fn first_steps() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for cache in ["empty", "filled"] {
+        let ctx = OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() })?;
+        let mut step = lenet(&ctx)?;
+        let start = Instant::now();
+        step()?;
+        println!("first LeNet step, {cache} cache: {:.2} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
 }
 
 fn main() {
@@ -137,7 +182,20 @@ fn main() {
     for (x, k, padding) in [([32, 1, 28, 28], [16, 1, 5, 5], 2), ([32, 16, 14, 14], [32, 16, 5, 5], 0)] {
         let (mine, theirs) = (conv(&ctx, x, k, padding), conv(&cpu, x, k, padding));
         for (name, i) in [("forward", 0), ("to input", 1), ("to weight", 2)] {
-            println!("conv {x:?} {k:?} {name}: {:.2} ms, {:.2} times the CPU backend", mine[i] * 1e3, mine[i] / theirs[i]);
+            println!(
+                "conv {x:?} {k:?} {name}: {:.2} ms, {:.2} times the CPU backend",
+                mine[i] * 1e3,
+                mine[i] / theirs[i]
+            );
         }
     }
+    let (mut mine, mut theirs) = (lenet(&ctx).unwrap(), lenet(&cpu).unwrap());
+    let seconds = |step: &mut dyn FnMut() -> Result<f64>| {
+        time(|| {
+            step().unwrap();
+        })
+    };
+    let (mine, theirs) = (seconds(&mut mine), seconds(&mut theirs));
+    println!("LeNet step: {:.2} ms, {:.2} times the CPU backend", mine * 1e3, mine / theirs);
+    first_steps().unwrap();
 }

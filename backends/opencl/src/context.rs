@@ -1,7 +1,12 @@
 //! What the handles to one context share: the driver's objects, the pool, the compiled kernels, and the record of indices
 //! out of range.
 
-use crate::{launch::Launch, memory::Pool, platform::Description, program::Programs};
+use crate::{
+    launch::Launch,
+    memory::Pool,
+    platform::{self, Description},
+    program::Programs,
+};
 use isograd_core::{DType, Error, Result, Value};
 use opencl3::{
     command_queue::CommandQueue,
@@ -48,6 +53,7 @@ pub(crate) const CHECKED: [&str; 2] = ["gather", "scatter_add"];
 impl Shared {
     pub fn new(name: String, facts: Description, programs: Programs) -> Result<Shared> {
         let failed = |e: ClError| Error::backend(&name, "making a context", e);
+        let _alone = platform::alone();
         let context = Context::from_device(&facts.device).map_err(failed)?;
         // SAFETY: the device is the context's, and no properties are given, so queues run in order.
         let queue = || unsafe { CommandQueue::create(&context, facts.device.id(), 0) };

@@ -1,21 +1,29 @@
 //! Convolution and its two gradients as matrix products over views: a window is a layout, so packing panels is all the
-//! copying there is, but for padding. Windows of one channel that see nothing but their own group have kernels of their own in `depthwise`.
+//! copying there is, but for padding. Where a group has hardly more than one channel (depthwise), panels would be mostly
+//! empty: there the product is one reduction over the views themselves.
 
 use crate::{
     OpenCl,
     gemm::{self, Factor, Panels, Side},
 };
 use isograd_core::{
-    Layout, Operand, OperandMut, Result, Shape, Value, Window,
+    Layout, Operand, OperandMut, ReduceOp, Result, Shape, Value, Window,
     backend::{
         composed,
         launch::{self, Temporary},
     },
+    expr::{Expr, PerDType},
 };
 use smallvec::SmallVec;
 
 /// Bytes of panels that are held at once: the batch is cut so that it stays below this.
 const AT_ONCE: usize = 64 << 20;
+
+/// Channels of a group up to which a convolution is one reduction.
+const FEW: usize = 2;
+
+static MULTIPLY: PerDType =
+    PerDType::new("conv", |d| (vec![Expr::input(0, d) * Expr::input(1, d)], vec![d, d], vec![]));
 
 /// How the batch is cut: starts and lengths.
 fn pieces(batch: usize, bytes_of_one: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -74,24 +82,38 @@ pub(crate) fn conv(
     let spatial = &shape[2..];
     let padded = Padded::new(ctx, window, input, spatial)?;
     let source = padded.operand();
-    let left = weight_panels(ctx, weight, groups, false)?;
     // [batch, groups, channels, output.., kernel..] to [batch, groups, channels, kernel.., output..]
     let windows = grouped(&window.view(source.layout, spatial), 1, groups);
     let windows = windows.permute(&order(&[0..3, 3 + axes..3 + 2 * axes, 3..3 + axes]));
-    by_pieces(ctx, &left, &source, &windows, [2, 1 + axes, axes], output)
+    by_windows(ctx, &grouped(weight.layout, 0, groups), weight, &source, &windows, axes, output)
 }
 
-/// Panels of the weight `[groups][out channels]` by term (channel and tap); transposed: `[groups][channels]`, the terms being
-/// out channel and tap.
-fn weight_panels(ctx: &OpenCl, weight: &Operand<'_, OpenCl>, groups: usize, transposed: bool) -> Result<Panels> {
-    let rank = weight.layout.rank();
-    // [groups, out channels, channels, kernel..]
-    let split = grouped(weight.layout, 0, groups);
-    let (layout, terms) = match transposed {
-        false => (split.permute(&order(&[0..1, 2..rank + 1, 1..2])), rank - 1),
-        true => (split.permute(&order(&[0..2, 3..rank + 1, 2..3])), rank - 1),
-    };
-    gemm::pack(ctx, Side::Left, &Factor { operand: weight.with_layout(&layout), axes: [1, terms, 1] })
+/// `output[batch, groups, rows, output..] = Σ matrix[groups, rows, terms..] * windows[batch, groups, terms.., output..]`: the
+/// matrix is a view of `weight`, the windows one of `source`; both have 1 + `axes` axes of terms.
+fn by_windows(
+    ctx: &OpenCl,
+    matrix: &Layout,
+    weight: &Operand<'_, OpenCl>,
+    source: &Operand<'_, OpenCl>,
+    windows: &Layout,
+    axes: usize,
+    output: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
+    let (groups, rows, terms) = (matrix.shape()[0], matrix.shape()[1], 1 + axes);
+    if groups > 1 && rows <= FEW {
+        // [batch, groups, rows, output.., terms..]
+        let windows = windows.permute(&order(&[0..2, 2 + terms..2 + terms + axes, 2..2 + terms])).insert_axis(2, rows);
+        let matrix = (0..axes)
+            .fold(matrix.insert_axis(0, windows.shape()[0]), |l, a| l.insert_axis(3 + a, windows.shape()[3 + a]));
+        let inputs = [source.with_layout(&windows), weight.with_layout(&matrix)];
+        let target = grouped(output.layout, 1, groups);
+        let kernel = MULTIPLY.kernel(source.dtype, &[]);
+        return launch::reduce(ctx, ReduceOp::Sum, &kernel, windows.shape(), &inputs, &mut output.with_layout(&target));
+    }
+    // [groups, terms.., rows]
+    let left = matrix.permute(&order(&[0..1, 2..2 + terms, 1..2]));
+    let left = gemm::pack(ctx, Side::Left, &Factor { operand: weight.with_layout(&left), axes: [1, terms, 1] })?;
+    by_pieces(ctx, &left, source, windows, [2, terms, axes], output)
 }
 
 /// `output[batch, groups, rows, columns] = left * windows`, so many images at once as memory allows.
@@ -134,11 +156,11 @@ pub(crate) fn conv_input_gradient(
     // before + i * stride, at before + padding + x - k * dilation.
     let mut sizes: Shape = head.shape()[..2].into();
     let mut before: SmallVec<[usize; 3]> = SmallVec::new();
-    for a in 0..axes {
+    for (a, &size) in inner.iter().enumerate() {
         let reach = window.extent(a) - 1;
         let lead = reach.saturating_sub(window.padding[a]);
         let spread = (head.shape()[2 + a] - 1) * window.stride[a] + 1;
-        sizes.push((lead + spread).max(lead + window.padding[a] + inner[a]));
+        sizes.push((lead + spread).max(lead + window.padding[a] + size));
         before.push(lead);
     }
     let mut spread = Temporary::new(ctx, head.dtype, sizes)?;
@@ -152,8 +174,8 @@ pub(crate) fn conv_input_gradient(
     let mut sizes: Shape = whole.shape()[..2].into();
     let mut strides: SmallVec<[isize; 8]> = SmallVec::from_slice(&whole.strides()[..2]);
     let mut offset = whole.offset();
-    for a in 0..axes {
-        sizes.push(inner[a]);
+    for (a, &size) in inner.iter().enumerate() {
+        sizes.push(size);
         strides.push(whole.strides()[2 + a]);
         offset += (before[a] + window.padding[a]) * whole.strides()[2 + a] as usize;
     }
@@ -163,8 +185,9 @@ pub(crate) fn conv_input_gradient(
     }
     let windows = grouped(&Layout::new(sizes, &strides, offset), 1, groups);
     let windows = windows.permute(&order(&[0..3, 3 + axes..3 + 2 * axes, 3..3 + axes]));
-    let left = weight_panels(ctx, weight, groups, true)?;
-    by_pieces(ctx, &left, &spread.operand(), &windows, [2, 1 + axes, axes], output)
+    // [groups, channels, out channels, kernel..]
+    let matrix = grouped(weight.layout, 0, groups).permute(&order(&[0..1, 2..3, 1..2, 3..3 + axes]));
+    by_windows(ctx, &matrix, weight, &spread.operand(), &windows, axes, output)
 }
 
 /// See [`isograd_core::Backend::conv_weight_gradient`].
@@ -189,6 +212,17 @@ pub(crate) fn conv_weight_gradient(
     let windows = grouped(&window.view(source.layout, &spatial), 1, groups);
     let windows = windows.permute(&order(&[1..2, 0..1, 3..3 + axes, 2..3, 3 + axes..3 + 2 * axes]));
     let batch = head.shape()[0];
+    let rows = heads.shape()[2 + axes];
+    if groups > 1 && rows <= FEW {
+        // [groups, rows, channels, kernel.., batch, output..]
+        let windows = windows.permute(&order(&[0..1, 2 + axes..3 + 2 * axes, 1..2 + axes])).insert_axis(1, rows);
+        let heads = heads.permute(&order(&[0..1, 2 + axes..3 + axes, 1..2 + axes]));
+        let heads = (0..1 + axes).fold(heads, |l, a| l.insert_axis(2 + a, windows.shape()[2 + a]));
+        let target = grouped(output.layout, 0, groups);
+        let inputs = [source.with_layout(&windows), head.with_layout(&heads)];
+        let kernel = MULTIPLY.kernel(head.dtype, &[]);
+        return launch::reduce(ctx, ReduceOp::Sum, &kernel, windows.shape(), &inputs, &mut output.with_layout(&target));
+    }
     let bytes = windows.size() / batch * output.dtype.compute().size();
     let mut factors = Vec::new();
     for (start, count) in pieces(batch, bytes) {

@@ -70,7 +70,13 @@ fn panel_width(ctx: &OpenCl, dtype: DType, side: Side) -> usize {
     match (ctx.shared.facts.class, side) {
         (Class::Gpu, _) => TILE,
         // As many accumulators as there are registers, but for the factors': 32 with the widest, else 16.
-        (Class::Cpu, Side::Left) => if lanes * dtype.compute().size() >= 64 { 12 } else { 6 },
+        (Class::Cpu, Side::Left) => {
+            if lanes * dtype.compute().size() >= 64 {
+                12
+            } else {
+                6
+            }
+        }
         (Class::Cpu, Side::Right) => 2 * lanes,
     }
 }
@@ -111,9 +117,8 @@ const ig_p terms = W(1), width = W(2), panels = W(3), tasks = W(4), each = W(5);
         type_name(dtype)
     )
     .unwrap();
-    let walk = |group: usize, name: &str| {
-        take_axes(0..AXES, shape(group), &[Stepped { name, strides: strides(group) }])
-    };
+    let walk =
+        |group: usize, name: &str| take_axes(0..AXES, shape(group), &[Stepped { name, strides: strides(group) }]);
     match class {
         Class::Cpu => {
             writeln!(
@@ -289,8 +294,11 @@ const int rows = (int)min((ig_p){left}, m - i * {left}), columns = (int)min((ig_
             for r in 0..left {
                 writeln!(text, "vstore{lanes}(c{r}_0, 0, tile[{r}]); vstore{lanes}(c{r}_1, 1, tile[{r}]);").unwrap();
             }
-            writeln!(text, "for (int r = 0; r < rows; r++) for (int c = 0; c < columns; c++) to[r * n + c] = {scalar};\n}}")
-                .unwrap();
+            writeln!(
+                text,
+                "for (int r = 0; r < rows; r++) for (int c = 0; c < columns; c++) to[r * n + c] = {scalar};\n}}"
+            )
+            .unwrap();
         }
         Class::Gpu => {
             let side = TILE / ITEM;
@@ -371,12 +379,10 @@ pub(crate) fn product(
         let size = (left.batch * pm * left_width).max(right.batch * pn * right_width) * left.terms;
         let narrow = is_narrow(shared.facts.class, size.max(results * parts), [output.layout]);
         let bits = (stored as u64) << 2 | u64::from(partial.is_some()) << 1 | u64::from(narrow);
-        let kernel = shared.kernel(("product", 0, bits), "matmul", || {
-            product_source(ctx, stored, partial.is_some(), narrow)
-        })?;
+        let kernel =
+            shared.kernel(("product", 0, bits), "matmul", || product_source(ctx, stored, partial.is_some(), narrow))?;
         let target = partial.as_ref().unwrap_or(&*output.buffer);
-        let args =
-            [Arg::Words(&words), Arg::Memory(&left.buffer), Arg::Memory(&right.buffer), Arg::Memory(target)];
+        let args = [Arg::Words(&words), Arg::Memory(&left.buffer), Arg::Memory(&right.buffer), Arg::Memory(target)];
         shared.launch(&kernel, &args, grid)?;
         done += parts;
     }

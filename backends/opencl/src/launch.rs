@@ -46,8 +46,6 @@ pub(crate) enum Arg<'a> {
     Bytes(SmallVec<[u8; 16]>),
     /// A block of numbers by value.
     Words(&'a [u64]),
-    /// Bytes of local memory.
-    Local(usize),
 }
 
 impl Arg<'_> {
@@ -144,7 +142,6 @@ impl Shared {
                 match arg {
                     Arg::Memory(buffer) => kernel.set_arg(k, &buffer.block().memory.get())?,
                     Arg::Raw(memory) => kernel.set_arg(k, &memory.get())?,
-                    Arg::Local(bytes) => kernel.set_arg_local_buffer(k, *bytes)?,
                     Arg::Bytes(bytes) => set_bytes(&kernel, k, bytes)?,
                     Arg::Words(words) => {
                         let bytes: SmallVec<[u8; 512]> = words.iter().flat_map(|w| w.to_le_bytes()).collect();

@@ -36,6 +36,9 @@ mod platform;
 mod pool;
 mod program;
 mod reduce;
+mod rows;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use memory::Buffer;
@@ -307,6 +310,29 @@ impl Backend for OpenCl {
         output: &mut OperandMut<'_, Self>,
     ) -> Result<()> {
         pool::pool_gradient(self, kind, window, input, head, output)
+    }
+
+    fn softmax(&self, logarithm: bool, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        rows::softmax(self, logarithm, input, output)
+    }
+
+    fn normalize(
+        &self,
+        epsilon: f64,
+        input: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+        mean: &mut OperandMut<'_, Self>,
+        rstd: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        rows::normalize(self, epsilon, input, output, mean, rstd)
+    }
+
+    fn scan(&self, op: ReduceOp, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        rows::scan(self, op, input, output)
+    }
+
+    fn argsort(&self, descending: bool, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        rows::argsort(self, descending, input, output)
     }
 }
 

@@ -6,6 +6,7 @@ use opencl3::{
     error_codes::{ClError, DLOPEN_FUNCTION_NOT_AVAILABLE, DLOPEN_RUNTIME_LOAD_FAILED},
     platform::get_platforms,
 };
+use std::sync::{Mutex, MutexGuard};
 
 /// `CL_PLATFORM_NOT_FOUND_KHR`, which the loader gives where no driver is installed.
 const PLATFORM_NOT_FOUND: i32 = -1001;
@@ -57,6 +58,13 @@ pub struct Description {
     pub(crate) device: Device,
 }
 
+/// One thread of the process at a time finds devices, makes a context or builds a program: not every driver bears more.
+static ALONE: Mutex<()> = Mutex::new(());
+
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 fn describe(platform: &str, device: Device) -> Result<Option<Description>, ClError> {
     // Kernels are compiled on the device's driver, and laid out for the host's byte order.
     if !device.available()? || !device.compiler_available()? || !device.endian_little()? {
@@ -92,6 +100,7 @@ fn describe(platform: &str, device: Device) -> Result<Option<Description>, ClErr
 /// [`Error::Backend`] that says what to install where there is no OpenCL library, no platform, or no device.
 pub(crate) fn devices() -> Result<Vec<Description>> {
     let nothing = |why: &str| Error::backend("opencl", "looking for devices", format!("{why}; {INSTALL}"));
+    let _alone = alone();
     let platforms = match get_platforms() {
         Ok(platforms) => platforms,
         Err(ClError(DLOPEN_RUNTIME_LOAD_FAILED | DLOPEN_FUNCTION_NOT_AVAILABLE)) => {

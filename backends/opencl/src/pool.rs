@@ -48,7 +48,14 @@ fn push_layout(words: &mut Words, layout: &Layout) {
     words.extend(strides[2..].iter().map(|&s| s as i64 as u64));
 }
 
-fn words(tasks: [usize; 2], window: &Window, input: &Layout, head: Option<&Layout>, output: &Layout, out: &[usize]) -> Words {
+fn words(
+    tasks: [usize; 2],
+    window: &Window,
+    input: &Layout,
+    head: Option<&Layout>,
+    output: &Layout,
+    out: &[usize],
+) -> Words {
     let mut words = Words::new();
     words.extend([tasks[0], tasks[1], output.shape()[1]].map(|n| n as u64));
     for group in [
@@ -75,14 +82,8 @@ fn constants() -> String {
         writeln!(text, "const ig_p {name}0 = W({at}), {name}1 = W({}), {name}2 = W({});", at + 1, at + 2).unwrap();
     }
     for (name, at) in [("i", INPUT), ("h", HEAD)] {
-        writeln!(
-            text,
-            "const ig_p {name}s0 = W({}), {name}s1 = W({}), {name}s2 = W({});",
-            at + 3,
-            at + 4,
-            at + 5
-        )
-        .unwrap();
+        writeln!(text, "const ig_p {name}s0 = W({}), {name}s1 = W({}), {name}s2 = W({});", at + 3, at + 4, at + 5)
+            .unwrap();
     }
     text + "(void)hs0; (void)hs1; (void)hs2;\n"
 }
@@ -277,11 +278,6 @@ pub(crate) fn pool_gradient(
     let kernel = shared.kernel(("pool gradient", 0, bits(kind, dtype, narrow)), "pool gradient", || {
         backward_source(kind, dtype, narrow)
     })?;
-    let args = [
-        Arg::Words(&words),
-        Arg::Memory(input.buffer),
-        Arg::Memory(head.buffer),
-        Arg::Memory(&*output.buffer),
-    ];
+    let args = [Arg::Words(&words), Arg::Memory(input.buffer), Arg::Memory(head.buffer), Arg::Memory(&*output.buffer)];
     shared.launch(&kernel, &args, grid)
 }

@@ -3,7 +3,7 @@
 use crate::{
     cache::{Cache, Key},
     context::Shared,
-    platform::Description,
+    platform::{self, Description},
 };
 use isograd_core::{Error, Result, expr::render::Dialect};
 use opencl3::{error_codes::ClError, kernel::Kernel, program::Program};
@@ -76,7 +76,8 @@ impl Shared {
         if let Some(kernel) = built.get(&key) {
             return Ok(kernel.clone());
         }
-        let cached = programs.cache.load(&key).and_then(|binary| self.from_binary(&binary).ok());
+        let _alone = platform::alone();
+        let cached = programs.cache.load(&key).and_then(|binary| self.load_binary(&binary).ok());
         let kernel = match cached {
             Some(kernel) => kernel,
             None => {
@@ -93,7 +94,7 @@ impl Shared {
         Ok(kernel)
     }
 
-    fn from_binary(&self, binary: &[u8]) -> Result<Kernel, ClError> {
+    fn load_binary(&self, binary: &[u8]) -> Result<Kernel, ClError> {
         // SAFETY: the bytes are what the same version of this driver gave for this device, checked by a hash.
         let mut program = unsafe { Program::create_from_binary(&self.context, &[self.facts.device.id()], &[binary])? };
         program.build(&[self.facts.device.id()], &self.programs.options)?;

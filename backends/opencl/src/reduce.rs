@@ -335,11 +335,14 @@ pub(crate) fn reduce(
     let dense = |axis: usize| inputs.iter().any(|i| i.layout.strides()[axis] == 1);
     let side_by_side = |axis: usize| inputs.iter().all(|i| matches!(i.layout.strides()[axis], 0 | 1));
     let last = shape.rank() - 1;
+    // An input that is not broadcast along either axis, and lies dense along the reduced one: as no matrix does whose product
+    // with a row vector this is.
+    let full_rows = |i: &Operand<'_, OpenCl>| i.layout.strides()[last] == 1 && i.layout.strides()[kept - 1] != 0;
     let columns = kept > 0
         && shape[kept - 1] >= 8
         && side_by_side(kept - 1)
         && dense(kept - 1)
-        && (shape.rank() == kept || !dense(last) || shape[last] < LANES);
+        && (shape.rank() == kept || !dense(last) || shape[last] < LANES || !inputs.iter().any(full_rows));
     let style = match facts.class {
         Class::Cpu if columns => Style::Columns,
         Class::Cpu => Style::Rows,
