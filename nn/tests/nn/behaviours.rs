@@ -27,8 +27,11 @@ const NOT_HERE: [(&str, &str); 5] = [
     ("deferred_init_and_parameters/Parameter/set grad_req bad", "GradReq is an enum; a wrong one does not compile"),
 ];
 
+type Check = fn(&Value);
+type Prefix = fn() -> String;
+
 /// Each runs on a thread of its own, so that counting begins at 0.
-const REPRODUCED: &[(&str, fn(&Value))] = &[
+const REPRODUCED: &[(&str, Check)] = &[
     ("naming/Dense with activation", |expected| {
         let layer: Dense<Reference> = Dense::new(3).activation(Activation::Relu);
         // An activation is no block of its own here, so it takes no prefix.
@@ -98,7 +101,7 @@ const REPRODUCED: &[(&str, fn(&Value))] = &[
     ("naming/prefixes of a fresh process, in this order of creation", |expected| {
         for prefix in strings(expected) {
             let kind = prefix.trim_end_matches('_').trim_end_matches(|c: char| c.is_ascii_digit());
-            let blocks: [(&str, fn() -> String); 12] = [
+            let blocks: [(&str, Prefix); 12] = [
                 ("sequential", || Net::new().prefix()),
                 ("dense", || own_prefix(&Dense::new(1))),
                 ("conv", || own_prefix(&Conv2D::new(1, 1))),
@@ -421,7 +424,7 @@ fn ready(name: &str, shape: &[usize]) -> Parameter<Reference> {
 
 /// Runs a layer on inputs of these shapes, up to the first error.
 fn run(layer: impl Block<Reference>, shapes: &[&[usize]]) -> Result<()> {
-    (&layer).initialize(Uniform::default(), &Reference)?;
+    layer.initialize(Uniform::default(), &Reference)?;
     shapes.iter().try_for_each(|shape| layer.forward(&ones(shape, DType::F32)).map(drop))
 }
 

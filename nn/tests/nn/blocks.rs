@@ -176,7 +176,7 @@ fn constants_are_kept_but_never_trained<B: Backend>(ctx: &B) {
     assert_eq!(other.by.data().unwrap().dtype(), DType::F64);
     let twice = other.collect_params().reset_ctx(&[ctx.clone(), ctx.clone()]);
     assert!(matches!(twice, Err(Error::Parameter { name, why }) if name == "by" && why.contains("named twice")));
-    other.collect_params().reset_ctx(&[ctx.clone()]).unwrap();
+    other.collect_params().reset_ctx(std::slice::from_ref(ctx)).unwrap();
     assert_eq!((other.by.contexts().len(), other.layer.weight().list_grad().unwrap().len()), (1, 1));
     assert!(Constant::<B>::new("c", &[1.0f32], [2]).is_err());
     assert_eq!(other.by.to_string(), "Constant by (shape=(2,), dtype=float64)");
@@ -232,11 +232,11 @@ fn dictionaries_find_change_and_merge<B: Backend>(ctx: &B) {
     assert!(error.contains("the nearest are 1.bias"), "{error}");
     assert!(ParameterDict::<B>::default().find("x").unwrap_err().to_string().contains("no parameters"));
     assert!(matches!(all.numel(), Err(Error::Uninitialized { .. })));
-    assert!(net.state_dict().is_err() && all.reset_ctx(&[ctx.clone()]).is_err());
+    assert!(net.state_dict().is_err() && all.reset_ctx(std::slice::from_ref(ctx)).is_err());
 
     assert!(matches!(net.initialize_on(One, &[ctx.clone(), ctx.clone()]), Err(Error::Parameter { .. })));
     assert!(matches!(net.initialize_on(One, &[]), Err(Error::Parameter { .. })));
-    net.initialize_on(One, &[ctx.clone()]).unwrap();
+    net.initialize_on(One, std::slice::from_ref(ctx)).unwrap();
     net.forward(&ones(ctx, &[1, 3])).unwrap();
     assert_eq!(all.numel().unwrap(), 3 * 4 + 4 + 4 * 2 + 2);
     assert_eq!(all["0.weight"].list_data().unwrap().len(), 1);
