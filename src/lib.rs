@@ -17,7 +17,8 @@
 //!
 //! # Devices
 //! [`device`] gives a device by name, [`default_device`] the one named by the environment variable `ISOGRAD_DEVICE`
-//! (`cpu` without it), [`devices`] all that this build has. Cargo features only ever add devices: `cpu` (default). The
+//! (`cpu` without it), [`devices`] all that this build has. Cargo features only ever add devices: `cpu` (default) and
+//! `opencl` (whatever OpenCL drivers are installed, found at run time). The
 //! features `openblas`, `blis`, `mkl`, `accelerate` and `netlib` put a BLAS library under the matrix product of `cpu`.
 //!
 //! `Tensor` and `Dense` without a type argument run on whatever device was chosen at run time ([`Dyn`]). Code that names a
@@ -33,6 +34,8 @@ pub use isograd_cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use isograd_cuda::Cuda;
 pub use isograd_nn as nn;
+#[cfg(feature = "opencl")]
+pub use isograd_opencl::OpenCl;
 
 /// What most programs use.
 pub mod prelude {
@@ -40,24 +43,34 @@ pub mod prelude {
     pub use crate::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device};
 }
 
-/// A kind of device: the name before the colon, how many there are, and how to make one.
+/// A kind of device: the name before the colon, how many there are, and how to make one by number or by a word that its
+/// driver's description has.
 struct Kind {
     name: &'static str,
-    count: fn() -> usize,
+    count: fn() -> Result<usize>,
     make: fn(usize) -> Result<Dyn>,
+    find: Option<fn(&str) -> Result<Dyn>>,
 }
 
 const KINDS: &[Kind] = &[
     #[cfg(feature = "cpu")]
-    Kind { name: "cpu", count: || 1, make: |_| Ok(Dyn::new(Cpu::default())) },
+    Kind { name: "cpu", count: || Ok(1), make: |_| Ok(Dyn::new(Cpu::default())), find: None },
+    #[cfg(feature = "opencl")]
+    Kind {
+        name: "opencl",
+        count: OpenCl::count,
+        make: |i| OpenCl::new(i).map(Dyn::new),
+        find: Some(|word| OpenCl::find(word).map(Dyn::new)),
+    },
     #[cfg(feature = "cuda")]
-    Kind { name: "cuda", count: Cuda::count, make: |number| Ok(Dyn::new(Cuda::new(number)?)) },
+    Kind { name: "cuda", count: || Ok(Cuda::count()), make: |i| Cuda::new(i).map(Dyn::new), find: None },
 ];
 
 /// Devices that a cargo feature of the same name would add.
-const BY_FEATURE: &[&str] = &["cpu", "cuda"];
+const BY_FEATURE: &[&str] = &["cpu", "opencl", "cuda"];
 
-/// The device called `name`: `cpu`. A number after a colon picks one of several, the first without it.
+/// The device called `name`: `cpu`, `opencl`. A number after a colon picks one of several, the first without it; of the
+/// OpenCL devices also a word from the name of platform, vendor or device, as in `opencl:intel`.
 ///
 /// ```
 /// assert_eq!(isograd::device("cpu")?, isograd::device("cpu:0")?);
@@ -70,18 +83,24 @@ const BY_FEATURE: &[&str] = &["cpu", "cuda"];
 /// when it is opened.
 pub fn device(name: &str) -> Result<Dyn> {
     let unknown = |hint: String| Error::UnknownDevice { name: name.into(), available: devices().join(", "), hint };
-    let (kind, number) = match name.split_once(':') {
-        Some((kind, number)) => {
-            (kind, number.parse::<usize>().map_err(|_| unknown("; the part after the colon is a number".into()))?)
-        }
-        None => (name, 0),
+    let (kind, which) = name.split_once(':').unwrap_or((name, "0"));
+    let Some(k) = KINDS.iter().find(|k| k.name == kind) else {
+        return Err(unknown(match BY_FEATURE.contains(&kind) {
+            true => format!("; build with --features {kind}"),
+            false => String::new(),
+        }));
     };
-    match KINDS.iter().find(|k| k.name == kind) {
-        // Where there is none, the backend tells why.
-        Some(k) if number < (k.count)().max(1) => (k.make)(number),
-        Some(k) => Err(unknown(format!("; there are {} of this kind, counted from 0", (k.count)()))),
-        None if BY_FEATURE.contains(&kind) => Err(unknown(format!("; build with --features {kind}"))),
-        None => Err(unknown(String::new())),
+    match (which.parse::<usize>(), k.find) {
+        (Ok(number), _) => {
+            let count = (k.count)()?;
+            // Where there is none, the backend tells why.
+            if number < count.max(1) {
+                return (k.make)(number);
+            }
+            Err(unknown(format!("; there are {count} of this kind, counted from 0")))
+        }
+        (Err(_), Some(find)) if !which.is_empty() => find(which),
+        (Err(_), _) => Err(unknown("; the part after the colon is a number".into())),
     }
 }
 
@@ -99,7 +118,8 @@ pub fn devices() -> Vec<String> {
     KINDS
         .iter()
         .flat_map(|k| {
-            let n = (k.count)();
+            // A kind whose driver is missing has no devices here; opening one says what is missing.
+            let n = (k.count)().unwrap_or(0);
             (0..n).map(move |i| name(k, i, n))
         })
         .collect()
@@ -114,9 +134,17 @@ mod book {
     pages! {
         Tensors "../docs/book/tensors.md";
         Gradients "../docs/book/gradients.md";
+        Blocks "../docs/book/blocks.md";
         Fused "../docs/book/fused.md";
+        Training "../docs/book/training.md";
+        Files "../docs/book/files.md";
+        Data "../docs/book/data.md";
+        Layers "../docs/book/layers.md";
+        Zoo "../docs/book/zoo.md";
         WritingABackend "../docs/book/writing-a-backend.md";
     }
+    #[cfg(feature = "opencl")]
+    pages! { OpenClDevices "../docs/book/opencl.md"; }
 }
 
 #[cfg(test)]
@@ -134,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_default_device_is_the_cpu() {
-        assert_eq!(devices(), ["cpu"]);
+        assert_eq!(devices()[0], "cpu");
         assert_eq!(default_device().unwrap(), device("cpu").unwrap());
     }
 }

@@ -131,6 +131,46 @@ pub fn binary(op: Binary, dtype: DType) -> f64 {
     }
 }
 
+/// Where the bound of a primitive comes from.
+fn source(name: &str) -> &'static str {
+    match name {
+        "recip" | "reciprocal" => "OpenCL: 1 / x",
+        "div" => "OpenCL: x / y",
+        "rem" => "fmod is exact (OpenCL: 0); one addition brings it to the divisor's sign",
+        "add" | "sub" | "mul" => "IEEE 754: correctly rounded",
+        "erfinv" => "not in the table: as erf, whose inverse it is",
+        "sigmoid" => "derived: 1 / (1 + exp): exp 3, sum 0.5, quotient 2.5",
+        "softplus" => "derived: log1p(exp): exp 3, log1p 2, sum 0.5, and the sum with x 0.5",
+        _ => "OpenCL",
+    }
+}
+
+/// The bounds of all primitives as a table in Markdown, the one in the book.
+///
+/// ```
+/// let table = isograd_conformance::bounds::table();
+/// assert!(table.contains("| `exp` | 3 | 3 | OpenCL |"));
+/// ```
+pub fn table() -> String {
+    let mut rows = vec!["| primitive | f32, f16, bf16 | f64 | source |".to_string(), "|---|---|---|---|".into()];
+    let mut row = |name: &str, single: f64, double: f64| {
+        if single > 0.0 {
+            rows.push(format!("| `{name}` | {single} | {double} | {} |", source(name)));
+        }
+    };
+    for &op in Unary::ALL {
+        row(op.name(), unary(op, DType::F32), unary(op, DType::F64));
+    }
+    for &op in Binary::ALL {
+        row(op.name(), binary(op, DType::F32), binary(op, DType::F64));
+    }
+    let names = Unary::ALL.iter().filter(|op| unary(**op, DType::F32) == 0.0).map(|op| op.name());
+    let names = names.chain(Binary::ALL.iter().filter(|op| binary(**op, DType::F32) == 0.0).map(|op| op.name()));
+    let exact: Vec<String> = names.map(|n| format!("`{n}`")).collect();
+    rows.push(format!("| {} | 0 | 0 | exact by definition |", exact.join(", ")));
+    rows.join("\n") + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +186,12 @@ mod tests {
             let v = |b| isograd_core::f16::from_bits(b).to_f64();
             assert_eq!(ulp(DType::F16, v(bits)), v(bits + 1) - v(bits));
         }
+    }
+
+    #[test]
+    fn the_book_has_the_table() {
+        let book = include_str!("../../docs/book/numbers.md");
+        assert!(book.contains(&table()), "docs/book/numbers.md must have this table:\n{}", table());
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub enum Level {
     Quick,
     /// What everyone runs.
     Default,
-    /// Ten times as much, and 2^24 numbers for each function of an f32.
+    /// Ten times as much, every number for each function of an f32, and buffers beyond 4 GiB.
     Full,
 }
 
@@ -83,9 +83,16 @@ pub struct Failure {
     pub ulp: f64,
     /// The bound on that.
     pub bound: f64,
+    /// Not a failure: the case cannot run here, and `why` says why.
+    pub skipped: bool,
 }
 
 impl Failure {
+    /// What a case gives that cannot run on this device or machine.
+    pub fn skip(why: impl Into<String>) -> Failure {
+        Failure { why: why.into(), skipped: true, ..Failure::default() }
+    }
+
     /// A failure that is not about one number.
     pub fn new(variant: impl Into<String>, why: impl Into<String>) -> Failure {
         Failure { variant: variant.into(), why: why.into(), ..Failure::default() }
@@ -195,10 +202,17 @@ pub fn compare(dtype: DType, got: &[Value], expected: &[Cell]) -> Checked {
             continue;
         }
         let (distance, allowed) = apart(dtype, *g, e);
-        let share = if distance == 0.0 { 0.0 } else { distance / allowed };
+        let sign = wrong_sign(dtype, *g, e);
+        let share = if sign {
+            f64::INFINITY
+        } else if distance == 0.0 {
+            0.0
+        } else {
+            distance / allowed
+        };
         if share > 1.0 && worst.as_ref().is_none_or(|w| share > w.0) {
             let failure = Failure {
-                why: "a result is off".into(),
+                why: if sign { "a zero has the wrong sign" } else { "a result is off" }.into(),
                 element: Some(i),
                 expected: format!("{:e}", e.value.to_f64()),
                 got: format!("{:e}", g.to_f64()),
@@ -212,6 +226,12 @@ pub fn compare(dtype: DType, got: &[Value], expected: &[Cell]) -> Checked {
         }
     }
     worst.map_or(Ok(measured), |w| Err(w.1))
+}
+
+/// Whether a zero has the other sign where that is defined.
+fn wrong_sign(dtype: DType, got: Value, cell: &Cell) -> bool {
+    let (v, g) = (cell.value.to_f64(), got.to_f64());
+    dtype.is_float() && v == 0.0 && g == 0.0 && !cell.unsigned && v.is_sign_negative() != g.is_sign_negative()
 }
 
 /// Error and bound in units of the last place.

@@ -1,5 +1,6 @@
 //! Checks of a user's own function or block.
 
+use crate::watch::Watch;
 use crate::{
     case::{Failure, compare},
     numbers::Numbers,
@@ -103,8 +104,9 @@ fn first_order<B: Backend>(f: &Function<'_, B>, inputs: &[Tensor<B>], u: &[Tenso
 }
 
 /// Computes `f` and its gradients on each of `contexts` and compares them, element by element, with the oracle, whose
-/// bounds follow from the operators that `f` is made of. `inputs` are copied to each context. Where a result departs, the
-/// error names the context and what departed.
+/// bounds follow from the operators that `f` is made of. `inputs` are copied to each context. Where something departs, the
+/// failure names the context, what departed, and the first kernel, of the result or of its gradients, whose output is off.
+/// `f` may be a block's `forward`, as long as it computes on the context of its inputs.
 ///
 /// ```
 /// use isograd_conformance::cross_check;
@@ -133,10 +135,36 @@ pub fn cross_check(
                 return Err(Failure::new(ctx.name(), format!("{what} is {} {:?}", g.dtype(), g.shape())));
             }
             let checked = compare(g.dtype(), &g.to_values()?, &dynamic_cells(e)?);
-            checked.map_err(|f| Failure { variant: ctx.name(), why: format!("{what} is off"), ..f })?;
+            if let Err(whole) = checked {
+                let variant = ctx.name();
+                return Err(match first_departure(&f, inputs, ctx)? {
+                    Some(first) => Failure { variant, why: format!("{what} is off; {}", first.why), ..first },
+                    None => Failure { variant, why: format!("{what} is off"), ..whole },
+                });
+            }
         }
     }
     Ok(())
+}
+
+/// The first kernel whose output departs from the oracle's, if one does alone.
+fn first_departure(f: &Function<'_, Dyn>, inputs: &[Tensor<Dyn>], ctx: &Dyn) -> Result<Option<Failure>> {
+    let (right, watched) = (Watch::new(Oracle), Watch::new(ctx.clone()));
+    let forward = values_until(f, inputs, &Dyn::new(right.clone()), || right.len())?;
+    values_until(f, inputs, &Dyn::new(watched.clone()), || 0)?;
+    for (i, (got, expected)) in watched.entries().iter().zip(&right.entries()).enumerate() {
+        if got.kernel != expected.kernel || got.values.len() != expected.values.len() {
+            return Ok(None);
+        }
+        let exact = || expected.values.iter().map(|v| crate::oracle::Cell::exact(*v)).collect();
+        let cells = if expected.cells.is_empty() { exact() } else { expected.cells.clone() };
+        if let Err(failure) = compare(got.dtype, &got.values, &cells) {
+            let part = if i < forward { "the result" } else { "the gradients" };
+            let why = format!("the first kernel to depart is `{}`, output {} of {part}", got.kernel, i + 1);
+            return Ok(Some(Failure { why, layouts: vec![got.layout.clone()], ..failure }));
+        }
+    }
+    Ok(None)
 }
 
 fn dynamic_cells(x: &Tensor<Dyn>) -> Result<Vec<crate::oracle::Cell>> {
@@ -146,14 +174,81 @@ fn dynamic_cells(x: &Tensor<Dyn>) -> Result<Vec<crate::oracle::Cell>> {
 
 /// The result, then the gradient of each floating input.
 fn values(f: &Function<'_, Dyn>, inputs: &[Tensor<Dyn>], ctx: &Dyn) -> Result<Vec<Tensor<Dyn>>> {
+    let mut all = Vec::new();
+    computed(f, inputs, ctx, &mut all, &mut || ())?;
+    Ok(all)
+}
+
+/// Computes result and gradients; gives what `count` says between them.
+fn values_until(f: &Function<'_, Dyn>, inputs: &[Tensor<Dyn>], ctx: &Dyn, count: impl Fn() -> usize) -> Result<usize> {
+    let mut forward = 0;
+    computed(f, inputs, ctx, &mut Vec::new(), &mut || forward = count())?;
+    Ok(forward)
+}
+
+fn computed(
+    f: &Function<'_, Dyn>,
+    inputs: &[Tensor<Dyn>],
+    ctx: &Dyn,
+    all: &mut Vec<Tensor<Dyn>>,
+    between: &mut dyn FnMut(),
+) -> Result<()> {
     let xs: Vec<Tensor<Dyn>> = inputs.iter().map(|x| x.detach().copyto(ctx)).collect::<Result<_>>()?;
     let smooth: Vec<&Tensor<Dyn>> = xs.iter().filter(|x| x.dtype().is_float()).collect();
     smooth.iter().try_for_each(|x| x.attach_grad())?;
     let y = autograd::record(|| f(&xs))?;
-    let mut all = vec![y.detach()];
+    all.push(y.detach());
+    between();
     if y.requires_grad() {
         y.backward()?;
         all.extend(smooth.iter().map(|x| x.grad()).collect::<Result<Vec<_>>>()?);
     }
-    Ok(all)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutants::{Mutant, faults};
+    use isograd_nn::{Block, Dense, Parameters, Sequential, initializers::Xavier};
+    use isograd_reference::Reference;
+
+    fn broken(name: &str) -> Dyn {
+        Dyn::new(Mutant::new(Reference, faults().iter().find(|f| f.name == name)))
+    }
+
+    #[test]
+    fn the_first_kernel_that_departs_is_named() {
+        let x = Tensor::from_slice(&Dyn::new(Reference), &[0.3f32, -1.2, 0.7, 1.1, -0.2, 0.9], [2, 3]).unwrap();
+        let f = |x: &[Tensor<Dyn>]| x[0].tanh()?.exp()?.cosh()?.matmul(&x[0].t()?)?.log1p();
+        cross_check(f, std::slice::from_ref(&x), &[broken("unbroken")]).unwrap();
+        for (fault, kernel, part) in [
+            ("cosh is without its half", "`cosh`", "of the result"),
+            ("matmul adds to the output", "`matmul`", "of the result"),
+            ("reduce loses the last term", "`sum of", "of the"),
+        ] {
+            let told = cross_check(f, std::slice::from_ref(&x), &[broken(fault)]).unwrap_err().to_string();
+            assert!(told.contains(kernel) && told.contains(part), "{fault}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_checked_with_its_parameters() {
+        let ctx = Dyn::new(Reference);
+        let mut net = Sequential::new();
+        net.add(Dense::new(4)).add(Dense::new(2));
+        net.initialize(Xavier::default(), &ctx).unwrap();
+        let x = Tensor::from_slice(&ctx, &[0.3f64, -1.2, 0.7], [1, 3]).unwrap();
+        net.forward(&x.cast(DType::F32).unwrap()).unwrap();
+        let weights: Vec<Tensor<Dyn>> =
+            net.collect_params().iter().map(|(_, p)| p.data().unwrap().detach().cast(DType::F64).unwrap()).collect();
+        let [w, b, v, c] = &weights[..] else { panic!("two layers have four parameters") };
+        let f = |x: &[Tensor<Dyn>]| {
+            let y = x[0].matmul(&x[1].t()?)?.add(&x[2])?.tanh()?;
+            y.matmul(&x[3].t()?)?.add(&x[4])
+        };
+        let all = [&x, w, b, v, c].map(|t| t.detach());
+        gradcheck(f, &all).unwrap();
+        cross_check(f, &all, &[ctx]).unwrap();
+    }
 }

@@ -11,7 +11,7 @@
 //!
 //! Where things are: [`oracle`] computes what is right and how far off a result may be; [`bounds`] has the table that this
 //! follows from; [`operators`] is the table of operators; `primitives` tries the methods of `Backend` themselves;
-//! `semantics` all that is not numbers; [`mutants`] breaks a good backend in many ways, each of which must be found.
+//! `semantics` all that is not numbers; [`networks`] trains some; [`mutants`] breaks a good backend in many ways, each of which must be found.
 #![forbid(unsafe_code)]
 
 pub mod bounds;
@@ -19,6 +19,7 @@ pub mod case;
 mod gradcheck;
 pub mod mutants;
 mod names;
+pub mod networks;
 pub mod numbers;
 pub mod operators;
 pub mod oracle;
@@ -26,6 +27,7 @@ mod primitives;
 pub mod report;
 mod semantics;
 mod suite;
+mod watch;
 
 pub use case::{Failure, Level, Options};
 pub use gradcheck::{cross_check, gradcheck};

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use isograd_conformance::{
-    Level, Options, Report, Suite, mutants,
+    Level, Options, Report, Suite, bounds, mutants,
     report::{Status, page},
 };
 use isograd_core::{Backend, DType};
@@ -22,7 +22,7 @@ struct Arguments {
 enum Command {
     /// Runs the suite.
     Run {
-        /// cpu or reference; several are run one after another.
+        /// A device of `DEVICES`, such as cpu or reference; several are run one after another.
         #[arg(long, required = true)]
         device: Vec<String>,
         /// Only cases whose name contains this.
@@ -31,7 +31,7 @@ enum Command {
         /// Only this dtype.
         #[arg(long)]
         dtype: Option<DType>,
-        /// Ten times as many draws.
+        /// Ten times as many draws, every f32 for functions of one argument, and buffers beyond 4 GiB: hours.
         #[arg(long)]
         full: bool,
         /// Where the draws start.
@@ -54,7 +54,15 @@ enum Command {
         filter: Option<String>,
     },
     /// Runs the suite on broken backends.
-    Mutants,
+    Mutants {
+        /// Only faults whose name contains this, with what the failure says.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Prints the names of the cases.
+    List,
+    /// Prints the bound of every primitive, as in the book.
+    Bounds,
 }
 
 fn main() -> ExitCode {
@@ -82,12 +90,46 @@ fn suite<B: Backend>(ctx: B, options: &Options) -> Report {
     report
 }
 
+/// What runs the suite on a device, given what follows the colon of its name.
+type Device = fn(&str, &Options) -> Result<Report, String>;
+
+/// The devices: a row for each backend.
+const DEVICES: &[(&str, Device)] = &[
+    ("cpu", |number, options| alone("cpu", number).map(|()| suite(Cpu::default(), options))),
+    ("reference", |number, options| alone("reference", number).map(|()| suite(Reference, options))),
+    #[cfg(feature = "opencl")]
+    ("opencl", |which, options| Ok(suite(opencl(which)?, options))),
+];
+
+/// There is one device of this kind, without a number.
+fn alone(kind: &str, number: &str) -> Result<(), String> {
+    if number.is_empty() { Ok(()) } else { Err(format!("there is no device {kind}:{number}; there is one {kind}")) }
+}
+
 fn on(device: &str, options: &Options) -> Result<Report, String> {
-    match device {
-        "cpu" => Ok(suite(Cpu::default(), options)),
-        "reference" => Ok(suite(Reference, options)),
-        other => Err(format!("there is no device {other:?}; there are cpu and reference")),
+    let (kind, rest) = device.split_once(':').unwrap_or((device, ""));
+    let Some((_, run)) = DEVICES.iter().find(|(name, _)| *name == kind) else {
+        let names: Vec<&str> = DEVICES.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no device {device:?}; there are {}", names.join(", ")));
+    };
+    let report = run(rest, options)?;
+    if report.lines.is_empty() {
+        let filter = options.filter.as_deref().map_or(String::new(), |f| format!(" whose name contains {f:?}"));
+        let dtype = options.dtype.map_or(String::new(), |d| format!(" on {d}"));
+        return Err(format!("there is no case{filter}{dtype}; `list` prints their names"));
     }
+    Ok(report)
+}
+
+/// The device called `opencl`, `opencl:1` or `opencl:intel`, given what follows the colon.
+#[cfg(feature = "opencl")]
+fn opencl(which: &str) -> Result<isograd_opencl::OpenCl, String> {
+    let made = match which.parse() {
+        _ if which.is_empty() => isograd_opencl::OpenCl::new(0),
+        Ok(index) => isograd_opencl::OpenCl::new(index),
+        Err(_) => isograd_opencl::OpenCl::find(which),
+    };
+    made.map_err(|e| e.to_string())
 }
 
 fn run(command: Command) -> Result<bool, String> {
@@ -116,16 +158,38 @@ fn run(command: Command) -> Result<bool, String> {
             compare(&on(a, &options)?, &on(b, &options)?);
             Ok(true)
         }
-        Command::Mutants => {
-            let unbroken = mutants::judge(mutants::Mutant::new(Reference, None), "unbroken");
-            println!("unbroken: {}", unbroken.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
-            let verdicts = mutants::run(&Reference, &mut |v| match &v.killed_by {
-                Some((case, _)) => println!("killed  {:<52} by {case} ({:.1} s)", v.name, v.seconds),
-                None => println!("LIVES   {:<52} ({:.1} s)", v.name, v.seconds),
+        Command::Bounds => {
+            print!("{}", bounds::table());
+            Ok(true)
+        }
+        Command::List => {
+            Suite::new(Reference).names().iter().for_each(|name| println!("{name}"));
+            Ok(true)
+        }
+        Command::Mutants { filter } => {
+            let unbroken = [
+                mutants::judge(mutants::Mutant::new(Reference, None), "unbroken", false),
+                mutants::judge(mutants::Lazy::new(Reference, "asynchronous", None), "unbroken, asynchronous", false),
+            ];
+            for v in &unbroken {
+                println!("{}: {}", v.name, v.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
+            }
+            let verbose = filter.is_some();
+            let verdicts = mutants::run(&Reference, filter.as_deref(), &mut |v| match &v.killed_by {
+                Some((case, why)) => {
+                    println!("killed  {:<60} by {case} ({:.1} s)", v.name, v.seconds);
+                    if verbose {
+                        println!("{why}");
+                    }
+                }
+                None => println!("LIVES   {:<60} ({:.1} s)", v.name, v.seconds),
             });
+            if verdicts.is_empty() {
+                return Err(format!("there is no fault whose name contains {:?}", filter.unwrap_or_default()));
+            }
             let killed = verdicts.iter().filter(|v| v.killed_by.is_some()).count();
             println!("killed {killed}/{}", verdicts.len());
-            Ok(killed == verdicts.len() && unbroken.killed_by.is_none())
+            Ok(killed == verdicts.len() && unbroken.iter().all(|v| v.killed_by.is_none()))
         }
     }
 }

@@ -53,18 +53,48 @@ pub enum Domain {
     Values(&'static [f64]),
     /// Small integers on integer dtypes, both truth values on bool, -2..2 on floating ones.
     Any,
+    /// All bits of integers; on floating dtypes as `Any`, but one in 16 is a number at which implementations go wrong.
+    Extreme,
+    /// As `Any`, but one in 64 is NaN, infinite or zero.
+    Infinite,
+    /// Few numbers, each many times, and a NaN now and then.
+    Ties,
+    /// Positions below this.
+    Below(usize),
 }
 
 impl Domain {
     /// `n` numbers of `dtype`.
     pub fn draw(self, numbers: &mut Numbers, dtype: DType, n: usize) -> Vec<Value> {
+        if let Domain::Extreme = self {
+            let all = special(dtype);
+            let mut values = Domain::Any.draw(numbers, dtype, n);
+            for v in &mut values {
+                *v = match numbers.below(if dtype.is_int() { 2 } else { 16 }) {
+                    0 => numbers.pick(&all),
+                    _ if dtype.is_int() => Value::I64(numbers.bits() as i64).cast(dtype),
+                    _ => *v,
+                };
+            }
+            return values;
+        }
         let values: Vec<f64> = match self {
             Domain::Values(v) => (0..n).map(|i| v[i % v.len()]).collect(),
             Domain::Range(low, high, avoid) => spread(numbers, n, low, high, avoid),
+            Domain::Below(below) => (0..n).map(|_| numbers.below(below) as f64).collect(),
+            Domain::Ties => {
+                let nan = if dtype.is_float() { f64::NAN } else { 2.0 };
+                (0..n).map(|_| if numbers.below(40) == 0 { nan } else { numbers.pick(&[0.0, 1.0, 2.0, 1.0]) }).collect()
+            }
             Domain::Any if dtype == DType::Bool => (0..n).map(|_| numbers.below(2) as f64).collect(),
             Domain::Any if dtype == DType::U8 => (0..n).map(|_| numbers.below(23) as f64).collect(),
             Domain::Any if dtype.is_int() => (0..n).map(|_| numbers.below(23) as f64 - 11.0).collect(),
-            Domain::Any => spread(numbers, n, -2.0, 2.0, &[]),
+            Domain::Infinite => {
+                let rare = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0];
+                let values = spread(numbers, n, -2.0, 2.0, &[]);
+                values.into_iter().map(|v| if numbers.below(64) == 0 { numbers.pick(&rare) } else { v }).collect()
+            }
+            Domain::Any | Domain::Extreme => spread(numbers, n, -2.0, 2.0, &[]),
         };
         values.into_iter().map(|v| Value::F64(v).cast(dtype)).collect()
     }
@@ -87,11 +117,51 @@ fn spread(numbers: &mut Numbers, n: usize, low: f64, high: f64, avoid: &[f64]) -
 pub fn special(dtype: DType) -> Vec<Value> {
     let both = |values: &[f64]| -> Vec<f64> { values.iter().flat_map(|&v| [v, -v]).collect() };
     let from = |values: Vec<f64>| values.into_iter().map(|v| Value::F64(v).cast(dtype)).collect::<Vec<_>>();
-    let common = [0.0, 1.0, 0.5, 1.5, 2.5, 3.0, 1e-3, 10.0, 88.5, 1e3, f64::INFINITY];
+    // Among them what lies at the ends of integer dtypes, for casts.
+    let common = [
+        0.0,
+        1.0,
+        0.5,
+        1.5,
+        2.5,
+        3.0,
+        1e-3,
+        10.0,
+        88.5,
+        127.9,
+        128.5,
+        255.6,
+        256.0,
+        1e3,
+        2147483648.0,
+        9.223_372_036_854_776e18,
+        f64::INFINITY,
+    ];
     match dtype {
         DType::Bool => vec![Value::Bool(false), Value::Bool(true)],
-        DType::I64 => [i64::MIN, i64::MIN + 1, -3, -2, -1, 0, 1, 2, 7, 1 << 40, i64::MAX].map(Value::I64).to_vec(),
-        DType::I32 => [i32::MIN, i32::MIN + 1, -3, -2, -1, 0, 1, 2, 7, 46341, i32::MAX].map(Value::I32).to_vec(),
+        DType::I64 => [
+            i64::MIN,
+            i64::MIN + 1,
+            -300,
+            -3,
+            -2,
+            -1,
+            0,
+            1,
+            2,
+            7,
+            200,
+            1 << 31,
+            (1 << 32) + 5,
+            1 << 40,
+            (1 << 53) + 1,
+            i64::MAX,
+        ]
+        .map(Value::I64)
+        .to_vec(),
+        DType::I32 => [i32::MIN, i32::MIN + 1, -300, -3, -2, -1, 0, 1, 2, 7, 200, 46341, (1 << 24) + 1, i32::MAX]
+            .map(Value::I32)
+            .to_vec(),
         DType::I8 => [i8::MIN, i8::MIN + 1, -3, -1, 0, 1, 2, 16, i8::MAX].map(Value::I8).to_vec(),
         DType::U8 => [0, 1, 2, 3, 16, 127, 128, u8::MAX].map(Value::U8).to_vec(),
         _ => {
@@ -123,10 +193,10 @@ pub fn bit_patterns(dtype: DType, count: usize) -> Vec<Value> {
     }
 }
 
-/// A shape of at most about `size` elements: ranks 0 to 4, sizes 1, primes and powers of two among them.
+/// A shape of at most about `size` elements: ranks 0 to 6, sizes 1, primes and powers of two among them.
 pub fn shape(numbers: &mut Numbers, size: usize) -> Shape {
     let mut left = size.max(1);
-    let rank = numbers.below(5);
+    let rank = numbers.below(7);
     let mut axes: Vec<usize> = Vec::new();
     for _ in 0..rank {
         let n = numbers.pick(&[1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 64, 67]).min(left);

@@ -34,6 +34,7 @@ impl<B: Backend> Suite<B> {
         let mut cases = crate::operators::cases();
         cases.extend(crate::primitives::cases());
         cases.extend(crate::semantics::cases());
+        cases.extend(crate::networks::cases());
         Suite { ctx, cases }
     }
 
@@ -95,6 +96,7 @@ impl<B: Backend> Suite<B> {
         }
         let expected = options.expected.iter().find(|(name, _)| *name == case.name);
         match (self.attempt(case, dtype, options, SIZE), expected) {
+            (Err(failure), _) if failure.skipped => Status::Skipped(failure.why),
             (Ok(_), Some((_, why))) => {
                 Status::Failed(Box::new(Failure::new("", format!("it passes, though it is expected to fail: {why}"))))
             }

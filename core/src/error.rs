@@ -236,6 +236,22 @@ pub enum Error {
         /// What was found and what was expected.
         why: String,
     },
+    /// A sample of a dataset could not be made.
+    #[error("sample {index}: {source}")]
+    Sample {
+        /// The number of the sample.
+        index: usize,
+        /// What was wrong with it.
+        source: Box<Error>,
+    },
+    /// Code of the user's panicked on another thread.
+    #[error("{op}: a worker thread panicked: {message}")]
+    Panicked {
+        /// What the thread worked for.
+        op: &'static str,
+        /// What the panic said.
+        message: String,
+    },
     /// The operating system refused.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -277,10 +293,12 @@ pub enum Error {
         hint: String,
     },
     /// A parameter that is not initialized.
-    #[error("parameter {name}: {why}")]
+    #[error("parameter {name}{}: {why}", path.as_ref().map(|p| format!(" (at {p})")).unwrap_or_default())]
     Uninitialized {
         /// The parameter.
         name: String,
+        /// Where it is in the network, as far as that is known: `body.0.weight`.
+        path: Option<String>,
         /// What is missing and how to give it.
         why: String,
     },

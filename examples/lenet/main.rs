@@ -102,7 +102,7 @@ fn shifted(images: &Tensor) -> Result<Tensor> {
     Tensor::concat(&moved.iter().collect::<Vec<_>>(), 0)
 }
 
-fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>, 2>, ctx: &Dyn) -> Result<f64> {
+fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>>, ctx: &Dyn) -> Result<f64> {
     let mut accuracy = Accuracy::default();
     for batch in data.epoch(ctx) {
         let [images, labels] = batch?;

@@ -1,8 +1,17 @@
 //! The two traits that networks are made of: [`Parameters`], which finds parameters, and [`Block`], which computes.
 
-use crate::{Initializer, LoadOptions, Parameter, serialize};
-use isograd_core::{Backend, DType, Dyn, Result, Tensor};
-use std::{collections::HashSet, fmt, marker::PhantomData, path::Path, sync::Arc};
+use crate::{
+    Initializer, LoadOptions, Parameter, ParameterDict, SaveOptions,
+    hooks::{self, Tensors},
+    serialize,
+};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
+use std::{
+    collections::{BTreeMap, HashMap},
+    marker::PhantomData,
+    path::Path,
+    sync::Arc,
+};
 
 /// Something that computes a tensor from a tensor: a layer, or a network of them.
 ///
@@ -35,13 +44,42 @@ pub trait Block<B: Backend = Dyn, X: ?Sized = Tensor<B>, Y = Tensor<B>>: Paramet
     /// # Errors
     /// [`isograd_core::Error::Uninitialized`] for a parameter without values; what the operators report.
     fn forward(&self, x: &X) -> Result<Y>;
+
+    /// [`Block::forward`], announced to [`hooks`]. Containers call their children so, and the layers of this crate
+    /// announce themselves; within a block of one's own, `self.part.call(x)` shows a part that is such a block as well.
+    ///
+    /// # Errors
+    /// As [`Block::forward`], an error about a parameter naming its place; those of the hooks.
+    fn call(&self, x: &X) -> Result<Y>
+    where
+        X: Tensors<B>,
+        Y: Tensors<B>,
+    {
+        hooks::observe(self.id(), x, || self.forward(x)).map_err(|e| located(e, self))
+    }
+
+    /// The parameter at `path` (`0.1.bias`), or of this name (`dense0_bias`).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with the paths that are nearest.
+    fn get(&self, path: &str) -> Result<Parameter<B>> {
+        self.collect_params().find(path).cloned()
+    }
+}
+
+/// Which block a call is of: where it lies in memory, and its type, as a block may lie where its first part does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    address: usize,
+    kind: &'static str,
 }
 
 /// Something that holds parameters, itself or in parts that do. `#[derive(Parameters)]` writes [`Parameters::visit`] and
-/// [`Parameters::label`] for structs; the rest is provided.
+/// [`Parameters::label`] for structs and enums; the rest is provided.
 ///
-/// Fields may be parameters, blocks, numbers and strings, and `Vec`, `Option`, arrays, `Box` and `Arc` of them; a field of
-/// another type is marked `#[parameters(skip)]`. A struct without a `Backend` parameter holds parameters of [`Dyn`], or of
+/// Fields may be parameters, blocks, numbers and strings, and `Vec`, `Option`, arrays, tuples, `BTreeMap`, `HashMap` (in the
+/// order of its keys), `Box`, `Arc` and references of them; a field of another type is marked `#[parameters(skip)]`. Of an
+/// enum the fields of the variant at hand count. A struct without a `Backend` parameter holds parameters of [`Dyn`], or of
 /// what `#[parameters(backend = ...)]` names.
 ///
 /// A field of any other type does not compile, so that no parameter is forgotten:
@@ -64,16 +102,118 @@ pub trait Parameters<B: Backend = Dyn> {
         None
     }
 
+    /// What tells this block from others while neither is moved.
+    fn id(&self) -> BlockId {
+        BlockId { address: std::ptr::from_ref(self).cast::<()>().addr(), kind: std::any::type_name::<Self>() }
+    }
+
+    /// Gluon's prefix of the names, `dense0_`: what the names of its own parameters have in common; empty without any.
+    fn prefix(&self) -> String {
+        struct First(String, Option<String>);
+        impl<B: Backend> Visitor<B> for First {
+            fn parameter(&mut self, parameter: &Parameter<B>) {
+                self.1 = self.1.take().or_else(|| parameter.name().strip_suffix(&*self.0).map(str::to_string));
+            }
+
+            fn child(&mut self, name: &str, child: &dyn Parameters<B>) {
+                if child.label().is_none() && self.1.is_none() {
+                    let before = push(&mut self.0, name);
+                    child.visit(self);
+                    self.0.truncate(before);
+                }
+            }
+        }
+        let mut first = First(String::new(), None);
+        self.visit(&mut first);
+        first.1.unwrap_or_default()
+    }
+
     /// All parameters with their structural paths (`0.weight`, `body.0.bias`), in the order of the structure. One that is
     /// shared is there once per place.
     fn collect_params(&self) -> ParameterDict<B> {
         let mut collector = Collector { path: String::new(), found: Vec::new() };
         self.visit(&mut collector);
-        ParameterDict { entries: collector.found }
+        ParameterDict::new(self.prefix(), collector.found)
+    }
+
+    /// The parameters whose structural path or whose name matches `pattern`, a regular expression that is anchored at the
+    /// start, as in Gluon: `.*weight` where `weight` alone would find only names that begin so.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for what is no regular expression.
+    fn collect_params_matching(&self, pattern: &str) -> Result<ParameterDict<B>> {
+        self.collect_params().matching(pattern)
+    }
+
+    /// Each parameter once with its path; one that is shared under the first of them.
+    fn named_parameters(&self) -> Vec<(String, Parameter<B>)> {
+        self.collect_params().unique().into_iter().collect()
+    }
+
+    /// The values by path, in order: handles of the memory that is trained, outside the tape.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`].
+    fn state_dict(&self) -> Result<Vec<(String, Tensor<B>)>> {
+        self.collect_params().into_iter().map(|(path, p)| Ok((path, p.data()?.detach()))).collect()
+    }
+
+    /// Overwrites the values by those of [`Parameters::state_dict`] of a network of the same structure.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] naming a path that is missing or left over, before anything changes, or values that do not fit.
+    fn load_state_dict(&self, state: impl IntoIterator<Item = (String, Tensor<B>)>) -> Result<()>
+    where
+        Self: Sized,
+    {
+        self.collect_params().load_state_dict(state)
+    }
+
+    /// Calls `f` with path and block for every block in here, those inside a block before it, and last for this one with an
+    /// empty path.
+    ///
+    /// ```
+    /// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+    /// let mut net: Sequential = Sequential::new();
+    /// net.add(Dense::new(2)).add(Activation::Relu);
+    /// let mut seen = vec![];
+    /// net.apply(|path, block| seen.push(format!("{path}: {}", block.label().unwrap_or_default())));
+    /// assert_eq!(seen, ["0: Dense(None -> 2, linear)", "1: Activation(relu)", ": Sequential"]);
+    /// ```
+    fn apply(&self, mut f: impl FnMut(&str, &dyn Parameters<B>))
+    where
+        Self: Sized,
+    {
+        each_block(self, true, &mut f);
+    }
+
+    /// Converts all parameters of floating-point dtypes; gradients are lost.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedDType`].
+    fn cast(&self, dtype: DType) -> Result<()> {
+        self.collect_params().cast(dtype)
+    }
+
+    /// Takes all parameters out of training until [`Parameters::unfreeze`].
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn freeze(&self) -> Result<()> {
+        self.collect_params().freeze()
+    }
+
+    /// Trains all parameters again that [`Parameters::freeze`] took out.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn unfreeze(&self) -> Result<()> {
+        self.collect_params().unfreeze()
     }
 
     /// Gives all parameters values on `ctx`: by their own initializer where they have one, by `initializer` otherwise; those
-    /// whose shape is not known, in the first forward pass. Parameters that were initialized before are left as they are.
+    /// whose shape is not known, in the first forward pass. Parameters that have values keep them, so that what was added to
+    /// a network can be initialized after the rest was trained or loaded; [`Parameters::force_reinit`] replaces them too.
     ///
     /// # Errors
     /// What the initializers and the device report.
@@ -84,7 +224,18 @@ pub trait Parameters<B: Backend = Dyn> {
         self.collect_params().initialize(initializer, ctx, false)
     }
 
-    /// [`Parameters::initialize`], also of those that were initialized before.
+    /// [`Parameters::initialize`] on several contexts, with the same values on each.
+    ///
+    /// # Errors
+    /// As [`Parameters::initialize`]; [`Error::Parameter`] for no contexts, and for one that is named twice.
+    fn initialize_on(&self, initializer: impl Initializer<B> + 'static, contexts: &[B]) -> Result<()>
+    where
+        Self: Sized,
+    {
+        self.collect_params().initialize_on(initializer, contexts, false)
+    }
+
+    /// [`Parameters::initialize`], also of those that have values.
     ///
     /// # Errors
     /// As [`Parameters::initialize`].
@@ -104,7 +255,18 @@ pub trait Parameters<B: Backend = Dyn> {
     where
         Self: Sized,
     {
-        serialize::save(&self.collect_params(), path.as_ref())
+        self.save_parameters_with(path, SaveOptions::default())
+    }
+
+    /// [`Parameters::save_parameters`] with a choice of what becomes of shared parameters.
+    ///
+    /// # Errors
+    /// As [`Parameters::save_parameters`].
+    fn save_parameters_with(&self, path: impl AsRef<Path>, options: SaveOptions) -> Result<()>
+    where
+        Self: Sized,
+    {
+        serialize::save(&self.collect_params(), path.as_ref(), options)
     }
 
     /// Reads parameters that [`Parameters::save_parameters`], or Gluon, wrote. Those that have no values get them on `ctx`;
@@ -128,7 +290,7 @@ pub trait Parameters<B: Backend = Dyn> {
     where
         Self: Sized,
     {
-        serialize::load(&self.collect_params(), path.as_ref(), ctx, options)
+        serialize::load(&self.collect_params(), path.as_ref(), ctx, &options, "")
     }
 }
 
@@ -147,81 +309,67 @@ struct Collector<B: Backend> {
 
 impl<B: Backend> Visitor<B> for Collector<B> {
     fn parameter(&mut self, parameter: &Parameter<B>) {
+        parameter.note_path(&self.path);
         self.found.push((self.path.clone(), parameter.clone()));
     }
 
     fn child(&mut self, name: &str, child: &dyn Parameters<B>) {
-        let before = self.path.len();
-        if before > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(name);
+        let before = push(&mut self.path, name);
         child.visit(self);
         self.path.truncate(before);
     }
 }
 
-/// Parameters by structural path, in the order of the network.
-#[derive(Clone)]
-pub struct ParameterDict<B: Backend = Dyn> {
-    entries: Vec<(String, Parameter<B>)>,
+/// Goes on to `name` within `path`; gives the length to come back to.
+pub(crate) fn push(path: &mut String, name: &str) -> usize {
+    let before = path.len();
+    if before > 0 {
+        path.push('.');
+    }
+    path.push_str(name);
+    before
 }
 
-impl<B: Backend> ParameterDict<B> {
-    /// Paths and parameters in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Parameter<B>)> {
-        self.entries.iter().map(|(path, p)| (path.as_str(), p))
+/// Calls `f` with path and block for every block within `root`, the inner ones before those that hold them if `inner_first`,
+/// and last or first with the root, whose path is empty.
+pub(crate) fn each_block<B: Backend>(
+    root: &dyn Parameters<B>,
+    inner_first: bool,
+    f: &mut dyn FnMut(&str, &dyn Parameters<B>),
+) {
+    struct Walk<'a, B: Backend>(String, bool, &'a mut dyn FnMut(&str, &dyn Parameters<B>));
+    impl<B: Backend> Walk<'_, B> {
+        fn go(&mut self, block: &dyn Parameters<B>, is_block: bool) {
+            if is_block && !self.1 {
+                (self.2)(&self.0, block);
+            }
+            block.visit(self);
+            if is_block && self.1 {
+                (self.2)(&self.0, block);
+            }
+        }
     }
+    impl<B: Backend> Visitor<B> for Walk<'_, B> {
+        fn parameter(&mut self, _: &Parameter<B>) {}
 
-    /// The paths in order.
-    pub fn paths(&self) -> Vec<&str> {
-        self.iter().map(|(path, _)| path).collect()
+        fn child(&mut self, name: &str, child: &dyn Parameters<B>) {
+            let before = push(&mut self.0, name);
+            self.go(child, child.label().is_some());
+            self.0.truncate(before);
+        }
     }
-
-    /// The parameter at `path`.
-    pub fn get(&self, path: &str) -> Option<&Parameter<B>> {
-        self.iter().find(|(p, _)| *p == path).map(|(_, p)| p)
-    }
-
-    /// How many paths there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Each parameter once, under the first of its paths.
-    #[must_use]
-    pub fn unique(&self) -> ParameterDict<B> {
-        let mut seen = HashSet::new();
-        let entries = self.entries.iter().filter(|(_, p)| seen.insert(p.identity())).cloned().collect();
-        ParameterDict { entries }
-    }
-
-    /// Gives all parameters values; see [`Parameters::initialize`].
-    ///
-    /// # Errors
-    /// What the initializers and the device report.
-    pub fn initialize(&self, default: impl Initializer<B> + 'static, ctx: &B, force_reinit: bool) -> Result<()> {
-        let default: Arc<dyn Initializer<B>> = Arc::new(default);
-        self.unique().iter().try_for_each(|(_, p)| p.initialize_default(&default, ctx, force_reinit))
-    }
-
-    /// Sets all gradients to zero.
-    ///
-    /// # Errors
-    /// As [`Parameter::zero_grad`].
-    pub fn zero_grad(&self) -> Result<()> {
-        self.iter().try_for_each(|(_, p)| p.zero_grad())
-    }
+    Walk(String::new(), inner_first, f).go(root, true);
 }
 
-impl<B: Backend> fmt::Debug for ParameterDict<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
+/// The error of a forward pass with the place of the parameter within `block`, the outermost block that knows of it.
+pub(crate) fn located<B: Backend>(error: Error, block: &(impl Parameters<B> + ?Sized)) -> Error {
+    match error {
+        Error::Uninitialized { name, path, why } => {
+            let all = block.collect_params();
+            let here = all.iter().find(|(_, p)| p.name() == name).map(|(path, _)| path.to_string());
+            Error::Uninitialized { name, path: here.or(path), why }
+        }
+        other => other,
     }
 }
 
@@ -260,28 +408,84 @@ impl<B: Backend, T: Parameters<B>> Parameters<B> for Option<T> {
     fn label(&self) -> Option<String> {
         self.as_ref().and_then(T::label)
     }
+
+    fn id(&self) -> BlockId {
+        self.as_ref().map_or(BlockId { address: 0, kind: "None" }, T::id)
+    }
 }
 
-macro_rules! pointers {
-    ($($pointer:ident)*) => { $(
-        impl<B: Backend, T: Parameters<B> + ?Sized> Parameters<B> for $pointer<T> {
-            fn visit(&self, visitor: &mut dyn Visitor<B>) {
-                (**self).visit(visitor);
-            }
-
-            fn label(&self) -> Option<String> {
-                (**self).label()
-            }
+/// The methods of [`Parameters`] of what stands for another value.
+macro_rules! stands_for {
+    () => {
+        fn visit(&self, visitor: &mut dyn Visitor<B>) {
+            (**self).visit(visitor);
         }
 
-        impl<B: Backend, X: ?Sized, Y, T: Block<B, X, Y> + ?Sized> Block<B, X, Y> for $pointer<T> {
+        fn label(&self) -> Option<String> {
+            (**self).label()
+        }
+
+        fn id(&self) -> $crate::BlockId {
+            (**self).id()
+        }
+
+        fn prefix(&self) -> String {
+            (**self).prefix()
+        }
+    };
+}
+pub(crate) use stands_for;
+
+macro_rules! pointers {
+    ($([$($lifetime:tt)*] $pointer:ty;)*) => { $(
+        impl<$($lifetime)* B: Backend, T: Parameters<B> + ?Sized> Parameters<B> for $pointer {
+            stands_for!();
+        }
+
+        impl<$($lifetime)* B: Backend, X: ?Sized, Y, T: Block<B, X, Y> + ?Sized> Block<B, X, Y> for $pointer {
             fn forward(&self, x: &X) -> Result<Y> {
                 (**self).forward(x)
             }
         }
     )* };
 }
-pointers!(Box Arc);
+pointers! {
+    [] Box<T>;
+    [] Arc<T>;
+    ['a,] &'a T;
+}
+
+impl<B: Backend, K: ToString + Ord, T: Parameters<B>> Parameters<B> for BTreeMap<K, T> {
+    fn visit(&self, visitor: &mut dyn Visitor<B>) {
+        self.iter().for_each(|(key, item)| visitor.child(&key.to_string(), item));
+    }
+}
+
+/// In the order of the keys, so that it does not change from run to run.
+impl<B: Backend, K: ToString + Ord, T: Parameters<B>, S> Parameters<B> for HashMap<K, T, S> {
+    fn visit(&self, visitor: &mut dyn Visitor<B>) {
+        let ordered: BTreeMap<&K, &T> = self.iter().collect();
+        ordered.iter().for_each(|(key, item)| visitor.child(&key.to_string(), *item));
+    }
+}
+
+macro_rules! tuples {
+    ($($($name:ident $index:tt)*;)*) => { $(
+        impl<B: Backend, $($name: Parameters<B>),*> Parameters<B> for ($($name,)*) {
+            fn visit(&self, visitor: &mut dyn Visitor<B>) {
+                $(visitor.child(stringify!($index), &self.$index);)*
+            }
+        }
+    )* };
+}
+tuples! {
+    T0 0;
+    T0 0 T1 1;
+    T0 0 T1 1 T2 2;
+    T0 0 T1 1 T2 2 T3 3;
+    T0 0 T1 1 T2 2 T3 3 T4 4;
+    T0 0 T1 1 T2 2 T3 3 T4 4 T5 5;
+}
 
 macro_rules! without_parameters {
     ($($type:ty)*) => { $(
@@ -290,7 +494,7 @@ macro_rules! without_parameters {
         }
     )* };
 }
-without_parameters!(bool usize isize u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 String &'static str DType);
+without_parameters!(() bool char usize isize u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 str String DType);
 
 impl<B: Backend, T> Parameters<B> for PhantomData<T> {
     fn visit(&self, _: &mut dyn Visitor<B>) {}

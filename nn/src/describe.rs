@@ -1,9 +1,9 @@
-//! Printing blocks as Gluon does: a line per layer, indented by depth.
+//! Printing blocks: a line per layer, indented by depth, as Gluon and PyTorch do.
 
-use crate::{Parameters, Visitor};
+use crate::{Parameters, Visitor, block::push};
 use isograd_core::Backend;
 
-/// The structure of a block as text.
+/// The structure of a block as text, as Gluon prints it. `{net}` and `println!` use it.
 ///
 /// ```
 /// use isograd_nn::{Activation, Dense, Sequential, describe};
@@ -15,29 +15,60 @@ use isograd_core::Backend;
 /// );
 /// ```
 pub fn describe<B: Backend>(block: &dyn Parameters<B>) -> String {
-    let mut lines = Lines { path: String::new(), text: String::new() };
+    text(block, false)
+}
+
+/// [`describe`] with what PyTorch prints: parameters that a block holds itself have lines of their own, with their shapes.
+/// `{net:#}` uses it.
+///
+/// ```
+/// use isograd_nn::{Activation, Dense, Sequential};
+/// let mut net: Sequential = Sequential::new();
+/// net.add(Dense::new(8)).add(Activation::Relu);
+/// assert_eq!(
+///     format!("{net:#}"),
+///     "Sequential(\n  (0): Dense(\n    None -> 8, linear\n    (weight): Parameter (8, ?), float32\n    \
+///      (bias): Parameter (8,), float32\n  )\n  (1): Activation(relu)\n)"
+/// );
+/// ```
+pub fn describe_parameters<B: Backend>(block: &dyn Parameters<B>) -> String {
+    text(block, true)
+}
+
+fn text<B: Backend>(block: &dyn Parameters<B>, parameters: bool) -> String {
+    let mut lines = Lines { path: String::new(), text: String::new(), parameters };
     block.visit(&mut lines);
     let label = block.label().unwrap_or_default();
-    if lines.text.is_empty() { label } else { format!("{label}(\n{})", lines.text) }
+    if lines.text.is_empty() {
+        return label;
+    }
+    // A label with options, `Dense(8 -> 2, linear)`, opens what its parameters close.
+    match label.strip_suffix(')').and_then(|l| l.split_once('(')) {
+        Some((name, options)) if !options.trim().is_empty() => format!("{name}(\n  {options}\n{})", lines.text),
+        Some((name, _)) => format!("{name}(\n{})", lines.text),
+        None => format!("{label}(\n{})", lines.text),
+    }
 }
 
 /// Collects a line for each child that is a block; lists and pointers are looked through.
 struct Lines {
     path: String,
     text: String,
+    /// Whether parameters have lines as well.
+    parameters: bool,
 }
 
 impl<B: Backend> Visitor<B> for Lines {
-    fn parameter(&mut self, _: &crate::Parameter<B>) {}
+    fn parameter(&mut self, parameter: &crate::Parameter<B>) {
+        if self.parameters {
+            self.text.push_str(&format!("  ({}): Parameter {}\n", self.path, parameter.shape_and_dtype()));
+        }
+    }
 
     fn child(&mut self, name: &str, child: &dyn Parameters<B>) {
-        let before = self.path.len();
-        if before > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(name);
+        let before = push(&mut self.path, name);
         if child.label().is_some() {
-            let text = describe(child).replace('\n', "\n  ");
+            let text = text(child, self.parameters).replace('\n', "\n  ");
             self.text.push_str(&format!("  ({}): {text}\n", self.path));
         } else {
             child.visit(self);
@@ -46,12 +77,13 @@ impl<B: Backend> Visitor<B> for Lines {
     }
 }
 
-/// Implements `Display` and `Debug` of blocks by [`describe`].
+/// Implements `Display` and `Debug` of blocks by [`describe`] and, with `#`, by [`describe_parameters`].
 macro_rules! print_blocks {
     ($(impl [$($generics:tt)*] $type:ty;)*) => { $(
         impl<$($generics)*> std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(&$crate::describe::describe(self as &dyn $crate::Parameters<B>))
+                let block = self as &dyn $crate::Parameters<B>;
+                f.pad(&if f.alternate() { $crate::describe_parameters(block) } else { $crate::describe(block) })
             }
         }
 
@@ -63,6 +95,12 @@ macro_rules! print_blocks {
     )* };
 }
 pub(crate) use print_blocks;
+
+impl<B: Backend> std::fmt::Display for dyn Parameters<B> + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&if f.alternate() { describe_parameters(self) } else { describe(self) })
+    }
+}
 
 #[cfg(test)]
 mod tests {

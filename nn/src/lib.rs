@@ -3,7 +3,8 @@
 //! - [`Block`]: what has a `forward`; [`Sequential`] chains blocks; `#[derive(Parameters)]` finds the parts of one's own;
 //! - [`Parameter`]: a shared handle, whose shape may wait for the first batch;
 //! - [`layers`], re-exported here: [`Dense`], [`Conv2D`], pooling, [`Activation`], [`Dropout`], ...;
-//! - [`initializers`], [`loss`], [`optimizer`], [`Trainer`], [`metric`], [`data`].
+//! - [`initializers`], [`loss`], [`optimizer`], [`Trainer`], [`metric`], [`data`];
+//! - [`parallel`] for several contexts, [`precision`] for f16 and bf16.
 //!
 //! ```
 //! use isograd_core::{DType, Tensor, autograd};
@@ -38,21 +39,33 @@
 extern crate self as isograd_nn;
 
 mod block;
+mod constant;
+mod containers;
 pub mod data;
 mod describe;
+mod dry_run;
+pub mod hooks;
 pub mod initializers;
 pub mod layers;
 pub mod loss;
 pub mod metric;
 pub mod naming;
 pub mod optimizer;
+pub mod parallel;
 mod parameter;
+mod parameter_dict;
+mod picture;
+pub mod precision;
 mod sequential;
 mod serialize;
+mod summary;
 mod trainer;
+pub mod zoo;
 
-pub use block::{Block, ParameterDict, Parameters, Visitor};
-pub use describe::describe;
+pub use block::{Block, BlockId, Parameters, Visitor};
+pub use constant::Constant;
+pub use containers::{Concurrent, Identity, IntoResult, Lambda, Residual};
+pub use describe::{describe, describe_parameters};
 pub use initializers::Initializer;
 pub use isograd_core::Dyn;
 pub use isograd_nn_derive::Parameters;
@@ -62,8 +75,18 @@ pub use layers::{
     GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, GroupNorm, InstanceNorm, LSTM, LSTMCell,
     LayerNorm, LeakyReLU, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D, PReLU, RNN, RNNCell, SELU, Swish,
 };
+pub use layers::{
+    AdaptiveAvgPool, AdaptiveAvgPool1D, AdaptiveAvgPool2D, AdaptiveAvgPool3D, AdaptiveMaxPool, AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D, AdaptiveMaxPool3D, AttentionMask, Conv1DTranspose, Conv2DTranspose, Conv3DTranspose,
+    ConvTranspose, DotProductAttention, MultiHeadAttention, PositionalEmbedding, PositionalEncoding,
+    TransformerEncoderBlock, masked_softmax,
+};
 pub use optimizer::Optimizer;
 pub use parameter::Parameter;
+pub use parameter_dict::ParameterDict;
+pub use picture::picture;
+pub use precision::LossScaler;
 pub use sequential::Sequential;
-pub use serialize::LoadOptions;
+pub use serialize::{LoadOptions, NameMap, SaveOptions};
+pub use summary::{Row, Summary, summary, summary_of};
 pub use trainer::Trainer;

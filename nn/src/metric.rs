@@ -112,31 +112,28 @@ impl<B: Backend> Metric<B> for TopKAccuracy {
     }
 }
 
-/// 2 · precision · recall / (precision + recall) of class 1 of two, over all samples so far; 0 where it is 0 / 0, as in
-/// MXNet. `[batch, 2]` scores, or classes themselves, against `[batch]`.
-///
-/// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{F1, Metric};
-/// # let ctx = isograd_reference::Reference;
-/// let classes = Tensor::from_slice(&ctx, &[1i64, 1, 0, 1], [4])?;
-/// let labels = Tensor::from_slice(&ctx, &[1i64, 0, 1, 1], [4])?;
-/// let mut metric = F1::default();
-/// metric.update(&labels, &classes)?;
-/// let value = Metric::<isograd_reference::Reference>::value(&metric);
-/// assert!((value - 2.0 / 3.0).abs() < 1e-12);
-/// # Ok::<(), isograd_core::Error>(())
-/// ```
+/// Over what [`F1`], [`MCC`] and [`PearsonCorrelation`] are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct F1 {
-    both: u64,
-    predicted: u64,
-    labelled: u64,
-    seen: u64,
+pub enum Average {
+    /// All samples so far.
+    #[default]
+    Micro,
+    /// Each batch for itself; the value is the mean over the batches. MXNet's default, though it depends on how the samples are
+    /// cut into batches.
+    Macro,
 }
 
-impl<B: Backend> Metric<B> for F1 {
-    fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+/// What became of the samples of two classes, of which class 1 is the positive one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Confusion {
+    true_positive: u64,
+    false_positive: u64,
+    false_negative: u64,
+    true_negative: u64,
+}
+
+impl Confusion {
+    fn of<B: Backend>(labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<Confusion> {
         let scores = predictions.detach();
         let predicted =
             if scores.rank() > labels.rank() { scores.argmax(-1, false)? } else { scores.cast(DType::I64)? };
@@ -144,24 +141,100 @@ impl<B: Backend> Metric<B> for F1 {
         let labelled = labels.detach().cast(DType::I64)?.reshape(predicted.shape())?.equal_scalar(1)?;
         let count =
             |mask: &Tensor<B>| -> Result<u64> { Ok(mask.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64) };
-        self.both += count(&predicted.logical_and(&labelled)?)?;
-        self.predicted += count(&predicted)?;
-        self.labelled += count(&labelled)?;
-        self.seen += labelled.size() as u64;
-        Ok(())
+        let (both, positive, labelled) =
+            (count(&predicted.logical_and(&labelled)?)?, count(&predicted)?, count(&labelled)?);
+        Ok(Confusion {
+            true_positive: both,
+            false_positive: positive - both,
+            false_negative: labelled - both,
+            true_negative: predicted.size() as u64 + both - positive - labelled,
+        })
     }
 
-    fn value(&self) -> f64 {
-        match (self.seen, self.predicted + self.labelled) {
-            (0, _) => f64::NAN,
-            (_, 0) => 0.0,
-            (_, all) => 2.0 * self.both as f64 / all as f64,
+    fn add(&mut self, other: Confusion) {
+        self.true_positive += other.true_positive;
+        self.false_positive += other.false_positive;
+        self.false_negative += other.false_negative;
+        self.true_negative += other.true_negative;
+    }
+
+    fn f1(self) -> f64 {
+        let both = 2.0 * self.true_positive as f64;
+        let all = both + (self.false_positive + self.false_negative) as f64;
+        if all == 0.0 { 0.0 } else { both / all }
+    }
+
+    fn mcc(self) -> f64 {
+        let [tp, fp, fn_, tn] =
+            [self.true_positive, self.false_positive, self.false_negative, self.true_negative].map(|n| n as f64);
+        // A factor of 0 counts as 1, as in MXNet.
+        let factors = [tp + fp, tp + fn_, tn + fp, tn + fn_].into_iter().filter(|f| *f != 0.0);
+        (tp * tn - fp * fn_) / factors.product::<f64>().sqrt()
+    }
+}
+
+macro_rules! of_confusion {
+    ($($(#[$doc:meta])* $name:ident $value:ident;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        pub struct $name {
+            average: Average,
+            all: Confusion,
+            batches: Mean,
         }
-    }
 
-    fn reset(&mut self) {
-        *self = F1::default();
-    }
+        impl $name {
+            /// Over what it is computed; [`Average::Micro`] unless set.
+            #[must_use]
+            pub fn average(mut self, average: Average) -> Self {
+                self.average = average;
+                self
+            }
+        }
+
+        impl<B: Backend> Metric<B> for $name {
+            fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+                let batch = Confusion::of(labels, predictions)?;
+                self.all.add(batch);
+                self.batches.add_number(batch.$value(), 1);
+                Ok(())
+            }
+
+            fn value(&self) -> f64 {
+                match self.average {
+                    Average::Macro => self.batches.value(),
+                    Average::Micro if self.batches.count == 0 => f64::NAN,
+                    Average::Micro => self.all.$value(),
+                }
+            }
+
+            fn reset(&mut self) {
+                *self = $name::default().average(self.average);
+            }
+        }
+    )* };
+}
+
+of_confusion! {
+    /// 2 · precision · recall / (precision + recall) of class 1 of two; 0 where it is 0 / 0, as in MXNet. `[batch, 2]` scores, or
+    /// classes themselves, against `[batch]`.
+    ///
+    /// ```
+    /// use isograd_core::Tensor;
+    /// use isograd_nn::metric::{F1, Metric};
+    /// # let ctx = isograd_reference::Reference;
+    /// let classes = Tensor::from_slice(&ctx, &[1i64, 1, 0, 1], [4])?;
+    /// let labels = Tensor::from_slice(&ctx, &[1i64, 0, 1, 1], [4])?;
+    /// let mut metric = F1::default();
+    /// metric.update(&labels, &classes)?;
+    /// let value = Metric::<isograd_reference::Reference>::value(&metric);
+    /// assert!((value - 2.0 / 3.0).abs() < 1e-12);
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
+    F1 f1;
+    /// The correlation of Matthews, (TP · TN - FP · FN) / √((TP + FP) (TP + FN) (TN + FP) (TN + FN)), from -1 to 1, which is fair to
+    /// classes of unlike sizes. Inputs as for [`F1`].
+    MCC mcc;
 }
 
 /// A mean over elements, added up in f64.
@@ -171,13 +244,21 @@ struct Mean {
     count: u64,
 }
 
+/// f64 where the device computes with it.
+fn wide<B: Backend>(tensor: &Tensor<B>) -> Result<Tensor<B>> {
+    let f64_there = tensor.ctx().capabilities().computes.contains(DType::F64);
+    tensor.detach().cast(if f64_there { DType::F64 } else { DType::F32 })
+}
+
 impl Mean {
     fn add<B: Backend>(&mut self, elements: &Tensor<B>) -> Result<()> {
-        // Wide enough for a batch of f16; batches are added up in f64.
-        let wide = if elements.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        self.sum += elements.cast(wide)?.sum((), false)?.asscalar::<f64>()?;
-        self.count += elements.size() as u64;
+        self.add_number(wide(elements)?.sum((), false)?.asscalar::<f64>()?, elements.size() as u64);
         Ok(())
+    }
+
+    fn add_number(&mut self, sum: f64, count: u64) {
+        self.sum += sum;
+        self.count += count;
     }
 
     fn value(self) -> f64 {
@@ -210,16 +291,16 @@ macro_rules! means {
 }
 
 fn distance<B: Backend>(label: &Tensor<B>, prediction: &Tensor<B>) -> Result<Tensor<B>> {
-    label.reshape(prediction.shape())?.cast(prediction.dtype())?.sub(prediction)
+    wide(&label.reshape(prediction.shape())?)?.sub(&wide(prediction)?)
 }
 
 /// -ln of the probability of the true class, which is at least 1e-12.
 fn surprise<B: Backend>(label: &Tensor<B>, prediction: &Tensor<B>) -> Result<Tensor<B>> {
-    prediction.pick(label, -1, false)?.cast(DType::F32)?.maximum_scalar(1e-12)?.log()?.neg()
+    wide(&prediction.pick(label, -1, false)?)?.maximum_scalar(1e-12)?.log()?.neg()
 }
 
 means! {
-    /// The mean squared distance over all elements.
+    /// The mean squared distance over all elements. (MXNet takes the mean of the batches' means.)
     ///
     /// ```
     /// use isograd_core::Tensor;
@@ -247,6 +328,237 @@ means! {
     RMSE |label, prediction| distance(&label, &prediction)?.square()?, |mean| mean.sqrt();
     /// The mean of -ln p, with p the probability predicted for the true class: `[.., classes]` against `[..]`.
     CrossEntropy |label, prediction| surprise(&label, &prediction)?, |mean| mean;
-    /// e to the [`CrossEntropy`]: among how many equally likely classes the model is as unsure.
-    Perplexity |label, prediction| surprise(&label, &prediction)?, |mean| mean.exp();
+    /// The same as [`CrossEntropy`], under its other name.
+    NegativeLogLikelihood |label, prediction| surprise(&label, &prediction)?, |mean| mean;
+    /// The mean of the predictions, whatever the labels: for losses that are computed already.
+    LossMean |_label, prediction| prediction, |mean| mean;
+}
+
+/// e to the [`CrossEntropy`]: among how many equally likely classes the model is as unsure.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Perplexity {
+    ignored: Option<i64>,
+    mean: Mean,
+}
+
+impl Perplexity {
+    /// Leaves out samples of this label, such as padding.
+    #[must_use]
+    pub fn ignore_label(mut self, label: i64) -> Self {
+        self.ignored = Some(label);
+        self
+    }
+}
+
+impl<B: Backend> Metric<B> for Perplexity {
+    fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+        let (labels, predictions) = (labels.detach(), predictions.detach());
+        let each = surprise(&labels, &predictions)?;
+        let Some(ignored) = self.ignored else { return self.mean.add(&each) };
+        let counts = labels.cast(DType::I64)?.not_equal_scalar(ignored)?.reshape(each.shape())?;
+        let counted = counts.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64;
+        let sum = each.masked_fill(&counts.logical_not()?, 0)?.sum((), false)?.asscalar::<f64>()?;
+        self.mean.add_number(sum, counted);
+        Ok(())
+    }
+
+    fn value(&self) -> f64 {
+        self.mean.value().exp()
+    }
+
+    fn reset(&mut self) {
+        self.mean = Mean::default();
+    }
+}
+
+/// The correlation of labels and predictions, from -1 to 1.
+///
+/// ```
+/// use isograd_core::Tensor;
+/// use isograd_nn::metric::{Metric, PearsonCorrelation};
+/// # let ctx = isograd_reference::Reference;
+/// let mut metric = PearsonCorrelation::default();
+/// for (label, prediction) in [([1.0f32, 2.0], [10.0f32, 20.0]), ([3.0, 4.0], [30.0, 40.0])] {
+///     metric.update(&Tensor::from_slice(&ctx, &label, [2])?, &Tensor::from_slice(&ctx, &prediction, [2])?)?;
+/// }
+/// assert!((Metric::<isograd_reference::Reference>::value(&metric) - 1.0).abs() < 1e-12);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PearsonCorrelation {
+    average: Average,
+    all: Moments,
+    batches: Mean,
+}
+
+/// Means and central moments of pairs of numbers, which are merged without cancellation (Chan et al., 1979).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Moments {
+    count: f64,
+    mean: [f64; 2],
+    square: [f64; 2],
+    product: f64,
+}
+
+impl Moments {
+    fn of(a: &[f64], b: &[f64]) -> Moments {
+        let one = |(a, b): (&f64, &f64)| Moments { count: 1.0, mean: [*a, *b], ..Moments::default() };
+        a.iter().zip(b).map(one).fold(Moments::default(), Moments::merged)
+    }
+
+    fn merged(self, other: Moments) -> Moments {
+        let count = self.count + other.count;
+        if count == 0.0 {
+            return self;
+        }
+        let apart = [0, 1].map(|k| other.mean[k] - self.mean[k]);
+        let weight = self.count * other.count / count;
+        Moments {
+            count,
+            mean: [0, 1].map(|k| self.mean[k] + apart[k] * other.count / count),
+            square: [0, 1].map(|k| self.square[k] + other.square[k] + apart[k] * apart[k] * weight),
+            product: self.product + other.product + apart[0] * apart[1] * weight,
+        }
+    }
+
+    fn correlation(self) -> f64 {
+        self.product / (self.square[0] * self.square[1]).sqrt()
+    }
+}
+
+impl PearsonCorrelation {
+    /// Over what it is computed; [`Average::Micro`] unless set.
+    #[must_use]
+    pub fn average(mut self, average: Average) -> Self {
+        self.average = average;
+        self
+    }
+}
+
+impl<B: Backend> Metric<B> for PearsonCorrelation {
+    fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+        let labels = labels.reshape(predictions.shape())?;
+        let numbers = |t: &Tensor<B>| -> Result<Vec<f64>> {
+            Ok(t.to_values()?.into_iter().map(<f64 as isograd_core::Element>::from_value).collect())
+        };
+        let batch = Moments::of(&numbers(&labels)?, &numbers(predictions)?);
+        self.all = self.all.merged(batch);
+        self.batches.add_number(batch.correlation(), 1);
+        Ok(())
+    }
+
+    fn value(&self) -> f64 {
+        match self.average {
+            Average::Micro => self.all.correlation(),
+            Average::Macro => self.batches.value(),
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = PearsonCorrelation::default().average(self.average);
+    }
+}
+
+/// Several metrics of the same labels and predictions, with names. Its own value is that of the first.
+///
+/// ```
+/// use isograd_core::Tensor;
+/// use isograd_nn::metric::{Accuracy, Composite, Custom, Metric};
+/// # let ctx = isograd_reference::Reference;
+/// let mut metrics = Composite::new().add("accuracy", Accuracy::default()).add(
+///     "largest",
+///     Custom::new(|_: &Tensor<_>, scores: &Tensor<_>| Ok((scores.max((), false)?.asscalar::<f64>()?, 1))),
+/// );
+/// let scores = Tensor::from_slice(&ctx, &[0.25f32, 0.75, 0.5, 0.5], [2, 2])?;
+/// metrics.update(&Tensor::from_slice(&ctx, &[1i64, 1], [2])?, &scores)?;
+/// assert_eq!(metrics.values(), [("accuracy".to_string(), 0.5), ("largest".to_string(), 0.75)]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+pub struct Composite<B: Backend = Dyn> {
+    metrics: Vec<(String, Box<dyn Metric<B>>)>,
+}
+
+impl<B: Backend> Default for Composite<B> {
+    fn default() -> Self {
+        Composite { metrics: Vec::new() }
+    }
+}
+
+impl<B: Backend> std::fmt::Debug for Composite<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.values()).finish()
+    }
+}
+
+impl<B: Backend> Composite<B> {
+    /// No metrics; add some with [`Composite::add`].
+    pub fn new() -> Composite<B> {
+        Composite::default()
+    }
+
+    /// Adds a metric.
+    #[must_use]
+    #[allow(clippy::should_implement_trait, reason = "the field's word, as in Sequential::add")]
+    pub fn add(mut self, name: impl Into<String>, metric: impl Metric<B> + 'static) -> Self {
+        self.metrics.push((name.into(), Box::new(metric)));
+        self
+    }
+
+    /// Names and values, in the order in which they were added.
+    pub fn values(&self) -> Vec<(String, f64)> {
+        self.metrics.iter().map(|(name, metric)| (name.clone(), metric.value())).collect()
+    }
+}
+
+impl<B: Backend> Metric<B> for Composite<B> {
+    fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+        self.metrics.iter_mut().try_for_each(|(_, metric)| metric.update(labels, predictions))
+    }
+
+    fn value(&self) -> f64 {
+        self.metrics.first().map_or(f64::NAN, |(_, metric)| metric.value())
+    }
+
+    fn reset(&mut self) {
+        self.metrics.iter_mut().for_each(|(_, metric)| metric.reset());
+    }
+}
+
+/// A metric by a function that gives the sum of a batch, and how many it is a sum of; the value is the mean.
+#[derive(Clone, Copy)]
+pub struct Custom<F> {
+    function: F,
+    mean: Mean,
+}
+
+impl<F> Custom<F> {
+    /// By `function` of labels and predictions.
+    pub fn new<B: Backend>(function: F) -> Custom<F>
+    where
+        F: Fn(&Tensor<B>, &Tensor<B>) -> Result<(f64, u64)>,
+    {
+        Custom { function, mean: Mean::default() }
+    }
+}
+
+impl<F> std::fmt::Debug for Custom<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Custom").field("mean", &self.mean.value()).finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend, F: Fn(&Tensor<B>, &Tensor<B>) -> Result<(f64, u64)>> Metric<B> for Custom<F> {
+    fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+        let (sum, count) = (self.function)(labels, predictions)?;
+        self.mean.add_number(sum, count);
+        Ok(())
+    }
+
+    fn value(&self) -> f64 {
+        self.mean.value()
+    }
+
+    fn reset(&mut self) {
+        self.mean = Mean::default();
+    }
 }

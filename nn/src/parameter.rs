@@ -1,6 +1,10 @@
 //! [`Parameter`]: a shared handle of a trained tensor, whose shape may wait for the first batch.
 
-use crate::initializers::Initializer;
+mod contexts;
+
+pub(crate) use contexts::sum;
+
+use crate::{dry_run, initializers::Initializer};
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd};
 use std::{
     fmt,
@@ -29,9 +33,15 @@ pub struct Parameter<B: Backend = Dyn> {
 
 struct State<B: Backend> {
     name: String,
+    /// Where it was found in a network; for messages only.
+    path: Option<String>,
     shape: Vec<Option<usize>>,
     dtype: DType,
     grad_req: GradReq,
+    /// Whether it may ever want a gradient.
+    differentiable: bool,
+    /// Whether it wants none for now, whatever `grad_req` says.
+    frozen: bool,
     lr_mult: f64,
     wd_mult: f64,
     /// The initializer of this parameter alone, which wins over the network's.
@@ -63,9 +73,12 @@ impl<B: Backend> Parameter<B> {
         Parameter {
             state: Arc::new(Mutex::new(State {
                 name: name.into(),
+                path: None,
                 shape: shape.to_vec(),
                 dtype: DType::F32,
                 grad_req: GradReq::Write,
+                differentiable: true,
+                frozen: false,
                 lr_mult: 1.0,
                 wd_mult: 1.0,
                 own: None,
@@ -99,6 +112,14 @@ impl<B: Backend> Parameter<B> {
         self
     }
 
+    /// Whether it is trained at all. One that is not, such as a running mean, never wants a gradient, whatever is asked of the
+    /// whole network.
+    #[must_use]
+    pub fn with_differentiable(self, differentiable: bool) -> Self {
+        self.lock().differentiable = differentiable;
+        self
+    }
+
     pub(crate) fn set_initializer(&self, initializer: Arc<dyn Initializer<B>>) {
         self.lock().own = Some(initializer);
     }
@@ -108,7 +129,7 @@ impl<B: Backend> Parameter<B> {
         let state = self.lock();
         let new = Parameter::new(&*state.name, shape).with_dtype(state.dtype).with_grad_req(state.grad_req);
         new.lock().own = state.own.clone();
-        new
+        new.with_differentiable(state.differentiable)
     }
 
     pub(crate) fn set_dtype(&self, dtype: DType) {
@@ -118,6 +139,21 @@ impl<B: Backend> Parameter<B> {
     /// Gluon's name, such as `dense0_weight`.
     pub fn name(&self) -> String {
         self.lock().name.clone()
+    }
+
+    /// Where it was last found in a network: `body.0.weight`. `None` before the first
+    /// [`Parameters::collect_params`](crate::Parameters::collect_params), which all that works on whole networks calls.
+    pub fn path(&self) -> Option<String> {
+        self.lock().path.clone()
+    }
+
+    /// Remembers where it is. A path from further up the network is worth more.
+    pub(crate) fn note_path(&self, path: &str) {
+        let depth = |path: &str| path.split('.').count();
+        let mut state = self.lock();
+        if !path.is_empty() && state.path.as_ref().is_none_or(|old| depth(old) <= depth(path)) {
+            state.path = Some(path.to_string());
+        }
     }
 
     /// Whether `other` is a handle of the same parameter.
@@ -148,22 +184,69 @@ impl<B: Backend> Parameter<B> {
         self.lock().dtype
     }
 
-    /// What `backward` does with its gradient.
-    pub fn grad_req(&self) -> GradReq {
-        self.lock().grad_req
+    /// `(8, ?), float32`.
+    pub(crate) fn shape_and_dtype(&self) -> String {
+        let state = self.lock();
+        format!("{}, {}", show(&state.shape), state.dtype)
     }
 
-    /// Changes what `backward` does with its gradient; the old gradient is lost.
+    /// What `backward` does with its gradient: what was asked for, or [`GradReq::Null`] while it is frozen and for one that is
+    /// not differentiable.
+    pub fn grad_req(&self) -> GradReq {
+        self.lock().request()
+    }
+
+    /// Changes what `backward` does with its gradient; the old gradient is lost. One that is not differentiable, such as a
+    /// running mean, stays without.
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`] when a gradient is asked of a dtype that has none.
     pub fn set_grad_req(&self, request: GradReq) -> Result<()> {
         let mut state = self.lock();
         state.grad_req = request;
-        match &state.values {
-            Values::Ready(replicas) => replicas.iter().try_for_each(|t| attach(t, request)),
-            _ => Ok(()),
+        state.attach()
+    }
+
+    /// Takes it out of training until [`Parameter::unfreeze`]; the old gradient is lost.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn freeze(&self) -> Result<()> {
+        self.set_frozen(true)
+    }
+
+    /// Trains it again, as before [`Parameter::freeze`].
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn unfreeze(&self) -> Result<()> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let mut state = self.lock();
+        if state.frozen == frozen {
+            return Ok(());
         }
+        state.frozen = frozen;
+        state.attach()
+    }
+
+    /// Converts the values, which stay where they are; the old gradient is lost. Values of integers are left as they are.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedDType`].
+    pub fn cast(&self, dtype: DType) -> Result<()> {
+        let mut state = self.lock();
+        if state.dtype == dtype || !state.dtype.is_float() {
+            return Ok(());
+        }
+        if let Values::Ready(replicas) = &state.values {
+            let converted = autograd::pause(|| replicas.iter().map(|t| t.detach().cast(dtype)).collect::<Result<_>>())?;
+            state.values = Values::Ready(converted);
+        }
+        state.dtype = dtype;
+        state.attach()
     }
 
     /// The factor on the trainer's learning rate.
@@ -191,20 +274,58 @@ impl<B: Backend> Parameter<B> {
         matches!(self.lock().values, Values::Ready(_))
     }
 
-    /// Gives it values on `ctx` by `initializer`, at once or when the shape is known. One that has or awaits values keeps
-    /// them unless `force_reinit` is set.
+    /// Gives it values on `ctx` by `initializer`, at once or when the shape is known. One that has values keeps them unless
+    /// `force_reinit` is set; one that still awaits them will be initialized by the last initializer that it was given.
     ///
     /// # Errors
     /// What the initializer and the device report.
     pub fn initialize(&self, initializer: impl Initializer<B> + 'static, ctx: &B, force_reinit: bool) -> Result<()> {
-        self.lock().initialize(Arc::new(initializer), vec![ctx.clone()], force_reinit)
+        self.initialize_on(initializer, std::slice::from_ref(ctx), force_reinit)
     }
 
-    /// [`Parameter::initialize`] by its own initializer, if it has one.
-    pub(crate) fn initialize_default(&self, default: &Arc<dyn Initializer<B>>, ctx: &B, force: bool) -> Result<()> {
+    /// [`Parameter::initialize`] on several contexts, with the same values on each.
+    ///
+    /// # Errors
+    /// As [`Parameter::initialize`]; [`Error::Parameter`] for no contexts, and for one that is named twice.
+    pub fn initialize_on(
+        &self,
+        initializer: impl Initializer<B> + 'static,
+        contexts: &[B],
+        force_reinit: bool,
+    ) -> Result<()> {
+        self.lock().initialize(Arc::new(initializer), contexts.to_vec(), force_reinit)
+    }
+
+    /// [`Parameter::initialize_on`] by its own initializer, if it has one.
+    pub(crate) fn initialize_default(
+        &self,
+        default: &Arc<dyn Initializer<B>>,
+        contexts: &[B],
+        force: bool,
+    ) -> Result<()> {
         let mut state = self.lock();
         let initializer = state.own.as_ref().unwrap_or(default).clone();
-        state.initialize(initializer, vec![ctx.clone()], force)
+        state.initialize(initializer, contexts.to_vec(), force)
+    }
+
+    /// Moves the values to other contexts; one that awaits its shape will get them there. Gradients are lost.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`]; [`Error::Parameter`] for no contexts; what the devices report.
+    pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
+        let mut state = self.lock();
+        state.check_contexts(contexts)?;
+        match &mut state.values {
+            Values::None => state.replica(None).map(drop),
+            Values::Deferred { contexts: old, .. } => {
+                *old = contexts.to_vec();
+                Ok(())
+            }
+            Values::Ready(_) => {
+                let first = state.merged()?.as_in_context(&contexts[0])?;
+                state.set_ready(first, contexts)
+            }
+        }
     }
 
     /// The values on the context of `ctx`, completing a shape that was deferred: what `forward` of a layer calls with the
@@ -214,6 +335,11 @@ impl<B: Backend> Parameter<B> {
     /// [`Error::Uninitialized`]; [`Error::Parameter`] when the known dimensions are others, or it has no values on `ctx`.
     pub fn bind(&self, ctx: &B, shape: &[usize]) -> Result<Tensor<B>> {
         let mut state = self.lock();
+        if !matches!(state.values, Values::Ready(_)) && dry_run::is_active() {
+            state.check(shape)?;
+            dry_run::note(self.identity(), shape);
+            return Tensor::zeros(ctx, shape, state.dtype);
+        }
         state.refine(shape)?;
         state.finish()?;
         state.replica(Some(ctx))
@@ -232,7 +358,35 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`]; [`Error::Parameter`] when it has no values there.
     pub fn data_on(&self, ctx: &B) -> Result<Tensor<B>> {
-        self.lock().replica(Some(ctx))
+        let state = self.lock();
+        if !matches!(state.values, Values::Ready(_)) && dry_run::is_active() {
+            let shape = state.complete_shape()?;
+            dry_run::note(self.identity(), &shape);
+            return Tensor::zeros(ctx, &shape, state.dtype);
+        }
+        state.replica(Some(ctx))
+    }
+
+    /// The values on each of its contexts.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`].
+    pub fn list_data(&self) -> Result<Vec<Tensor<B>>> {
+        let state = self.lock();
+        state.replica(None)?;
+        Ok(match &state.values {
+            Values::Ready(replicas) => replicas.clone(),
+            _ => vec![],
+        })
+    }
+
+    /// The gradient on each of its contexts.
+    ///
+    /// # Errors
+    /// As [`Parameter::grad`].
+    pub fn list_grad(&self) -> Result<Vec<Tensor<B>>> {
+        self.grad()?;
+        self.list_data()?.iter().map(Tensor::grad).collect()
     }
 
     /// The gradient that the last `backward` left, on the first of its contexts; zeros before.
@@ -242,8 +396,13 @@ impl<B: Backend> Parameter<B> {
     pub fn grad(&self) -> Result<Tensor<B>> {
         let state = self.lock();
         let data = state.replica(None)?;
-        if state.grad_req == GradReq::Null {
-            return Err(state.error("it has no gradient, since its grad_req is Null"));
+        if state.request() == GradReq::Null {
+            let why = match (state.differentiable, state.frozen) {
+                (false, _) => "it has no gradient, since it is not trained",
+                (_, true) => "it has no gradient, since it is frozen; see unfreeze",
+                _ => "it has no gradient, since its grad_req is Null",
+            };
+            return Err(state.error(why));
         }
         data.grad()
     }
@@ -256,7 +415,7 @@ impl<B: Backend> Parameter<B> {
         let state = self.lock();
         state.replica(None)?;
         match &state.values {
-            Values::Ready(replicas) if state.grad_req != GradReq::Null => {
+            Values::Ready(replicas) if state.request() != GradReq::Null => {
                 replicas.iter().try_for_each(Tensor::zero_grad)
             }
             _ => Ok(()),
@@ -311,25 +470,42 @@ fn show(shape: &[Option<usize>]) -> String {
 
 impl<B: Backend> State<B> {
     fn error(&self, why: impl Into<String>) -> Error {
-        Error::Parameter { name: self.name.clone(), why: why.into() }
+        let mut why = why.into();
+        if let Some(path) = &self.path {
+            why = format!("{why} (at {path})");
+        }
+        Error::Parameter { name: self.name.clone(), why }
     }
 
     fn uninitialized(&self, why: impl Into<String>) -> Error {
-        Error::Uninitialized { name: self.name.clone(), why: why.into() }
+        Error::Uninitialized { name: self.name.clone(), path: self.path.clone(), why: why.into() }
+    }
+
+    /// What `backward` is to do.
+    fn request(&self) -> GradReq {
+        if self.frozen || !self.differentiable { GradReq::Null } else { self.grad_req }
+    }
+
+    fn attach(&mut self) -> Result<()> {
+        match &self.values {
+            Values::Ready(replicas) => replicas.iter().try_for_each(|t| attach(t, self.request())),
+            _ => Ok(()),
+        }
     }
 
     fn complete_shape(&self) -> Result<Shape> {
         match self.shape.iter().position(Option::is_none) {
             None => Ok(self.shape.iter().flatten().copied().collect()),
             Some(at) => Err(self.uninitialized(format!(
-                "dimension {at} of its shape {} is not known yet; pass one batch through the network, or give the layer its input size",
+                "dimension {at} of its shape {} is not known yet; pass one batch through the network, or give the layer its input size \
+                 (a layer that forward does not reach never gets its shape)",
                 show(&self.shape)
             ))),
         }
     }
 
-    /// Fills in what is unknown of the shape.
-    fn refine(&mut self, shape: &[usize]) -> Result<()> {
+    /// Whether what is known of the shape is as in `shape`.
+    fn check(&self, shape: &[usize]) -> Result<()> {
         let fits =
             self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(a, &b)| a.is_none_or(|a| a == b));
         if !fits {
@@ -340,6 +516,12 @@ impl<B: Backend> State<B> {
             );
             return Err(self.error(why));
         }
+        Ok(())
+    }
+
+    /// Fills in what is unknown of the shape.
+    fn refine(&mut self, shape: &[usize]) -> Result<()> {
+        self.check(shape)?;
         for (known, &size) in self.shape.iter_mut().zip(shape) {
             *known = Some(size);
         }
@@ -347,7 +529,8 @@ impl<B: Backend> State<B> {
     }
 
     fn initialize(&mut self, initializer: Arc<dyn Initializer<B>>, contexts: Vec<B>, force: bool) -> Result<()> {
-        if !force && !matches!(self.values, Values::None) {
+        self.check_contexts(&contexts)?;
+        if !force && matches!(self.values, Values::Ready(_)) {
             return Ok(());
         }
         self.values = Values::Deferred { initializer, contexts };
@@ -376,9 +559,8 @@ impl<B: Backend> State<B> {
         for ctx in &contexts[1..] {
             replicas.push(replicas[0].copyto(ctx)?);
         }
-        replicas.iter().try_for_each(|t| attach(t, self.grad_req))?;
         self.values = Values::Ready(replicas);
-        Ok(())
+        self.attach()
     }
 
     /// The replica on `ctx`, or the first.

@@ -92,6 +92,20 @@ impl<B: Backend> Mutant<B> {
         Ok(())
     }
 
+    /// After a kernel of windows: its output is wrong for some windows.
+    fn when(&self, method: Method, window: Option<&Window>, output: &mut Out<'_, B>) -> Result<()> {
+        if let (Some(Plant::When(of, is, f)), Some(window)) = (self.plant(), window)
+            && *of == method
+            && is(window)
+        {
+            let after = self.read(output)?;
+            for (i, v) in f(&after, &after, output.shape()) {
+                self.write(output, i, v)?;
+            }
+        }
+        Ok(())
+    }
+
     fn before(&self, method: Method, output: &Out<'_, B>) -> Result<Option<Vec<Value>>> {
         match self.plant() {
             Some(Plant::Output(of, _)) if *of == method => self.read(output).map(Some),
@@ -143,6 +157,16 @@ impl<B: Backend> Mutant<B> {
         }
     }
 
+    /// Whether a position outside gives no error in `gather`.
+    fn forgives(&self, index: i64) -> bool {
+        match self.plant() {
+            Some(Plant::NoRangeCheck) => true,
+            Some(Plant::NoNegativeCheck) => index < 0,
+            Some(Plant::NarrowPositions) => index as i32 == 0,
+            _ => false,
+        }
+    }
+
     fn skips(&self, method: Method) -> bool {
         matches!(self.plant(), Some(Plant::Skip(of)) if *of == method)
     }
@@ -166,6 +190,7 @@ macro_rules! provided {
             #[allow(clippy::redundant_closure_call)]
             let ($($arg,)*) = ($prepare)(self, $($arg),*);
             composed::$method(self, $((&$arg).into_argument(),)* $(&$input,)* $first $(, $more)*)?;
+            $(self.when(method, (&$arg).window(), $first)?;)*
             self.spoil(method, $first, before.as_deref())
         }
     )* };
@@ -175,17 +200,22 @@ macro_rules! provided {
 trait IntoArgument<'a> {
     type Argument;
     fn into_argument(self) -> Self::Argument;
+    fn window(self) -> Option<&'a Window>;
 }
 impl<'a> IntoArgument<'a> for &'a Window {
     type Argument = &'a Window;
     fn into_argument(self) -> &'a Window {
         self
     }
+    fn window(self) -> Option<&'a Window> {
+        Some(self)
+    }
 }
 macro_rules! by_value {
-    ($($type:ty),*) => { $(impl IntoArgument<'_> for &$type {
+    ($($type:ty),*) => { $(impl<'a> IntoArgument<'a> for &'a $type {
         type Argument = $type;
         fn into_argument(self) -> $type { *self }
+        fn window(self) -> Option<&'a Window> { None }
     })* };
 }
 by_value!(bool, f64, ReduceOp, Pool);
@@ -230,6 +260,10 @@ impl<B: Backend> Backend for Mutant<B> {
 
     fn download(&self, from: &B::Buffer, offset: usize, bytes: &mut [u8]) -> Result<()> {
         match self.plant() {
+            Some(Plant::DownloadLimit(limit)) => {
+                let n = bytes.len().min(*limit);
+                self.inner.download(from, offset, &mut bytes[..n])
+            }
             Some(Plant::DownloadOffset) => self.inner.download(from, 0, bytes),
             Some(Plant::DownloadAligned) => self.inner.download(from, offset / 8 * 8, bytes),
             _ => self.inner.download(from, offset, bytes),
@@ -256,6 +290,14 @@ impl<B: Backend> Backend for Mutant<B> {
         let lowered: Vec<_> = inputs.iter().zip(&layouts).map(|(o, l)| Operand::new(o.buffer, o.dtype, l)).collect();
         let before = self.before(method, &outputs[0])?;
         let program = self.program(kernel.program, method)?;
+        if let Some(Plant::FirstOutputOnly) = self.plant()
+            && outputs.len() > 1
+            && !kernel.program.reads_old().iter().any(|r| *r)
+        {
+            let (program, k) = (kernel.program, &mut outputs[..1]);
+            let first = Program::new(program.name(), &program.roots()[..1], program.inputs(), program.scalars())?;
+            return self.inner.map(&Kernel::new(&first, kernel.scalars), &lowered, &mut [lower_mut(&mut k[0])]);
+        }
         let mut scalars = kernel.scalars.to_vec();
         if let Some(Plant::Scalars(f)) = self.plant() {
             f(&mut scalars);
@@ -288,7 +330,16 @@ impl<B: Backend> Backend for Mutant<B> {
             Some(Plant::Reduction(f)) => f(op),
             _ => op,
         };
-        let program = self.program(kernel.program, method)?;
+        let mut program = self.program(kernel.program, method)?;
+        if let Some(Plant::NanIgnored) = self.plant()
+            && matches!(op, ReduceOp::Max | ReduceOp::Min)
+            && output.dtype.is_float()
+        {
+            let worst = if op == ReduceOp::Max { f64::NEG_INFINITY } else { f64::INFINITY };
+            let roots: Vec<_> = kernel.program.roots().iter().map(|r| r.is_nan().select(&r.like(worst), r)).collect();
+            let p = kernel.program;
+            program = Some(Program::new(p.name(), &roots, p.inputs(), p.scalars())?);
+        }
         let kernel = Kernel::new(program.as_deref().unwrap_or(kernel.program), kernel.scalars);
         let before = self.before(method, output)?;
         let kept = output.shape().rank();
@@ -326,7 +377,7 @@ impl<B: Backend> Backend for Mutant<B> {
         let before = self.before(method, output)?;
         let (source, index) = (source.with_layout(&layouts[0]), index.with_layout(&layouts[1]));
         match self.inner.gather(axis, &lower(&source), &lower(&index), &mut lower_mut(output)) {
-            Err(Error::IndexOutOfRange { .. }) if matches!(self.plant(), Some(Plant::NoRangeCheck)) => Ok(()),
+            Err(Error::IndexOutOfRange { index, .. }) if self.forgives(index) => Ok(()),
             Err(e) => Err(e),
             Ok(()) => self.spoil(method, output, before.as_deref()),
         }

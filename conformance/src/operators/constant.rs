@@ -121,6 +121,19 @@ pub(super) fn any<B: Backend>(t: &mut Rows<B>) {
         t.constant("flip", ALL, &[&[3, 5, 2]], move |x| x[0].flip(axis));
         t.constant("roll", ALL, &[&[3, 5, 2]], move |x| x[0].roll(2, axis));
     }
+    // Folding nothing: 0, 1, false, true; for the others the same error everywhere.
+    for shape in [&[2usize, 0, 3][..], &[0, 3], &[2, 3, 0]] {
+        let axis = shape.iter().position(|&n| n == 0).unwrap_or(0) as isize;
+        t.constant("sum", NUMBERS, &[shape], move |x| x[0].sum(axis, false));
+        t.constant("prod", NUMBERS, &[shape], move |x| x[0].prod(axis, true));
+        t.constant("any", BOOL, &[shape], move |x| x[0].any(axis, false));
+        t.constant("all", BOOL, &[shape], move |x| x[0].all(axis, false));
+        t.constant("max", NUMBERS, &[shape], move |x| x[0].max(axis, false));
+        t.constant("argmin", NUMBERS, &[shape], move |x| x[0].argmin(axis, false));
+        t.constant("softmax", FLOATS, &[shape], move |x| x[0].softmax(axis));
+        t.constant("cumsum", NUMBERS, &[shape], move |x| x[0].cumsum(axis));
+        t.constant("argsort", NUMBERS, &[shape], move |x| x[0].argsort(axis, false));
+    }
     t.constant("sum", FLOATS, &[&[3, 1031]], |x| x[0].abs()?.sum(1, false));
     t.constant("sum", FLOATS, &[&[131, 3]], |x| x[0].sum(0, false));
     t.constant("max", FLOATS, &[&[5, 1031]], |x| x[0].max((), false));

@@ -9,6 +9,7 @@ use crate::{
 };
 use isograd_core::{Backend, DType, Shape, Tensor, Value};
 use isograd_reference::Reference;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How inputs are drawn.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -37,7 +38,7 @@ fn draws<B: Backend>(environment: &Environment<'_, B>, row: &Row<B>) -> Vec<Draw
             Level::Quick if single && environment.dtype == DType::F32 => draws.push(Draw::Patterns(3000)),
             Level::Quick => (),
             Level::Default if single => draws.push(Draw::Patterns(20_000)),
-            Level::Full if single => draws.push(Draw::Patterns(1 << 24)),
+            Level::Full if single => draws.push(Draw::Patterns(1 << 20)),
             _ => (),
         }
     }
@@ -62,11 +63,18 @@ pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>
     if row.exact {
         return created(environment, pair);
     }
-    total(draws(environment, row).into_iter().map(|draw| {
+    let every = environment.level == Level::Full && environment.dtype == DType::F32 && environment.size >= 400;
+    let mut measured = Measured::default();
+    if every && row.elementwise && row.inputs.len() == 1 {
+        measured = every_number(environment, pair)?;
+    }
+    let drawn = total(draws(environment, row).into_iter().map(|draw| {
         let arrays = inputs(&mut numbers, environment, row, draw);
         one(environment, pair, &arrays, draw)
             .map_err(|f| Failure { variant: format!("{:?}", draw), ..f }.on(described(&arrays)))
-    }))
+    }))?;
+    measured.merge(&drawn);
+    Ok(measured)
 }
 
 fn inputs<B: Backend>(numbers: &mut Numbers, environment: &Environment<'_, B>, row: &Row<B>, draw: Draw) -> Vec<Array> {
@@ -150,6 +158,37 @@ fn same_form<B: Backend, C: Backend>(got: &Tensor<B>, expected: &Tensor<C>) -> R
         "",
         format!("it is {} {:?}, expected {} {:?}", got.dtype(), got.shape(), expected.dtype(), expected.shape()),
     ))
+}
+
+/// All 2^32 numbers of f32, a part at a time, on as many threads as there are processors.
+fn every_number<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) -> Checked {
+    const PART: u32 = 1 << 20;
+    const PARTS: u32 = 1 << 12;
+    let next = AtomicU32::new(0);
+    let work = || -> Checked {
+        let mut measured = Measured::default();
+        loop {
+            let part = next.fetch_add(1, Ordering::Relaxed);
+            if part >= PARTS {
+                return Ok(measured);
+            }
+            let numbers = (0..PART).map(|i| f32::from_bits(part * PART + i));
+            let values: Vec<Value> = numbers.map(Value::F32).collect();
+            let arrays = [Array::dense(DType::F32, &[values.len()], &values)];
+            let checked = one(environment, pair, &arrays, Draw::Patterns(PART as usize)).map_err(|f| {
+                // The others stop as well.
+                next.store(PARTS, Ordering::Relaxed);
+                Failure { variant: format!("every number, from bits {:#x} on", part * PART), ..f }
+            });
+            measured.merge(&checked?);
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let lost = || Err(Failure::new("every number", "it panicked"));
+        total(workers.into_iter().map(|w| w.join().unwrap_or_else(|_| lost())))
+    })
 }
 
 /// What is created is the same everywhere, bit for bit; random numbers too.

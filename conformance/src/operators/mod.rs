@@ -1,11 +1,12 @@
 //! The table of operators, and the cases made of it.
 //!
-//! To add an operator: a row in the file of its family. A row computes one tensor from its inputs; `forward_NAME` and
-//! `gradient_NAME` follow. A row says which numbers its inputs may be (its domain), on which dtypes it is defined, whether
+//! To add an operator: a row in the file of its family. A row computes one tensor from its inputs; `forward_NAME`,
+//! `gradient_NAME` (against the oracle) and `difference_NAME` (against differences) follow. A row says which numbers its inputs may be (its domain), on which dtypes it is defined, whether
 //! any shape will do, and whether gradients go through it. How far results may be off is not said here: it follows from
 //! the [`oracle`](crate::oracle). An operator of core without a row fails `every_operator_has_a_row`.
 
 mod constant;
+mod difference;
 mod elementwise;
 mod forward;
 mod gradient;
@@ -174,9 +175,13 @@ pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
         let smooth: Vec<Arc<Pair<B>>> = mine.iter().filter(|p| p.tested.differentiable).cloned().collect();
         cases.push(case(format!("forward_{name}"), mine, forward::check));
         if !smooth.is_empty() {
+            let again = smooth.clone();
             let mut gradient = case(format!("gradient_{name}"), smooth, gradient::check);
             gradient.dtypes.retain(|d| d.is_float());
             cases.push(gradient);
+            let mut difference = case(format!("difference_{name}"), again, difference::check);
+            difference.dtypes.retain(|d| *d == DType::F64);
+            cases.push(difference);
         }
     }
     cases

@@ -15,6 +15,8 @@ pub struct Cell {
     pub value: Value,
     /// The greatest distance from it that is right. Infinite: anything is.
     pub error: f64,
+    /// Whether a zero may have either sign: it went through a sum, a maximum, or anything that rounded.
+    pub unsigned: bool,
 }
 
 /// What rounding decides.
@@ -24,16 +26,26 @@ impl Cell {
     /// A number that is known exactly.
     pub fn exact(value: Value) -> Cell {
         let value = if value.dtype().is_float() { Value::F64(value.to_f64()) } else { value };
-        Cell { value, error: 0.0 }
+        Cell { value, error: 0.0, unsigned: false }
     }
 
     pub(super) fn float(v: f64, error: f64) -> Cell {
         let error = if error.is_nan() { OPEN } else { error };
-        Cell { value: Value::F64(v), error }
+        Cell { value: Value::F64(v), error, unsigned: false }
+    }
+
+    /// The same, with the sign of a zero free where `free`.
+    pub(super) fn free(self, free: bool) -> Cell {
+        Cell { unsigned: self.unsigned || free, ..self }
+    }
+
+    /// Whether the sign of a zero made of this number is free.
+    fn loose(self) -> bool {
+        self.unsigned || self.error > 0.0
     }
 
     fn or_open(value: Value, open: bool) -> Cell {
-        Cell { value, error: if open { OPEN } else { 0.0 } }
+        Cell { value, error: if open { OPEN } else { 0.0 }, unsigned: false }
     }
 
     pub(super) fn number(self) -> f64 {
@@ -56,7 +68,7 @@ impl Cell {
         if v.abs() - error >= limit {
             Cell::float(f64::INFINITY.copysign(v), 0.0)
         } else {
-            Cell::float(v, if v.abs() + error >= limit { OPEN } else { error })
+            Cell::float(v, if v.abs() + error >= limit { OPEN } else { error }).free(self.unsigned)
         }
     }
 }
@@ -85,7 +97,8 @@ pub(super) fn unary(op: Unary, dtype: DType, x: Cell) -> Cell {
         _ => spread(at, x.ends().map(|v| scalar::unary_f64(op, v))),
     };
     // A result that all arguments share, such as exp 0, is still subject to the function's own error.
-    Cell::float(at, carried).rounded(dtype, bounds::unary(op, dtype))
+    let free = x.loose() || op == Unary::Relu;
+    Cell::float(at, carried).rounded(dtype, bounds::unary(op, dtype)).free(free && op != Unary::Abs)
 }
 
 /// A primitive of two arguments of `dtype`.
@@ -135,7 +148,8 @@ pub(super) fn binary(op: Binary, dtype: DType, a: Cell, b: Cell) -> Cell {
             _ => spread(at, corners()),
         }
     };
-    Cell::float(at, carried).rounded(dtype, bounds::binary(op, dtype))
+    let free = a.loose() || b.loose() || matches!(op, Binary::Max | Binary::Min);
+    Cell::float(at, carried).rounded(dtype, bounds::binary(op, dtype)).free(free)
 }
 
 /// |v| times an error; 0 when there is no error, even if v is infinite.
@@ -149,12 +163,12 @@ pub(super) fn select(condition: Cell, a: Cell, b: Cell) -> Cell {
         return if condition.value.to_bool() { a } else { b };
     }
     if a.value == b.value {
-        return Cell { value: a.value, error: a.error.max(b.error) };
+        return Cell { value: a.value, error: a.error.max(b.error), unsigned: true };
     }
     if !a.value.dtype().is_float() {
         return Cell::or_open(a.value, true);
     }
-    Cell::float(a.number(), a.error.max((a.number() - b.number()).abs() + b.error))
+    Cell::float(a.number(), a.error.max((a.number() - b.number()).abs() + b.error)).free(true)
 }
 
 /// The same number in another dtype.

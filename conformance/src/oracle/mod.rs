@@ -13,7 +13,8 @@ pub use cell::Cell;
 
 use cell::{Sum, binary, convert, product, select, unary};
 use isograd_core::{
-    Backend, Capabilities, DType, Error, Layout, Operand, OperandMut, ReduceOp, Result, Tensor, Value,
+    Backend, Capabilities, DType, Error, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Tensor, Value, Window,
+    backend::composed,
     expr::{Kernel, Operation, scalar},
 };
 use std::cell::RefCell;
@@ -217,16 +218,142 @@ impl Backend for Oracle {
     fn scan(&self, op: ReduceOp, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
         let n = input.shape()[input.layout.rank() - 1];
         let dtype = input.dtype.compute();
-        let mut terms = Vec::with_capacity(n);
+        let mut running = Running::new(op, dtype);
         for i in 0..input.layout.size() {
             if i % n == 0 {
-                terms.clear();
+                running = Running::new(op, dtype);
             }
-            terms.push(input.buffer.get(input.dtype, input.layout.position_of_linear(i)));
+            running.push(input.buffer.get(input.dtype, input.layout.position_of_linear(i)));
             let at = output.layout.position_of_linear(i);
-            output.buffer.set(output.dtype, at, stored(fold(op, dtype, &terms), dtype, output.dtype));
+            output.buffer.set(output.dtype, at, stored(running.folded(), dtype, output.dtype));
         }
         Ok(())
+    }
+
+    /// The composed default adds taps in an order of its own; here any order is right.
+    fn pool_gradient(
+        &self,
+        kind: Pool,
+        window: &Window,
+        input: &Operand<'_, Self>,
+        head: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        composed::pool_gradient(self, kind, window, input, head, output)?;
+        let magnitudes = magnitudes(head);
+        let mut sums = OperandMut { buffer: &mut self.alloc(output.layout.span().1 * output.dtype.size())?, ..*output };
+        composed::pool_gradient(
+            self,
+            kind,
+            window,
+            input,
+            &Operand::new(&magnitudes, head.dtype, head.layout),
+            &mut sums,
+        )?;
+        any_order(window, sums.buffer, output);
+        Ok(())
+    }
+
+    /// As `pool_gradient`.
+    fn conv_input_gradient(
+        &self,
+        window: &Window,
+        head: &Operand<'_, Self>,
+        weight: &Operand<'_, Self>,
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        composed::conv_input_gradient(self, window, head, weight, output)?;
+        let (heads, weights) = (magnitudes(head), magnitudes(weight));
+        let head = Operand::new(&heads, head.dtype, head.layout);
+        let weight = Operand::new(&weights, weight.dtype, weight.layout);
+        let mut sums = OperandMut { buffer: &mut self.alloc(output.layout.span().1 * output.dtype.size())?, ..*output };
+        composed::conv_input_gradient(self, window, &head, &weight, &mut sums)?;
+        any_order(window, sums.buffer, output);
+        Ok(())
+    }
+
+    /// Sorts, where rounding decides no comparison: the composed default compares each element with each.
+    fn argsort(&self, descending: bool, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        let cells: Vec<Cell> = input.layout.positions().map(|at| input.buffer.get(input.dtype, at)).collect();
+        if cells.iter().any(|c| c.error > 0.0) {
+            return composed::argsort(self, descending, input, output);
+        }
+        let n = input.shape()[input.layout.rank() - 1];
+        for (row, cells) in cells.chunks(n).enumerate() {
+            let mut order: Vec<usize> = (0..n).collect();
+            order.sort_by(|&a, &b| {
+                let (x, y) = (cells[a].value, cells[b].value);
+                let nan = |v: Value| v.to_f64().is_nan();
+                let ascending = match (nan(x), nan(y)) {
+                    (false, false) if input.dtype.is_float() => x.to_f64().partial_cmp(&y.to_f64()),
+                    (false, false) => Some(x.to_i64().cmp(&y.to_i64())),
+                    (p, q) => return p.cmp(&q),
+                };
+                let ascending = ascending.unwrap_or(std::cmp::Ordering::Equal);
+                if descending { ascending.reverse() } else { ascending }
+            });
+            for (i, at) in order.into_iter().enumerate() {
+                let to = output.layout.position_of_linear(row * n + i);
+                output.buffer.set(DType::I64, to, Cell::exact(Value::I64(at as i64)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The magnitudes of an operand, in memory of the same layout.
+fn magnitudes(of: &Operand<'_, Oracle>) -> Memory {
+    let mut memory = Memory { bytes: vec![0; of.layout.span().1 * of.dtype.size()], cells: None };
+    for at in of.layout.positions() {
+        let cell = of.buffer.get(of.dtype, at);
+        memory.set(of.dtype, at, Cell::float(cell.number().abs(), cell.error));
+    }
+    memory
+}
+
+/// Allows each element of `output` the error of adding up its taps in any order, given the sums of their magnitudes.
+fn any_order(window: &Window, sums: &Memory, output: &mut OperandMut<'_, Oracle>) {
+    let unit = crate::bounds::power_of_two(-crate::bounds::format(output.dtype.compute()).0);
+    let taps = (window.kernel.iter().product::<usize>() - 1) as f64;
+    for at in output.layout.positions() {
+        let (cell, sum) = (output.buffer.get(output.dtype, at), sums.get(output.dtype, at));
+        let more = taps * unit * (sum.number() + sum.error);
+        let allowed = if cell.number().is_finite() { Cell::float(cell.number(), cell.error + more) } else { cell };
+        output.buffer.set(output.dtype, at, allowed.free(true));
+    }
+}
+
+/// A fold that can be asked after every term.
+enum Running {
+    Sum(DType, Option<Sum>),
+    Other(ReduceOp, DType, Vec<Cell>),
+}
+
+impl Running {
+    fn new(op: ReduceOp, dtype: DType) -> Running {
+        match op {
+            ReduceOp::Sum if dtype.is_float() => Running::Sum(dtype, None),
+            _ => Running::Other(op, dtype, vec![]),
+        }
+    }
+
+    fn push(&mut self, term: Cell) {
+        match self {
+            Running::Sum(_, Some(sum)) => sum.add(term),
+            Running::Sum(dtype, none) => *none = Some(Sum::new(*dtype, term)),
+            // Integers are exact, so what is folded may stand for its terms.
+            Running::Other(op, dtype, terms) if !dtype.is_float() && !terms.is_empty() => {
+                *terms = vec![fold(*op, *dtype, &[terms[0], term])];
+            }
+            Running::Other(_, _, terms) => terms.push(term),
+        }
+    }
+
+    fn folded(&self) -> Cell {
+        match self {
+            Running::Sum(_, sum) => sum.map_or(Cell::float(0.0, 0.0), |s| s.cell()).free(true),
+            Running::Other(op, dtype, terms) => fold(*op, *dtype, terms),
+        }
     }
 }
 
@@ -234,8 +361,9 @@ fn stored(cell: Cell, computed: DType, to: DType) -> Cell {
     if computed == to { cell } else { convert(cell, computed, to) }
 }
 
+/// The sign of a zero depends on the order and on what folding starts from.
 fn fold(op: ReduceOp, dtype: DType, terms: &[Cell]) -> Cell {
-    match op {
+    let folded = match op {
         ReduceOp::Sum if dtype.is_float() => {
             let mut sum = Sum::new(dtype, terms[0]);
             terms[1..].iter().for_each(|t| sum.add(*t));
@@ -243,7 +371,8 @@ fn fold(op: ReduceOp, dtype: DType, terms: &[Cell]) -> Cell {
         }
         ReduceOp::Prod if dtype.is_float() => product(dtype, terms),
         _ => terms[1..].iter().fold(terms[0], |a, b| binary(op.primitive(), dtype, a, *b)),
-    }
+    };
+    folded.free(true)
 }
 
 fn place(layout: &Layout, axis: usize, index: &Operand<'_, Oracle>, i: usize, op: &'static str) -> Result<usize> {

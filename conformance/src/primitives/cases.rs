@@ -1,13 +1,13 @@
 //! The launches that are tried.
 
-use super::{Launch, Region, check};
+use super::{Launch, Region, check, order, programs, rows, sizes, windows};
 use crate::{
     case::{Case, Checked, Environment, Failure, Level},
     numbers::{Domain, Numbers, shape, special},
     suite::total,
 };
 use isograd_core::{
-    Backend, DType, Error, Expr, Layout, Operand, OperandMut, Pool, ReduceOp, Shape, Value, Window,
+    Backend, DType, Error, Expr, Layout, Operand, OperandMut, ReduceOp, Shape, Value,
     expr::{Binary, Program, Unary},
 };
 
@@ -16,7 +16,7 @@ const NUMBERS: &[DType] =
     &[DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32, DType::I64, DType::U8, DType::I8];
 const INTEGERS: &[DType] = &[DType::I32, DType::I64, DType::U8, DType::I8, DType::Bool];
 
-type Check<B> = fn(&Environment<'_, B>, &mut Numbers) -> Checked;
+pub(super) type Check<B> = fn(&Environment<'_, B>, &mut Numbers) -> Checked;
 
 pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
     let rows: &[(&str, &[DType], Check<B>)] = &[
@@ -36,21 +36,33 @@ pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
         ("scatter_add_duplicates", FLOATS, scatter_duplicates),
         ("indices_out_of_range", &[DType::F32, DType::I64], out_of_range),
         ("matmul_layouts", NUMBERS, matmul),
-        ("conv_layouts", FLOATS, conv),
-        ("pool_layouts", FLOATS, pool),
-        ("softmax_layouts", FLOATS, softmax),
-        ("normalize_layouts", FLOATS, normalize),
-        ("scan_layouts", NUMBERS, scan),
-        ("argsort_layouts", &DType::ALL, argsort),
+        ("conv_layouts", FLOATS, windows::conv),
+        ("pool_layouts", FLOATS, windows::pool),
+        ("softmax_layouts", FLOATS, rows::softmax),
+        ("normalize_layouts", FLOATS, rows::normalize),
+        ("scan_layouts", NUMBERS, rows::scan),
+        ("argsort_layouts", &DType::ALL, rows::argsort),
+        ("programs", NUMBERS, programs::random),
     ];
-    (rows.iter())
-        .map(|&(name, dtypes, f)| Case {
+    // Run once: they are long, or take no draws.
+    let once: &[(&str, &[DType], Check<B>)] = &[
+        ("long_rows", FLOATS, rows::long),
+        ("large_products", FLOATS, large_matmul),
+        ("large", &[DType::U8, DType::I32, DType::F32], sizes::large),
+        ("many_rows", &[DType::F32], sizes::many_rows),
+        ("far_offsets", &[DType::U8], sizes::far_offsets),
+        ("order", &[DType::F32], order::order),
+        ("errors_while_waiting", &[DType::F32], order::errors),
+    ];
+    (rows.iter().map(|row| (row, true)).chain(once.iter().map(|row| (row, false))))
+        .map(|(&(name, dtypes, f), drawn)| Case {
             name: format!("primitive_{name}"),
             dtypes: dtypes.to_vec(),
             computes: true,
             repeatable: false,
             run: Box::new(move |environment| {
                 let draws = match environment.level {
+                    _ if !drawn => 1,
                     Level::Quick => 4,
                     Level::Default => 12,
                     Level::Full => 120,
@@ -62,7 +74,7 @@ pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
 }
 
 /// Any layout of `shape` whose elements are distinct: permuted, stepped, reversed, with gaps and an offset.
-fn distinct(numbers: &mut Numbers, shape: &[usize]) -> Layout {
+pub(super) fn distinct(numbers: &mut Numbers, shape: &[usize]) -> Layout {
     let mut strides = vec![0isize; shape.len()];
     let mut order: Vec<usize> = (0..shape.len()).collect();
     if numbers.below(2) == 0 {
@@ -80,8 +92,21 @@ fn distinct(numbers: &mut Numbers, shape: &[usize]) -> Layout {
     Layout::new(shape, &strides, offset)
 }
 
+/// Two outputs, each of which reads what the other held.
+fn old_of_both<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+    let (d, s) = (e.dtype, not_empty(n, e.size));
+    let roots = [Expr::old(1, d) + Expr::input(0, d), Expr::old(0, d) - Expr::input(0, d)];
+    let layout = any(n, &s);
+    let x = Region::input(n, d, layout, Domain::Any);
+    let outputs = [0; 2].map(|_| {
+        let layout = distinct(n, &s);
+        Region { bytes: Region::input(n, d, layout.clone(), Domain::Any).bytes, ..Region::output(d, layout) }
+    });
+    check(e, &map("old of both", &roots, &[d])?, &[x], &outputs)
+}
+
 /// Any layout at all: broadcast axes and windows that overlap, too.
-fn any(numbers: &mut Numbers, shape: &[usize]) -> Layout {
+pub(super) fn any(numbers: &mut Numbers, shape: &[usize]) -> Layout {
     let base = distinct(numbers, shape);
     if numbers.below(2) == 0 || shape.is_empty() {
         return base;
@@ -94,7 +119,7 @@ fn any(numbers: &mut Numbers, shape: &[usize]) -> Layout {
     Layout::new(shape, &strides, low + numbers.below(5))
 }
 
-fn not_empty(numbers: &mut Numbers, size: usize) -> Shape {
+pub(super) fn not_empty(numbers: &mut Numbers, size: usize) -> Shape {
     let mut s = shape(numbers, size);
     s.as_mut_slice().iter_mut().for_each(|n| *n = (*n).max(1));
     s
@@ -104,7 +129,7 @@ fn inputs(d: DType, n: u8) -> Vec<Expr> {
     (0..n).map(|k| Expr::input(k, d)).collect()
 }
 
-fn map(name: &str, roots: &[Expr], inputs: &[DType]) -> Result<Launch, Error> {
+pub(super) fn map(name: &str, roots: &[Expr], inputs: &[DType]) -> Result<Launch, Error> {
     Ok(Launch::Map(Program::new(name, roots, inputs, &[])?, vec![]))
 }
 
@@ -114,8 +139,8 @@ fn map_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     let root = if d == DType::Bool { x[0].xor(&x[1]) } else { &x[0] - &x[1] };
     let regions: Vec<Region> = (0..2)
         .map(|_| {
-            let layout = any(n, &s);
-            Region::input(n, d, layout, Domain::Any)
+            let (layout, domain) = (any(n, &s), n.pick(&[Domain::Any, Domain::Extreme]));
+            Region::input(n, d, layout, domain)
         })
         .collect();
     check(e, &map("difference", &[root], &[d, d])?, &regions, &[Region::output(d, distinct(n, &s))])
@@ -129,7 +154,7 @@ fn map_old<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     let mut y = Region::output(d, distinct(n, &s));
     let old = Domain::Any.draw(n, d, s.size());
     y.layout.positions().zip(&old).for_each(|(at, v)| v.write(&mut y.bytes, at));
-    check(e, &map("old", &[root], &[d])?, &[x], &[y])
+    total([check(e, &map("old", &[root], &[d])?, &[x], &[y]), old_of_both(e, n)])
 }
 
 fn map_outputs<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
@@ -212,13 +237,32 @@ fn reduce<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, kept: Shape, redu
     let d = e.dtype;
     let whole: Shape = kept.iter().chain(reduced.iter()).copied().collect();
     total(ReduceOp::ALL.iter().filter(|op| op.primitive().accepts(d)).map(|&op| {
-        let domain = if op == ReduceOp::Prod && d.is_float() { Domain::Range(0.8, 1.2, &[]) } else { Domain::Any };
+        let domain = match n.below(3) {
+            0 => Domain::Extreme,
+            _ if op == ReduceOp::Prod && d.is_float() => Domain::Range(0.8, 1.2, &[]),
+            _ => Domain::Any,
+        };
         let layout = any(n, &whole);
         let x = Region::input(n, d, layout, domain);
-        let root =
-            if op == ReduceOp::Sum { &Expr::input(0, d) * &Expr::input(0, d).like(3) } else { Expr::input(0, d) };
-        let launch = Launch::Reduce(op, Program::new("terms", &[root], &[d], &[])?, vec![], whole.clone());
+        let root = if op == ReduceOp::Sum { Expr::input(0, d) * Expr::scalar(0, d) } else { Expr::input(0, d) };
+        let program = Program::new("terms", &[root], &[d], &[d])?;
+        let launch = Launch::Reduce(op, program, vec![Value::I64(3).cast(d)], whole.clone());
         check(e, &launch, &[x], &[Region::output(out, distinct(n, &kept))])
+    }))
+}
+
+/// Where the largest elements are: a reduction that knows the index, reads two inputs and has another dtype than they.
+fn reduce_index<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, kept: &Shape, terms: usize) -> Checked {
+    let d = e.dtype;
+    let mut whole = kept.clone();
+    whole.push(terms);
+    let [layout, other] = [0; 2].map(|_| any(n, &whole));
+    let x = [Region::input(n, d, layout, Domain::Ties), Region::input(n, d, other, Domain::Ties)];
+    let root = Expr::input(0, d).less(&Expr::input(1, d)).select(&Expr::index(), &Expr::scalar(0, DType::I64));
+    total([ReduceOp::Max, ReduceOp::Min].map(|op| {
+        let program = Program::new("positions", std::slice::from_ref(&root), &[d, d], &[DType::I64])?;
+        let launch = Launch::Reduce(op, program, vec![Value::I64(77)], whole.clone());
+        check(e, &launch, &x, &[Region::output(DType::I64, distinct(n, kept))])
     }))
 }
 
@@ -226,7 +270,7 @@ fn reduce_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checke
     let kept = not_empty(n, 30);
     let reduced = not_empty(n, e.size / 8);
     let reduced = if reduced.rank() == 0 { Shape::from([13]) } else { reduced };
-    reduce(e, n, kept, reduced, e.dtype)
+    total([reduce_index(e, n, &kept, reduced.size()), reduce(e, n, kept, reduced, e.dtype)])
 }
 
 fn reduce_bool<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
@@ -239,10 +283,6 @@ fn reduce_bool<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
 fn reduce_long<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     let terms = 1 + n.below(e.size * 20);
     reduce(e, n, Shape::from([3]), Shape::from([terms]), e.dtype)
-}
-
-fn positions(n: &mut Numbers, below: usize, count: usize) -> Vec<Value> {
-    (0..count).map(|_| Value::I64(n.below(below) as i64)).collect()
 }
 
 fn along(n: &mut Numbers, size: usize) -> (Shape, usize, Shape) {
@@ -264,19 +304,17 @@ fn gather_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checke
 
 fn gather<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: Shape, axis: usize, picked: Shape) -> Checked {
     let layout = any(n, &s);
-    let source = Region::input(n, e.dtype, layout, Domain::Any);
-    let at = positions(n, s[axis], picked.size());
-    let layout = distinct(n, &picked);
-    let index = Region::of(DType::I64, layout, &at);
+    let source = Region::input(n, e.dtype, layout, Domain::Extreme);
+    let layout = any(n, &picked);
+    let index = Region::input(n, DType::I64, layout, Domain::Below(s[axis]));
     check(e, &Launch::Gather(axis), &[source, index], &[Region::output(e.dtype, distinct(n, &picked))])
 }
 
 fn scatter<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: Shape, axis: usize, picked: Shape) -> Checked {
+    let (layout, domain) = (any(n, &picked), if e.dtype.is_int() { Domain::Extreme } else { Domain::Any });
+    let source = Region::input(n, e.dtype, layout, domain);
     let layout = any(n, &picked);
-    let source = Region::input(n, e.dtype, layout, Domain::Any);
-    let at = positions(n, s[axis], picked.size());
-    let layout = distinct(n, &picked);
-    let index = Region::of(DType::I64, layout, &at);
+    let index = Region::input(n, DType::I64, layout, Domain::Below(s[axis]));
     let start = Region::input(n, e.dtype, Layout::contiguous(s.clone()), Domain::Any);
     let output = Region::output(e.dtype, distinct(n, &s));
     check(e, &Launch::ScatterAdd(axis), &[source, index, start], &[output])
@@ -324,111 +362,42 @@ fn out_of_range<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked 
     gather_layouts(e, n)
 }
 
-fn region<const N: usize>(e: &Environment<'_, impl Backend>, n: &mut Numbers, shape: [usize; N]) -> Region {
-    let layout = any(n, &shape);
+pub(super) fn region_of(e: &Environment<'_, impl Backend>, n: &mut Numbers, shape: &[usize]) -> Region {
+    let layout = any(n, shape);
     Region::input(n, e.dtype, layout, Domain::Any)
 }
 
-fn output<const N: usize>(e: &Environment<'_, impl Backend>, n: &mut Numbers, shape: [usize; N]) -> Region {
+pub(super) fn output<const N: usize>(e: &Environment<'_, impl Backend>, n: &mut Numbers, shape: [usize; N]) -> Region {
     Region::output(e.dtype, if n.below(2) == 0 { Layout::contiguous(shape) } else { distinct(n, &shape) })
 }
 
 fn matmul<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let (batch, m, k, c) = (1 + n.below(3), 1 + n.below(20), 1 + n.below(e.size / 8 + 1), 1 + n.below(20));
-    let (a, b) = (region(e, n, [batch, m, k]), region(e, n, [batch, k, c]));
+    // Vectors are special to most implementations.
+    let mut side = || if n.below(4) == 0 { 1 } else { 1 + n.below(20) };
+    let (m, c) = (side(), side());
+    let (batch, k) = (1 + n.below(3), 1 + n.below(e.size / 8 + 1));
+    let domain = if e.dtype.is_int() { Domain::Extreme } else { n.pick(&[Domain::Any, Domain::Infinite]) };
+    product(e, n, [batch, m, k, c], domain)
+}
+
+/// Larger than the blocks that implementations cut matrices into, and no multiple of them.
+fn large_matmul<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+    let cut = |size: usize| (size * e.size / 400).max(1);
+    total(
+        [[1, 131, 67, 37], [1, 33, 67, 139], [1, 35, 523, 34], [67, 3, 5, 2]]
+            .map(|s| product(e, n, s.map(cut), Domain::Any)),
+    )
+}
+
+fn product<B: Backend>(
+    e: &Environment<'_, B>,
+    n: &mut Numbers,
+    [batch, m, k, c]: [usize; 4],
+    domain: Domain,
+) -> Checked {
+    let [a, b] = [[batch, m, k], [batch, k, c]].map(|shape| {
+        let layout = any(n, &shape);
+        Region::input(n, e.dtype, layout, domain)
+    });
     check(e, &Launch::Matmul, &[a, b], &[output(e, n, [batch, m, c])])
-}
-
-fn window(n: &mut Numbers, axes: usize) -> Window {
-    let mut w = Window::new(&vec![1; axes]);
-    for a in 0..axes {
-        (w.kernel[a], w.stride[a]) = (1 + n.below(3), 1 + n.below(3));
-        (w.padding[a], w.dilation[a]) = (n.below(w.kernel[a]), 1 + n.below(2));
-    }
-    w
-}
-
-/// Convolution and pooling are asked for dense outputs only, the ones that core gives them.
-fn dense<const N: usize>(e: &Environment<'_, impl Backend>, shape: [usize; N]) -> Region {
-    Region::output(e.dtype, Layout::contiguous(shape))
-}
-
-fn conv<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let mut w = window(n, 2);
-    w.groups = n.pick(&[1, 1, 2, 3]);
-    let (batch, per, outs) = (1 + n.below(2), n.pick(&[1, 2]), n.pick(&[1, 2, 4]) * w.groups);
-    let size = [w.extent(0) + n.below(6), w.extent(1) + n.below(6)];
-    let windows = [w.count(0, size[0], false), w.count(1, size[1], false)].map(|c| c.expect("the window fits"));
-    let x = [batch, per * w.groups, size[0], size[1]];
-    let k = [outs, per, w.kernel[0], w.kernel[1]];
-    let y = [batch, outs, windows[0], windows[1]];
-    let (input, weight, head) = (region(e, n, x), region(e, n, k), region(e, n, y));
-    let (to_y, to_x, to_k) = (dense(e, y), dense(e, x), dense(e, k));
-    total([
-        check(e, &Launch::Conv(w.clone()), &[input.clone(), weight.clone()], &[to_y]),
-        check(e, &Launch::ConvInputGradient(w.clone()), &[head.clone(), weight], &[to_x]),
-        check(e, &Launch::ConvWeightGradient(w), &[input, head], &[to_k]),
-    ])
-}
-
-fn pool<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let mut w = window(n, 2);
-    w.dilation.iter_mut().for_each(|d| *d = 1);
-    let size = [w.kernel[0] + n.below(7), w.kernel[1] + n.below(7)];
-    let windows = [w.count(0, size[0], false), w.count(1, size[1], false)].map(|c| c.expect("the window fits"));
-    let (x, y) = ([2, 2, size[0], size[1]], [2, 2, windows[0], windows[1]]);
-    let kinds = [Pool::Max, Pool::AvgWithPadding, Pool::AvgWithoutPadding];
-    total(kinds.iter().flat_map(|&kind| {
-        let (input, head) = (region(e, n, x), region(e, n, y));
-        let (to_y, to_x) = (dense(e, y), dense(e, x));
-        [
-            check(e, &Launch::Pool(kind, w.clone()), std::slice::from_ref(&input), &[to_y]),
-            check(e, &Launch::PoolGradient(kind, w.clone()), &[input, head], &[to_x]),
-        ]
-    }))
-}
-
-fn softmax<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let s = [1 + n.below(4), 1 + n.below(3), 1 + n.below(e.size / 4 + 1)];
-    let (logarithm, mut x) = (n.below(2) == 0, region(e, n, s));
-    if n.below(2) == 0 {
-        // Large arguments overflow where the largest is not taken off.
-        let layout = any(n, &s);
-        x = Region::input(n, e.dtype, layout, Domain::Range(-60.0, 200.0, &[]));
-    }
-    check(e, &Launch::Softmax(logarithm), &[x], &[output(e, n, s)])
-}
-
-fn normalize<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let s = [1 + n.below(4), 2 + n.below(3), 3 + n.below(e.size / 4 + 1)];
-    let layout = distinct(n, &s);
-    let x = Region::input(n, e.dtype, layout, Domain::Range(-1.0, 3.0, &[]));
-    let row = |n: &mut Numbers| Region::output(e.dtype.compute(), distinct(n, &s[..2]));
-    let outputs = [output(e, n, s), row(n), row(n)];
-    check(e, &Launch::Normalize(1e-3), &[x], &outputs)
-}
-
-fn scan<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let s = [1 + n.below(4), 1 + n.below(e.size / 4 + 1)];
-    let layout = any(n, &s);
-    let sum = check(
-        e,
-        &Launch::Scan(ReduceOp::Sum),
-        &[Region::input(n, e.dtype, layout.clone(), Domain::Any)],
-        &[output(e, n, s)],
-    );
-    let factors = if e.dtype.is_float() { Domain::Range(0.9, 1.1, &[]) } else { Domain::Any };
-    let x = Region::input(n, e.dtype, layout, factors);
-    total([sum, check(e, &Launch::Scan(ReduceOp::Prod), &[x], &[output(e, n, s)])])
-}
-
-fn argsort<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
-    let s = [1 + n.below(4), 1 + n.below(e.size / 6 + 1)];
-    let descending = n.below(2) == 0;
-    // Few different numbers, NaN and both zeros among them: ties must keep their order.
-    let few = special(e.dtype);
-    let values: Vec<Value> = (0..s.iter().product()).map(|_| n.pick(&few)).collect();
-    let layout = distinct(n, &s);
-    let x = Region::of(e.dtype, layout, &values);
-    check(e, &Launch::Argsort(descending), &[x], &[Region::output(DType::I64, distinct(n, &s))])
 }

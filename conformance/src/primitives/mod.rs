@@ -2,10 +2,16 @@
 //! inputs, outputs with gaps. Outputs are poisoned before; what lies around and between their elements must stay, inputs
 //! too, and a second run must give the same bits.
 //!
-//! To add a case: a `Launch`, and operands for it, in `cases`.
+//! To add a case: a `Launch`, and operands for it, in `cases` (`windows` and `rows` have what works on windows and rows,
+//! `programs` expressions drawn at random). `order` and `sizes` call a device without the oracle.
 
 mod cases;
 mod launch;
+mod order;
+mod programs;
+mod rows;
+mod sizes;
+mod windows;
 
 pub(crate) use cases::cases;
 pub(crate) use launch::Launch;

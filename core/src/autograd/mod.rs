@@ -15,8 +15,10 @@
 //! # Ok::<(), isograd_core::Error>(())
 //! ```
 
+mod picture;
 mod tape;
 
+pub use picture::Picture;
 pub use tape::{Backward, GradReq, GraphNode, backward, grad, graph};
 pub(crate) use tape::{Node, Recorder};
 

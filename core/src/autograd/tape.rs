@@ -12,7 +12,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -68,7 +68,12 @@ struct Body<B: Backend> {
 }
 
 enum Kind<B: Backend> {
-    Leaf { request: GradReq, gradient: Mutex<Option<Tensor<B>>> },
+    /// `fresh`: `backward` has reached it since the flag was last taken down.
+    Leaf {
+        request: GradReq,
+        gradient: Mutex<Option<Tensor<B>>>,
+        fresh: AtomicBool,
+    },
     Operator(Mutex<Option<Body<B>>>),
 }
 
@@ -96,7 +101,7 @@ impl<B: Backend> Node<B> {
             name: "variable",
             shape: of.shape().clone(),
             dtype: of.dtype(),
-            kind: Kind::Leaf { request, gradient: Mutex::new(None) },
+            kind: Kind::Leaf { request, gradient: Mutex::new(None), fresh: AtomicBool::new(false) },
         })
     }
 
@@ -113,6 +118,14 @@ impl<B: Backend> Node<B> {
         match self.kind {
             Kind::Leaf { request, .. } => request,
             Kind::Operator(_) => GradReq::Null,
+        }
+    }
+
+    /// Of a leaf: whether `backward` has reached it since the flag was taken down.
+    pub fn fresh(&self) -> Option<&AtomicBool> {
+        match &self.kind {
+            Kind::Leaf { fresh, .. } => Some(fresh),
+            Kind::Operator(_) => None,
         }
     }
 
@@ -158,7 +171,7 @@ impl<B: Backend> AnyNode for Node<B> {
     fn flow(self: Arc<Self>, gradient: AnyTensor, retain: bool, write: bool, sink: &mut Sink<'_>) -> Result<()> {
         let head = typed::<B>(gradient);
         let body = match &self.kind {
-            Kind::Leaf { request, gradient } => {
+            Kind::Leaf { request, gradient, fresh } => {
                 if !write || *request == GradReq::Null {
                     return Ok(());
                 }
@@ -167,6 +180,7 @@ impl<B: Backend> AnyNode for Node<B> {
                     Some(old) if *request == GradReq::Add => old.add(&head)?,
                     _ => head.owned()?,
                 });
+                fresh.store(true, Ordering::Release);
                 return Ok(());
             }
             Kind::Operator(body) => body,

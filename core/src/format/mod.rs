@@ -1,4 +1,5 @@
-//! File formats, read and written as [`HostArray`]s: [`npy`], [`npz`], [`safetensors`] and [`mxnet`].
+//! File formats: [`npy`], [`npz`], [`safetensors`] and [`mxnet`]. [`save_named`], [`load_named`], [`save_list`] and
+//! [`load_list`] take and give tensors; the modules have the formats themselves, read and written as [`HostArray`]s.
 //!
 //! Every format has `from_bytes` and `to_bytes`, `read` over a reader, and `load` and `save` over a path. `save` writes a
 //! temporary file beside the target and renames it, so that an old file is either replaced whole or left as it was.
@@ -17,8 +18,11 @@ pub mod mxnet;
 pub mod npy;
 pub mod npz;
 pub mod safetensors;
+mod tensors;
 #[cfg(test)]
 mod tests;
+
+pub use tensors::{load_list, load_named, save_list, save_named};
 
 /// An array in host memory: dtype, shape, and the elements in row-major order as little-endian bytes.
 ///
@@ -112,6 +116,14 @@ impl HostArray {
             None => Ok(()),
         }
     }
+}
+
+/// Writes a file whole: an old one is replaced by `bytes` or left as it was, whatever happens in between.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn save_bytes(path: impl AsRef<std::path::Path>, bytes: &[u8]) -> Result<()> {
+    io::write_atomically(path.as_ref(), |w| std::io::Write::write_all(w, bytes))
 }
 
 /// The bytes that `shape` takes. `None` when the product overflows, and also when it would but for an axis of size 0:

@@ -216,7 +216,7 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<NdFile> {
     let mut arrays = Vec::new();
     let mut flavour = None;
     for index in 0..count {
-        arrays.push(parse_array(&mut source, index, &mut flavour)?);
+        arrays.push(parse_array(&mut source, &mut flavour).map_err(|e| in_array(e, index))?);
     }
     let names = parse_names(&mut source, count)?;
     source.end()?;
@@ -227,13 +227,19 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<NdFile> {
     Ok(NdFile { saved, np_shape: flavour.unwrap_or(false) })
 }
 
-fn parse_array<R: Read>(
-    source: &mut Source<'_, R>,
-    index: u64,
-    flavour: &mut Option<bool>,
-) -> Result<Option<HostArray>> {
+/// Says in which array a fault is. Its name is not known yet: names are at the end of a file.
+fn in_array(error: Error, index: u64) -> Error {
+    match error {
+        Error::File { format, path, at, why } => {
+            Error::File { format, path, at, why: format!("array {index}, counted from 0: {why}") }
+        }
+        other => other,
+    }
+}
+
+fn parse_array<R: Read>(source: &mut Source<'_, R>, flavour: &mut Option<bool>) -> Result<Option<HostArray>> {
     let at = source.at();
-    let fail = |source: &Source<'_, R>, at, why: String| source.fail(at, format!("array {index}: {why}"));
+    let fail = |source: &Source<'_, R>, at, why: String| source.fail(at, why);
     let np_shape = match source.u32("the magic of an array")? {
         MAGIC => false,
         NP_SHAPE_MAGIC => true,

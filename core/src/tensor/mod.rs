@@ -213,6 +213,32 @@ impl<B: Backend> Tensor<B> {
         Ok(())
     }
 
+    /// Whether `backward` has reached this variable since it became one, or since [`Tensor::mark_grad_stale`]. What updates
+    /// variables asks this, so that a gradient is not used twice.
+    ///
+    /// ```
+    /// # use isograd_core::{DType, Tensor, autograd};
+    /// # let ctx = isograd_reference::Reference;
+    /// let x = Tensor::ones(&ctx, [2], DType::F32)?;
+    /// x.attach_grad()?;
+    /// assert!(!x.has_fresh_grad());
+    /// autograd::record(|| x.square())?.backward()?;
+    /// assert!(x.has_fresh_grad());
+    /// x.mark_grad_stale();
+    /// assert!(!x.has_fresh_grad());
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
+    pub fn has_fresh_grad(&self) -> bool {
+        self.any_node().is_some_and(|n| n.fresh().is_some_and(|f| f.load(std::sync::atomic::Ordering::Acquire)))
+    }
+
+    /// Says that the gradient has been used; see [`Tensor::has_fresh_grad`].
+    pub fn mark_grad_stale(&self) {
+        if let Some(fresh) = self.any_node().as_deref().and_then(Node::fresh) {
+            fresh.store(false, std::sync::atomic::Ordering::Release);
+        }
+    }
+
     /// Computes the gradients of all variables that this tensor depends on; of its sum when it is not a scalar. Frees the
     /// graph.
     ///

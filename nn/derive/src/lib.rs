@@ -4,6 +4,8 @@
 //! forgotten: one that holds no parameters must implement the trait trivially, as numbers do, or be marked
 //! `#[parameters(skip)]`.
 //!
+//! Of an enum the fields of the variant at hand are visited.
+//!
 //! The backend is the type parameter bounded by `Backend`; `Dyn` for a struct without one; or what
 //! `#[parameters(backend = ...)]` on the struct says.
 #![forbid(unsafe_code)]
@@ -44,21 +46,64 @@ fn library() -> TokenStream {
 }
 
 fn expand(input: &DeriveInput) -> Result<TokenStream> {
-    let Data::Struct(data) = &input.data else {
-        let why = "Parameters can be derived for structs only; for an enum write the impl by hand, visiting the fields of the variant at hand";
-        return Err(Error::new(input.ident.span(), why));
-    };
     let nn = library();
     let name = &input.ident;
     let backend = match backend_attribute(input)? {
         Some(given) => quote!(#given),
         None => backend_parameter(input)?.map_or_else(|| quote!(#nn::Dyn), |b| quote!(#b)),
     };
-
     let others = other_parameters(input, &backend);
     let mut generics = input.generics.clone();
-    let mut visits = Vec::new();
-    for (index, field) in data.fields.iter().enumerate() {
+    let label = unraw(name);
+    let (visit, label) = match &input.data {
+        Data::Struct(data) => {
+            let (pattern, visits) = visits(&nn, &backend, &others, &data.fields, &mut generics)?;
+            (quote!(let Self #pattern = self; #(#visits)*), quote!(#label))
+        }
+        Data::Enum(data) if data.variants.is_empty() => (quote!(match *self {}), quote!(#label)),
+        Data::Enum(data) => {
+            let (mut arms, mut labels) = (Vec::new(), Vec::new());
+            for variant in &data.variants {
+                let (pattern, visits) = visits(&nn, &backend, &others, &variant.fields, &mut generics)?;
+                let ident = &variant.ident;
+                let text = format!("{label}::{}", unraw(ident));
+                arms.push(quote!(Self::#ident #pattern => { #(#visits)* }));
+                labels.push(quote!(Self::#ident { .. } => #text));
+            }
+            (quote!(match self { #(#arms)* }), quote!(match self { #(#labels),* }))
+        }
+        Data::Union(_) => {
+            let why = "Parameters cannot be derived for a union, since nothing tells which of its fields holds a value; \
+                       use an enum";
+            return Err(Error::new(input.ident.span(), why));
+        }
+    };
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let (_, type_generics, _) = input.generics.split_for_impl();
+    Ok(quote! {
+        #[automatically_derived]
+        impl #impl_generics #nn::Parameters<#backend> for #name #type_generics #where_clause {
+            fn visit(&self, visitor: &mut dyn #nn::Visitor<#backend>) {
+                let _ = &visitor;
+                #visit
+            }
+            fn label(&self) -> ::core::option::Option<::std::string::String> {
+                ::core::option::Option::Some(::std::string::String::from(#label))
+            }
+        }
+    })
+}
+
+/// A pattern that binds the fields that count, and the statements that visit them; bounds are added to `generics`.
+fn visits(
+    nn: &TokenStream,
+    backend: &TokenStream,
+    others: &[Ident],
+    fields: &Fields,
+    generics: &mut syn::Generics,
+) -> Result<(TokenStream, Vec<TokenStream>)> {
+    let (mut bindings, mut visits) = (Vec::new(), Vec::new());
+    for (index, field) in fields.iter().enumerate() {
         if is_skipped(field)? {
             continue;
         }
@@ -68,32 +113,15 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
         };
         let field_type = &field.ty;
         // A field of a generic type must be bounded for the impl to be well-formed.
-        if mentions(field_type, &others) {
+        if mentions(field_type, others) {
             generics.make_where_clause().predicates.push(parse_quote!(#field_type: #nn::Parameters<#backend>));
         }
+        let binding = Ident::new(&format!("field_{label}"), Span::mixed_site());
         let span = field_type.span();
-        visits.push(quote::quote_spanned!(span=>
-            visitor.child(#label, &self.#member as &dyn #nn::Parameters<#backend>);
-        ));
+        visits.push(quote::quote_spanned!(span=> visitor.child(#label, #binding as &dyn #nn::Parameters<#backend>);));
+        bindings.push(quote!(#member: #binding));
     }
-    if matches!(data.fields, Fields::Unit) {
-        visits.clear();
-    }
-    let (impl_generics, _, where_clause) = generics.split_for_impl();
-    let (_, type_generics, _) = input.generics.split_for_impl();
-    let label = unraw(name);
-    Ok(quote! {
-        #[automatically_derived]
-        impl #impl_generics #nn::Parameters<#backend> for #name #type_generics #where_clause {
-            fn visit(&self, visitor: &mut dyn #nn::Visitor<#backend>) {
-                let _ = &visitor;
-                #(#visits)*
-            }
-            fn label(&self) -> ::core::option::Option<::std::string::String> {
-                ::core::option::Option::Some(::std::string::String::from(#label))
-            }
-        }
-    })
+    Ok((quote!({ #(#bindings,)* .. }), visits))
 }
 
 fn unraw(ident: &Ident) -> String {
@@ -184,14 +212,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_derived_says_why() {
-        assert!(
-            error(parse_quote!(
-                enum Net {
-                    Small(Dense),
-                }
-            ))
-            .contains("structs only")
+        let union: DeriveInput = parse_quote!(
+            union Net {
+                small: Dense,
+                large: Conv2D,
+            }
         );
+        assert!(error(union).contains("use an enum"));
         let two = parse_quote!(
             struct Net<A: Backend, C: Backend> {
                 a: Dense<A>,

@@ -1,9 +1,37 @@
-//! [`Dataset`]: samples by number; [`ArrayDataset`]: the rows of arrays.
+//! [`Dataset`]: samples by number; [`ArrayDataset`]: the rows of arrays; [`SimpleDataset`]: a list of anything.
 
+use super::{
+    Batchify, Generator, Stack, Transform,
+    derived::{Subset, Transformed, TransformedFirst},
+    random,
+};
 use isograd_core::{Error, Result, Shape, format::HostArray};
+use std::{ops::Range, sync::Arc};
 
-/// Samples by number, each of `N` arrays (a picture and its class: 2).
-pub trait Dataset<const N: usize>: Send + Sync {
+/// Samples by number, of any type: arrays, pictures, words, tuples of them.
+///
+/// ```
+/// use isograd_core::Result;
+/// use isograd_nn::data::Dataset;
+///
+/// struct Squares;
+/// impl Dataset for Squares {
+///     type Item = (f32, f32);
+///     fn len(&self) -> usize {
+///         100
+///     }
+///     fn get(&self, index: usize) -> Result<(f32, f32)> {
+///         Ok((index as f32, (index * index) as f32))
+///     }
+/// }
+/// let even = Squares.filter(|(x, _)| x % 2.0 == 0.0)?.take(3).transform(|(x, y), _| Ok(x + y));
+/// assert_eq!((even.len(), even.get(2)?), (3, 20.0));
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+pub trait Dataset: Send + Sync + 'static {
+    /// What a sample is.
+    type Item: Send;
+
     /// How many samples there are.
     fn len(&self) -> usize;
 
@@ -16,44 +44,177 @@ pub trait Dataset<const N: usize>: Send + Sync {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when there is none; what reading it reports.
-    fn get(&self, index: usize) -> Result<[HostArray; N]>;
+    fn get(&self, index: usize) -> Result<Self::Item>;
 
-    /// The samples at `indices`, each of their arrays stacked to one with a new first axis.
+    /// Sample number `index`, where it is random as drawn from `generator`. This is what a [`DataLoader`](super::DataLoader)
+    /// calls. A dataset that wraps another one hands the generator on; one without randomness leaves it alone.
     ///
     /// # Errors
-    /// As [`Dataset::get`]; [`Error::ShapeMismatch`] or [`Error::DTypeMismatch`] when samples differ.
-    fn batch(&self, indices: &[usize]) -> Result<[HostArray; N]> {
-        let mut parts: [Vec<HostArray>; N] = std::array::from_fn(|_| Vec::with_capacity(indices.len()));
-        for &index in indices {
-            parts.iter_mut().zip(self.get(index)?).for_each(|(part, array)| part.push(array));
+    /// As [`Dataset::get`].
+    fn get_with(&self, index: usize, generator: &mut Generator) -> Result<Self::Item> {
+        let _ = generator;
+        self.get(index)
+    }
+
+    /// Every sample through `f`, each time it is asked for. What `f` draws from the generator differs from epoch to epoch.
+    fn transform<Y, F>(self, f: F) -> Transformed<Self, F>
+    where
+        Self: Sized,
+        Y: Send,
+        F: Fn(Self::Item, &mut Generator) -> Result<Y> + Send + Sync + 'static,
+    {
+        Transformed { dataset: self, f }
+    }
+
+    /// The first part of every sample (the picture, not its class) through `transform`, each time it is asked for.
+    fn transform_first<T>(self, transform: T) -> TransformedFirst<Self, T>
+    where
+        Self: Sized,
+        Self::Item: Parts + ReplaceFirst<T::Output>,
+        T: Transform<<Self::Item as Parts>::First>,
+    {
+        TransformedFirst { dataset: self, transform }
+    }
+
+    /// The first `n` samples, or all if there are fewer.
+    fn take(self, n: usize) -> Subset<Self>
+    where
+        Self: Sized,
+    {
+        let n = n.min(self.len());
+        Subset::of_range(self, 0..n)
+    }
+
+    /// The samples numbered `indices`, in that order.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a number that is not there.
+    fn subset(self, indices: Vec<usize>) -> Result<Subset<Self>>
+    where
+        Self: Sized,
+    {
+        indices.iter().try_for_each(|&index| check("Dataset::subset", index, self.len()))?;
+        Ok(Subset::new(self, indices))
+    }
+
+    /// The samples that `keep` accepts. Each is looked at once, now.
+    ///
+    /// # Errors
+    /// [`Error::Sample`] with what reading a sample reports.
+    fn filter<F>(self, keep: F) -> Result<Subset<Self>>
+    where
+        Self: Sized,
+        F: Fn(&Self::Item) -> bool,
+    {
+        let mut indices = Vec::new();
+        for index in 0..self.len() {
+            let sample = self.get(index).map_err(|e| Error::Sample { index, source: Box::new(e) })?;
+            if keep(&sample) {
+                indices.push(index);
+            }
         }
-        let mut stacked: Vec<HostArray> = Vec::with_capacity(N);
-        for part in &parts {
-            stacked.push(stack(part)?);
+        Ok(Subset::new(self, indices))
+    }
+
+    /// Part `index` of `shards` parts, for as many processes: neighbouring samples, and the parts differ by one at most.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is no such part.
+    fn shard(self, shards: usize, index: usize) -> Result<Subset<Self>>
+    where
+        Self: Sized,
+    {
+        if index >= shards {
+            let why = format!("there is no part {index} of {shards}; the parts are numbered from 0");
+            return Err(Error::invalid("Dataset::shard", why));
         }
-        stacked.try_into().map_err(|_| Error::invalid("Dataset::batch", "a sample has another number of arrays"))
+        let (each, longer) = (self.len() / shards, self.len() % shards);
+        let start = each * index + longer.min(index);
+        let end = start + each + usize::from(index < longer);
+        Ok(Subset::of_range(self, Range { start, end }))
     }
 }
 
-fn stack(arrays: &[HostArray]) -> Result<HostArray> {
-    let Some(first) = arrays.first() else {
-        return Err(Error::invalid("Dataset::batch", "a batch needs at least one sample"));
-    };
-    let device = || "host".to_string();
-    let mut bytes = Vec::with_capacity(first.bytes.len() * arrays.len());
-    for array in arrays {
-        if array.shape != first.shape {
-            let (left, right) = (first.shape.clone(), array.shape.clone());
-            let why = "samples of a batch have one shape".to_string();
-            return Err(Error::ShapeMismatch { op: "Dataset::batch", left, right, why, device: device() });
+/// Refuses the number of a sample that is not there.
+pub(super) fn check(op: &'static str, index: usize, len: usize) -> Result<()> {
+    if index < len { Ok(()) } else { Err(Error::invalid(op, format!("there is no sample {index}; there are {len}"))) }
+}
+
+macro_rules! delegate {
+    ($($pointer:ident)*) => { $(
+        impl<D: Dataset + ?Sized> Dataset for $pointer<D> {
+            type Item = D::Item;
+
+            fn len(&self) -> usize {
+                (**self).len()
+            }
+
+            fn get(&self, index: usize) -> Result<D::Item> {
+                (**self).get(index)
+            }
+
+            fn get_with(&self, index: usize, generator: &mut Generator) -> Result<D::Item> {
+                (**self).get_with(index, generator)
+            }
         }
-        if array.dtype != first.dtype {
-            let (left, right) = (first.dtype, array.dtype);
-            return Err(Error::DTypeMismatch { op: "Dataset::batch", left, right, device: device() });
+    )* };
+}
+delegate!(Arc Box);
+
+/// A sample whose first part is told from the others: tuples of two to four, and arrays.
+pub trait Parts {
+    /// The first part.
+    type First;
+}
+
+/// A sample whose first part can become a `Y`.
+pub trait ReplaceFirst<Y>: Parts {
+    /// The sample with a `Y` for its first part.
+    type Output: Send;
+
+    /// The sample with its first part through `f`.
+    ///
+    /// # Errors
+    /// What `f` reports.
+    fn replace_first(self, f: impl FnOnce(Self::First) -> Result<Y>) -> Result<Self::Output>;
+}
+
+macro_rules! tuples {
+    ($($($rest:ident)*;)*) => { $(
+        impl<X, $($rest),*> Parts for (X, $($rest),*) {
+            type First = X;
         }
-        bytes.extend_from_slice(&array.bytes);
+
+        impl<X, Y: Send, $($rest: Send),*> ReplaceFirst<Y> for (X, $($rest),*) {
+            type Output = (Y, $($rest),*);
+
+            #[allow(non_snake_case)]
+            fn replace_first(self, f: impl FnOnce(X) -> Result<Y>) -> Result<Self::Output> {
+                let (first, $($rest),*) = self;
+                Ok((f(first)?, $($rest),*))
+            }
+        }
+    )* };
+}
+tuples! { B; B C; B C D; }
+
+impl<T, const N: usize> Parts for [T; N] {
+    type First = T;
+}
+
+impl<T: Send, const N: usize> ReplaceFirst<T> for [T; N] {
+    type Output = [T; N];
+
+    fn replace_first(self, f: impl FnOnce(T) -> Result<T>) -> Result<[T; N]> {
+        let mut parts: Vec<T> = self.into_iter().collect();
+        if !parts.is_empty() {
+            let first = f(parts.remove(0))?;
+            parts.insert(0, first);
+        }
+        parts
+            .try_into()
+            .map_err(|_| Error::invalid("Dataset::transform_first", "the sample has another number of parts"))
     }
-    HostArray::new(first.dtype, first.shape.inserted(0, arrays.len()), bytes)
 }
 
 /// The rows of arrays of one length, such as pictures `[n, height, width]` and classes `[n]`.
@@ -97,34 +258,64 @@ impl<const N: usize> ArrayDataset<N> {
         &self.arrays
     }
 
-    fn rows(&self, array: &HostArray, indices: &[usize]) -> Vec<u8> {
-        let row = array.bytes.len() / self.length.max(1);
-        let mut bytes = Vec::with_capacity(row * indices.len());
-        indices.iter().for_each(|&i| bytes.extend_from_slice(&array.bytes[i * row..(i + 1) * row]));
-        bytes
+    /// The rows numbered `indices` of each array.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a row that there is not, or no indices.
+    pub fn batch(&self, indices: &[usize]) -> Result<[HostArray; N]> {
+        Stack.batch(indices.iter().map(|&index| self.get(index)).collect::<Result<Vec<_>>>()?)
     }
 }
 
-impl<const N: usize> Dataset<N> for ArrayDataset<N> {
+impl<const N: usize> Dataset for ArrayDataset<N> {
+    type Item = [HostArray; N];
+
     fn len(&self) -> usize {
         self.length
     }
 
     fn get(&self, index: usize) -> Result<[HostArray; N]> {
-        let batch = self.batch(&[index])?;
-        Ok(batch.map(|a| HostArray { shape: a.shape.without(0), ..a }))
+        check("ArrayDataset", index, self.length)?;
+        Ok(self.arrays.each_ref().map(|array| {
+            let row = array.bytes.len() / self.length;
+            let bytes = array.bytes[index * row..(index + 1) * row].to_vec();
+            HostArray { dtype: array.dtype, shape: array.shape.without(0), bytes }
+        }))
+    }
+}
+
+/// The elements of a list.
+///
+/// ```
+/// use isograd_nn::data::{Dataset, SimpleDataset};
+/// let words = SimpleDataset::new(vec!["one", "two", "three"]);
+/// assert_eq!(words.transform(|word, _| Ok(word.len())).get(2)?, 5);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SimpleDataset<T>(Vec<T>);
+
+impl<T> SimpleDataset<T> {
+    /// A dataset of `samples`.
+    pub fn new(samples: Vec<T>) -> Self {
+        SimpleDataset(samples)
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Dataset for SimpleDataset<T> {
+    type Item = T;
+
+    fn len(&self) -> usize {
+        self.0.len()
     }
 
-    fn batch(&self, indices: &[usize]) -> Result<[HostArray; N]> {
-        if let Some(index) = indices.iter().find(|&&i| i >= self.length) {
-            let why = format!("there is no sample {index}; there are {}", self.length);
-            return Err(Error::invalid("ArrayDataset", why));
-        }
-        let stacked = self.arrays.each_ref().map(|array| HostArray {
-            dtype: array.dtype,
-            shape: array.shape.with(0, indices.len()),
-            bytes: self.rows(array, indices),
-        });
-        Ok(stacked)
+    fn get(&self, index: usize) -> Result<T> {
+        check("SimpleDataset", index, self.0.len())?;
+        Ok(self.0[index].clone())
     }
+}
+
+/// The generator of [`Dataset::get`] for a dataset that is random: sample `index` is always the same.
+pub(super) fn fixed(index: usize) -> Generator {
+    random::sample(0, 0, 0, index as u64)
 }

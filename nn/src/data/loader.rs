@@ -1,36 +1,30 @@
 //! [`DataLoader`]: the samples of a dataset in batches, on a device.
 
-use super::Dataset;
-use isograd_core::{Backend, Error, Result, Tensor};
-use rand::{SeedableRng, seq::SliceRandom};
-use rand_chacha::ChaCha8Rng;
+use super::{
+    BatchSampler, Batchify, Dataset, FixedBatches, LastBatch, RandomSampler, Sampler, SequentialSampler, Stack, Upload,
+    workers::{Epoch, Workers},
+};
+use isograd_core::{Backend, Result};
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
-
-/// What becomes of samples that do not fill a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LastBatch {
-    /// They are a smaller batch.
-    #[default]
-    Keep,
-    /// They are left out of this epoch.
-    Discard,
-    /// They come first in the next epoch.
-    Rollover,
-}
 
 /// Goes through a dataset in batches, epoch after epoch.
 ///
-/// The order of epoch `e` depends on the seed and on `e` alone: the generator is ChaCha8 with `e` as its stream.
+/// What an epoch brings depends on the seeds and on its number alone, to the last bit: the order, and all random transforms,
+/// whose generators are made of the seed, the epoch, and the sample's place and number. The number of workers changes when
+/// batches are made, not what they are.
 ///
 /// ```
 /// use isograd_core::format::HostArray;
 /// use isograd_nn::data::{ArrayDataset, DataLoader};
 /// # let ctx = isograd_reference::Reference;
 /// let dataset = ArrayDataset::new([HostArray::from_slice(&[1i64, 2, 3, 4, 5], [5])?])?;
-/// let loader = DataLoader::new(dataset, 2)?.shuffle(42);
+/// let loader = DataLoader::new(dataset, 2)?.shuffle(42).workers(2);
 /// let mut seen = vec![];
 /// for batch in loader.epoch(&ctx) {
 ///     let [x] = batch?;
@@ -40,45 +34,101 @@ pub enum LastBatch {
 /// assert_eq!(seen, [1, 2, 3, 4, 5]);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
-pub struct DataLoader<D, const N: usize> {
-    dataset: D,
-    batch_size: usize,
-    seed: Option<u64>,
-    last_batch: LastBatch,
-    state: Mutex<State>,
+pub struct DataLoader<D, F = Stack> {
+    dataset: Arc<D>,
+    batchify: Arc<F>,
+    fixed: FixedBatches<Box<dyn Sampler>>,
+    custom: Option<Box<dyn BatchSampler>>,
+    seed: u64,
+    workers: usize,
+    prefetch: Option<usize>,
+    epoch: AtomicU64,
 }
 
-#[derive(Default)]
-struct State {
-    epoch: u64,
-    /// Samples of the last epoch that come first in the next.
-    left: Vec<usize>,
-}
-
-impl<D: Dataset<N>, const N: usize> DataLoader<D, N> {
-    /// Batches of `batch_size` samples in order, the last one perhaps smaller.
+impl<D: Dataset> DataLoader<D> {
+    /// Batches of `batch_size` samples in order, the last one perhaps smaller, put together by [`Stack`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a batch size of 0.
-    pub fn new(dataset: D, batch_size: usize) -> Result<DataLoader<D, N>> {
-        if batch_size == 0 {
-            return Err(Error::invalid("DataLoader", "the batch size must be at least 1"));
-        }
-        Ok(DataLoader { dataset, batch_size, seed: None, last_batch: LastBatch::Keep, state: Mutex::default() })
+    /// [`isograd_core::Error::InvalidArgument`] for a batch size of 0.
+    pub fn new(dataset: D, batch_size: usize) -> Result<DataLoader<D>> {
+        let sampler: Box<dyn Sampler> = Box::new(SequentialSampler::new(dataset.len()));
+        Ok(DataLoader {
+            fixed: FixedBatches::new(sampler, batch_size, LastBatch::Keep)?,
+            dataset: Arc::new(dataset),
+            batchify: Arc::new(Stack),
+            custom: None,
+            seed: 0,
+            workers: 0,
+            prefetch: None,
+            epoch: AtomicU64::new(0),
+        })
     }
+}
 
-    /// Takes the samples in random order, another one in each epoch.
+impl<D: Dataset, F> DataLoader<D, F> {
+    /// Takes the samples in random order, another one in each epoch: a [`RandomSampler`]. Random transforms take this seed too.
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.seed = seed;
+        let len = self.dataset.len();
+        self.sampler(RandomSampler::new(len, seed))
+    }
+
+    /// Takes the samples that `sampler` names.
+    #[must_use]
+    pub fn sampler(mut self, sampler: impl Sampler) -> Self {
+        self.fixed.sampler = Box::new(sampler);
+        self
+    }
+
+    /// Takes the batches that `batches` names, whatever sampler, batch size and last batch were asked for.
+    #[must_use]
+    pub fn batch_sampler(mut self, batches: impl BatchSampler) -> Self {
+        self.custom = Some(Box::new(batches));
         self
     }
 
     /// What becomes of samples that do not fill a batch.
     #[must_use]
     pub fn last_batch(mut self, last_batch: LastBatch) -> Self {
-        self.last_batch = last_batch;
+        self.fixed.last_batch = last_batch;
         self
+    }
+
+    /// Seed of random transforms (0, or what [`DataLoader::shuffle`] was given).
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Makes the batches on `workers` threads, which live as long as the iterator over an epoch. 0, the default, makes each
+    /// batch when it is asked for.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How many batches the workers together may be ahead: twice their number by default, and at least their number.
+    #[must_use]
+    pub fn prefetch(mut self, batches: usize) -> Self {
+        self.prefetch = Some(batches);
+        self
+    }
+
+    /// The number of the next epoch, to take up a run where another one stopped.
+    #[must_use]
+    pub fn start_at(self, epoch: u64) -> Self {
+        self.epoch.store(epoch, Ordering::Relaxed);
+        self
+    }
+
+    /// How samples become a batch: [`Stack`], [`Pad`](super::Pad), [`Group`](super::Group), or a closure.
+    #[must_use]
+    pub fn batchify<G: Batchify<D::Item>>(self, batchify: G) -> DataLoader<D, G> {
+        let DataLoader { dataset, fixed, custom, seed, workers, prefetch, epoch, .. } = self;
+        DataLoader { dataset, batchify: Arc::new(batchify), fixed, custom, seed, workers, prefetch, epoch }
     }
 
     /// The dataset.
@@ -86,22 +136,21 @@ impl<D: Dataset<N>, const N: usize> DataLoader<D, N> {
         &self.dataset
     }
 
-    /// Samples per batch.
+    /// Samples per batch, when no batch sampler says otherwise.
     pub fn batch_size(&self) -> usize {
-        self.batch_size
+        self.fixed.batch_size
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    fn order(&self) -> &dyn BatchSampler {
+        match &self.custom {
+            Some(batches) => &**batches,
+            None => &self.fixed,
+        }
     }
 
     /// The number of batches of the next epoch.
     pub fn len(&self) -> usize {
-        let samples = self.dataset.len() + self.lock().left.len();
-        match self.last_batch {
-            LastBatch::Keep => samples.div_ceil(self.batch_size),
-            LastBatch::Discard | LastBatch::Rollover => samples / self.batch_size,
-        }
+        self.order().len(self.epoch.load(Ordering::Relaxed))
     }
 
     /// Whether the next epoch has no batches.
@@ -110,78 +159,83 @@ impl<D: Dataset<N>, const N: usize> DataLoader<D, N> {
     }
 
     /// The batches of the next epoch, on `ctx`.
-    pub fn epoch<'a, B: Backend>(&'a self, ctx: &B) -> Batches<'a, B, D, N> {
-        let mut state = self.lock();
-        let mut order: Vec<usize> = (0..self.dataset.len()).collect();
-        if let Some(seed) = self.seed {
-            let mut generator = ChaCha8Rng::seed_from_u64(seed);
-            generator.set_stream(state.epoch);
-            order.shuffle(&mut generator);
-        }
-        state.epoch += 1;
-        let mut indices = std::mem::take(&mut state.left);
-        indices.append(&mut order);
-        let whole = indices.len() - indices.len() % self.batch_size;
-        match self.last_batch {
-            LastBatch::Keep => {}
-            LastBatch::Discard => indices.truncate(whole),
-            LastBatch::Rollover => state.left = indices.split_off(whole),
-        }
-        Batches { loader: self, ctx: ctx.clone(), indices, at: 0 }
+    pub fn epoch<B: Backend>(&self, ctx: &B) -> Batches<B, D, F>
+    where
+        F: Batchify<D::Item>,
+    {
+        let number = self.epoch.fetch_add(1, Ordering::Relaxed);
+        let batches = self.order().batches(number);
+        let (dataset, batchify) = (self.dataset.clone(), self.batchify.clone());
+        let epoch = Arc::new(Epoch::new(dataset, batchify, self.seed, number, batches));
+        // Where the system has no thread to give, the consumer's own makes the same batches.
+        let workers = self.workers.min(epoch.len());
+        let prefetch = self.prefetch.unwrap_or(2 * workers);
+        let workers = if workers > 0 { Workers::start(&epoch, workers, prefetch).ok() } else { None };
+        Batches { epoch, workers, ctx: ctx.clone(), at: 0 }
     }
 }
 
-impl<D, const N: usize> fmt::Debug for DataLoader<D, N> {
+impl<D, F> fmt::Debug for DataLoader<D, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DataLoader")
-            .field("batch_size", &self.batch_size)
+            .field("batch_size", &self.fixed.batch_size)
+            .field("last_batch", &self.fixed.last_batch)
             .field("seed", &self.seed)
-            .field("last_batch", &self.last_batch)
+            .field("workers", &self.workers)
             .finish_non_exhaustive()
     }
 }
 
-/// The batches of one epoch: each array `[batch, ..]` on the device.
-pub struct Batches<'a, B: Backend, D, const N: usize> {
-    loader: &'a DataLoader<D, N>,
+/// The batches of one epoch, on the device.
+///
+/// A sample that cannot be made is an [`isograd_core::Error::Sample`] in the place of its batch, and the next batches follow.
+/// A panic on a worker is such an error too, of [`isograd_core::Error::Panicked`]; without workers it is the consumer's own.
+/// Dropping the iterator stops the workers and waits for the samples that they are at.
+pub struct Batches<B: Backend, D: Dataset, F: Batchify<D::Item>> {
+    epoch: Arc<Epoch<D, F>>,
+    workers: Option<Workers<F::Batch>>,
     ctx: B,
-    indices: Vec<usize>,
     at: usize,
 }
 
-impl<B: Backend, D: Dataset<N>, const N: usize> Batches<'_, B, D, N> {
-    fn upload(&self, indices: &[usize]) -> Result<[Tensor<B>; N]> {
-        let mut tensors = Vec::with_capacity(N);
-        for array in &self.loader.dataset.batch(indices)? {
-            tensors.push(Tensor::from_host(&self.ctx, array)?);
-        }
-        tensors.try_into().map_err(|_| Error::invalid("DataLoader", "a batch has another number of arrays"))
-    }
-}
-
-impl<B: Backend, D: Dataset<N>, const N: usize> Iterator for Batches<'_, B, D, N> {
-    type Item = Result<[Tensor<B>; N]>;
+impl<B, D, F> Iterator for Batches<B, D, F>
+where
+    B: Backend,
+    D: Dataset,
+    F: Batchify<D::Item>,
+    F::Batch: Upload<B>,
+{
+    type Item = Result<<F::Batch as Upload<B>>::On>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let end = self.indices.len().min(self.at + self.loader.batch_size);
-        if self.at == end {
+        if self.at == self.epoch.len() {
             return None;
         }
-        let batch = self.upload(&self.indices[self.at..end]);
-        self.at = end;
-        Some(batch)
+        let batch = match &self.workers {
+            Some(workers) => workers.receive(self.at),
+            None => self.epoch.batch(self.at),
+        };
+        self.at += 1;
+        Some(batch.and_then(|batch| batch.upload(&self.ctx)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.indices.len() - self.at).div_ceil(self.loader.batch_size);
+        let left = self.epoch.len() - self.at;
         (left, Some(left))
     }
 }
 
-impl<B: Backend, D: Dataset<N>, const N: usize> ExactSizeIterator for Batches<'_, B, D, N> {}
+impl<B, D, F> ExactSizeIterator for Batches<B, D, F>
+where
+    B: Backend,
+    D: Dataset,
+    F: Batchify<D::Item>,
+    F::Batch: Upload<B>,
+{
+}
 
-impl<B: Backend, D, const N: usize> fmt::Debug for Batches<'_, B, D, N> {
+impl<B: Backend, D: Dataset, F: Batchify<D::Item>> fmt::Debug for Batches<B, D, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Batches({} of {} samples taken, on {})", self.at, self.indices.len(), self.ctx.name())
+        write!(f, "Batches({} of {} batches taken, on {})", self.at, self.epoch.len(), self.ctx.name())
     }
 }

@@ -1,6 +1,6 @@
 //! [`Activation`]: the elementwise functions that layers end with.
 
-use crate::{Block, Parameters, Visitor};
+use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Error, Result, Tensor};
 use std::{fmt, str::FromStr};
 
@@ -28,13 +28,42 @@ pub enum Activation {
     Softrelu,
     /// x / (1 + |x|).
     Softsign,
+    /// max(x, 0), at most 6.
+    Relu6,
+    /// x / (1 + e^-x), also called swish.
+    Silu,
+    /// x Φ(x), with the normal distribution function Φ (Hendrycks and Gimpel, arXiv:1606.08415).
+    Gelu,
+    /// [`Activation::Gelu`] approximated by tanh (same source), as GPT-2 has it.
+    GeluTanh,
+    /// x tanh(ln(1 + e^x)) (Misra, arXiv:1908.08681).
+    Mish,
+    /// x/5 + 1/2, within 0 and 1: MXNet's. PyTorch's divides by 6.
+    HardSigmoid,
+    /// x · (x/6 + 1/2), the factor within 0 and 1 (Howard et al., arXiv:1905.02244).
+    HardSwish,
+    /// ln σ(x).
+    LogSigmoid,
 }
 
 impl Activation {
-    const ALL: [Activation; 5] =
-        [Activation::Relu, Activation::Sigmoid, Activation::Tanh, Activation::Softrelu, Activation::Softsign];
+    const ALL: [Activation; 13] = [
+        Activation::Relu,
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Softrelu,
+        Activation::Softsign,
+        Activation::Relu6,
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Mish,
+        Activation::HardSigmoid,
+        Activation::HardSwish,
+        Activation::LogSigmoid,
+    ];
 
-    /// Gluon's name.
+    /// Gluon's name, where Gluon has the function.
     pub const fn name(self) -> &'static str {
         match self {
             Activation::Relu => "relu",
@@ -42,6 +71,14 @@ impl Activation {
             Activation::Tanh => "tanh",
             Activation::Softrelu => "softrelu",
             Activation::Softsign => "softsign",
+            Activation::Relu6 => "relu6",
+            Activation::Silu => "silu",
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_tanh",
+            Activation::Mish => "mish",
+            Activation::HardSigmoid => "hard_sigmoid",
+            Activation::HardSwish => "hard_swish",
+            Activation::LogSigmoid => "log_sigmoid",
         }
     }
 }
@@ -73,12 +110,26 @@ impl<B: Backend> Parameters<B> for Activation {
 
 impl<B: Backend> Block<B> for Activation {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl Activation {
+    fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         match self {
             Activation::Relu => x.relu(),
             Activation::Sigmoid => x.sigmoid(),
             Activation::Tanh => x.tanh(),
             Activation::Softrelu => x.softplus(),
             Activation::Softsign => x.softsign(),
+            Activation::Relu6 => x.clamp(0, 6),
+            Activation::Silu => x.silu(),
+            Activation::Gelu => x.gelu(),
+            Activation::GeluTanh => x.gelu_tanh(),
+            Activation::Mish => x.mul(&x.softplus()?.tanh()?),
+            Activation::HardSigmoid => x.hard_sigmoid(),
+            Activation::HardSwish => x.hard_swish(),
+            Activation::LogSigmoid => x.neg()?.softplus()?.neg(),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     Parameter, Visitor,
     initializers::{One, Zero},
 };
-use isograd_core::{Backend, Error, GradReq, Result, Tensor};
+use isograd_core::{Backend, Error, Result, Tensor};
 
 /// γ and β, of one element per channel.
 #[derive(Clone)]
@@ -30,15 +30,21 @@ impl<B: Backend> Affine<B> {
     }
 
     pub fn with_scale(mut self, scale: bool) -> Self {
-        self.gamma = self.gamma.with_grad_req(if scale { GradReq::Write } else { GradReq::Null });
+        self.gamma = self.gamma.with_differentiable(scale);
         self.scale = scale;
         self
     }
 
     pub fn with_center(mut self, center: bool) -> Self {
-        self.beta = self.beta.with_grad_req(if center { GradReq::Write } else { GradReq::Null });
+        self.beta = self.beta.with_differentiable(center);
         self.center = center;
         self
+    }
+
+    /// Uses γ and β of `other`.
+    pub fn take(&mut self, other: &Self) {
+        (self.gamma, self.beta) = (other.gamma.clone(), other.beta.clone());
+        (self.scale, self.center) = (other.scale, other.center);
     }
 
     pub fn channels(&self) -> Option<usize> {
@@ -91,6 +97,20 @@ macro_rules! affine_options {
             #[must_use]
             pub fn center(mut self, center: bool) -> Self {
                 self.affine = self.affine.with_center(center);
+                self
+            }
+
+            /// Initializes γ by `initializer` instead of ones.
+            #[must_use]
+            pub fn gamma_initializer(self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
+                self.affine.gamma.set_initializer(std::sync::Arc::new(initializer));
+                self
+            }
+
+            /// Initializes β by `initializer` instead of zeros.
+            #[must_use]
+            pub fn beta_initializer(self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
+                self.affine.beta.set_initializer(std::sync::Arc::new(initializer));
                 self
             }
 

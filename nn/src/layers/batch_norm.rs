@@ -2,12 +2,14 @@
 
 use super::{affine::Affine, python};
 use crate::{
-    Block, Parameter, Parameters, Visitor,
+    Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
+    hooks,
     initializers::{One, Zero},
     naming,
 };
-use isograd_core::{Backend, Dyn, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
+use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::PerDType};
+use std::sync::Arc;
 
 /// (x - mean) / √(variance + ε) · γ + β for each channel of `axis` (Ioffe and Szegedy, arXiv:1502.03167).
 ///
@@ -51,7 +53,7 @@ static RUNNING: PerDType = PerDType::new("running_statistics", |d| {
 impl<B: Backend> Default for BatchNorm<B> {
     fn default() -> Self {
         let prefix = naming::prefix("batchnorm");
-        let statistic = |name| Parameter::new(format!("{prefix}{name}"), &[None]).with_grad_req(GradReq::Null);
+        let statistic = |name| Parameter::new(format!("{prefix}{name}"), &[None]).with_differentiable(false);
         BatchNorm {
             axis: 1,
             momentum: 0.9,
@@ -99,6 +101,30 @@ impl<B: Backend> BatchNorm<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers. The running
+    /// statistics are shared as well.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.affine.take(&other.affine);
+        self.running_mean = other.running_mean.clone();
+        self.running_var = other.running_var.clone();
+        self
+    }
+
+    /// Initializes the running mean by `initializer` instead of zeros.
+    #[must_use]
+    pub fn running_mean_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_mean.set_initializer(Arc::new(initializer));
+        self
+    }
+
+    /// Initializes the running variance by `initializer` instead of ones.
+    #[must_use]
+    pub fn running_variance_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_var.set_initializer(Arc::new(initializer));
+        self
+    }
+
     /// The running mean, `[channels]`.
     pub fn running_mean(&self) -> &Parameter<B> {
         &self.running_mean
@@ -134,6 +160,12 @@ impl<B: Backend> Parameters<B> for BatchNorm<B> {
 
 impl<B: Backend> Block<B> for BatchNorm<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> BatchNorm<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let channels = super::affine::size_of_axis("BatchNorm", x, self.axis)?;
         let (gamma, beta) = self.affine.bind(x, channels)?;
         let gamma = if self.affine.scale { gamma } else { gamma.detach().ones_like()? };

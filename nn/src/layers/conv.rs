@@ -4,6 +4,7 @@ use super::{Spatial, activation, tuple};
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,
+    hooks,
     initializers::{Initializer, Zero},
     naming,
 };
@@ -147,6 +148,16 @@ impl<B: Backend, const N: usize> Conv<B, N> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.weight = other.weight.clone();
+        self.bias = other.bias.clone();
+        (self.channels, self.in_channels, self.kernel) = (other.channels, other.in_channels, other.kernel);
+        self.options.groups = other.options.groups;
+        self
+    }
+
     /// W, `[channels, in_channels / groups, kernel..]`.
     pub fn weight(&self) -> &Parameter<B> {
         &self.weight
@@ -196,6 +207,12 @@ impl<B: Backend, const N: usize> Parameters<B> for Conv<B, N> {
 
 impl<B: Backend, const N: usize> Block<B> for Conv<B, N> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend, const N: usize> Conv<B, N> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let groups = self.options.groups;
         if x.rank() != N + 2 || groups == 0 || !x.shape()[1].is_multiple_of(groups) {
             return Err(Error::InvalidShape {

@@ -4,6 +4,7 @@ use super::activation;
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,
+    hooks,
     initializers::{Initializer, Zero},
     naming,
 };
@@ -139,6 +140,12 @@ impl<B: Backend> Parameters<B> for Dense<B> {
 
 impl<B: Backend> Block<B> for Dense<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> Dense<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         if x.rank() == 0 {
             return Err(Error::InvalidShape {
                 op: "Dense",

@@ -1,7 +1,7 @@
 //! [`Dropout`]: elements set to zero at random while training.
 
 use super::tuple;
-use crate::{Block, Parameters, Visitor};
+use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Result, Tensor, autograd};
 
 /// In train mode each element is zero with probability `rate`, else divided by 1 - `rate`; in predict mode nothing changes
@@ -50,6 +50,12 @@ impl<B: Backend> Parameters<B> for Dropout {
 
 impl<B: Backend> Block<B> for Dropout {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl Dropout {
+    fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         if !autograd::is_training() || self.rate == 0.0 {
             return Ok(x.clone());
         }

@@ -1,6 +1,6 @@
 //! [`Embedding`]: a vector for each number.
 
-use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, naming};
+use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, DType, Dyn, Result, Tensor};
 use std::sync::Arc;
 
@@ -45,6 +45,14 @@ impl<B: Backend> Embedding<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.weight = other.weight.clone();
+        (self.input_dim, self.output_dim) = (other.input_dim, other.output_dim);
+        self
+    }
+
     /// The table, `[input_dim, output_dim]`.
     pub fn weight(&self) -> &Parameter<B> {
         &self.weight
@@ -69,7 +77,7 @@ impl<B: Backend> Parameters<B> for Embedding<B> {
 
 impl<B: Backend> Block<B> for Embedding<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.weight.data_on(x.ctx())?.embedding(&x.detach().cast(DType::I64)?)
+        hooks::layer(self, x, || self.weight.data_on(x.ctx())?.embedding(&x.detach().cast(DType::I64)?))
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Flatten`]: all axes but the first made one.
 
-use crate::{Block, Parameters, Visitor};
+use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Error, Result, Shape, Tensor};
 
 /// `[batch, ..]` to `[batch, the product of the rest]`; memory is shared.
@@ -26,6 +26,12 @@ impl<B: Backend> Parameters<B> for Flatten {
 
 impl<B: Backend> Block<B> for Flatten {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl Flatten {
+    fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let Some((&batch, rest)) = x.shape().split_first() else {
             return Err(Error::InvalidShape {
                 op: "Flatten",

@@ -4,7 +4,7 @@ use super::{
     affine::{Affine, affine_options},
     python,
 };
-use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, naming};
+use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
 /// (x - mean) / √(variance + ε) over each of `num_groups` groups of channels of `[batch, channels, ..]`, then γ and β per
@@ -43,6 +43,14 @@ impl<B: Backend> GroupNorm<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.affine.take(&other.affine);
+        (self.num_groups, self.per_group) = (other.num_groups, other.per_group);
+        self
+    }
+
     /// The number of channels, so that shapes are known before the first batch.
     #[must_use]
     pub fn in_channels(mut self, channels: usize) -> Self {
@@ -68,6 +76,12 @@ impl<B: Backend> Parameters<B> for GroupNorm<B> {
 
 impl<B: Backend> Block<B> for GroupNorm<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> GroupNorm<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let channels = super::affine::size_of_axis("GroupNorm", x, 1)?;
         let (gamma, beta) = self.affine.bind(x, if self.per_group { self.num_groups } else { channels })?;
         x.group_norm(&gamma, &beta, self.num_groups, self.affine.epsilon)

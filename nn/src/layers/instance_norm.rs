@@ -4,7 +4,7 @@ use super::{
     affine::{Affine, affine_options},
     python,
 };
-use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, naming};
+use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
 /// (x - mean) / √(variance + ε) · γ + β over the spatial axes, for each sample and each channel of `axis` (Ulyanov et al.,
@@ -49,6 +49,13 @@ impl<B: Backend> InstanceNorm<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.affine.take(&other.affine);
+        self
+    }
+
     /// The number of channels, so that shapes are known before the first batch.
     #[must_use]
     pub fn in_channels(mut self, channels: usize) -> Self {
@@ -77,6 +84,12 @@ impl<B: Backend> Parameters<B> for InstanceNorm<B> {
 
 impl<B: Backend> Block<B> for InstanceNorm<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> InstanceNorm<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let size = super::affine::size_of_axis("InstanceNorm", x, self.axis)?;
         let (gamma, beta) = self.affine.bind(x, size)?;
         if self.axis == 1 {

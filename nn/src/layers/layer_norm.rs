@@ -4,7 +4,7 @@ use super::{
     affine::{Affine, affine_options},
     python,
 };
-use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, naming};
+use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
 /// (x - mean) / √(variance + ε) · γ + β over `axis`, with γ and β for each of its elements (Ba et al., arXiv:1607.06450). A
@@ -47,6 +47,13 @@ impl<B: Backend> LayerNorm<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.affine.take(&other.affine);
+        self
+    }
+
     /// The number of channels, so that shapes are known before the first batch.
     #[must_use]
     pub fn in_channels(mut self, channels: usize) -> Self {
@@ -75,6 +82,12 @@ impl<B: Backend> Parameters<B> for LayerNorm<B> {
 
 impl<B: Backend> Block<B> for LayerNorm<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> LayerNorm<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let size = super::affine::size_of_axis("LayerNorm", x, self.axis)?;
         let (gamma, beta) = self.affine.bind(x, size)?;
         x.layer_norm(&gamma, &beta, self.affine.epsilon, self.axis)

@@ -1,8 +1,11 @@
 //! Activations that are layers of their own in Gluon: [`LeakyReLU`], [`ELU`], [`SELU`], [`GELU`], [`Swish`], [`PReLU`].
 
 use super::python;
-use crate::{Block, Parameter, Parameters, Visitor, describe::print_blocks, initializers::Constant, naming};
+use crate::{
+    Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Constant, naming,
+};
 use isograd_core::{Backend, Dyn, Result, Tensor};
+use std::sync::Arc;
 
 /// x above 0, α x below (Maas et al., ICML 2013).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +30,7 @@ impl<B: Backend> Parameters<B> for LeakyReLU {
 
 impl<B: Backend> Block<B> for LeakyReLU {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        x.leaky_relu(self.alpha)
+        hooks::layer(self, x, || x.leaky_relu(self.alpha))
     }
 }
 
@@ -54,7 +57,7 @@ impl<B: Backend> Parameters<B> for ELU {
 
 impl<B: Backend> Block<B> for ELU {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        x.elu(self.alpha)
+        hooks::layer(self, x, || x.elu(self.alpha))
     }
 }
 
@@ -72,7 +75,7 @@ impl<B: Backend> Parameters<B> for SELU {
 
 impl<B: Backend> Block<B> for SELU {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        x.selu()
+        hooks::layer(self, x, || x.selu())
     }
 }
 
@@ -90,7 +93,7 @@ impl<B: Backend> Parameters<B> for GELU {
 
 impl<B: Backend> Block<B> for GELU {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        x.gelu()
+        hooks::layer(self, x, || x.gelu())
     }
 }
 
@@ -117,7 +120,7 @@ impl<B: Backend> Parameters<B> for Swish {
 
 impl<B: Backend> Block<B> for Swish {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        x.mul(&x.mul_scalar(self.beta)?.sigmoid()?)
+        hooks::layer(self, x, || x.mul(&x.mul_scalar(self.beta)?.sigmoid()?))
     }
 }
 
@@ -162,6 +165,20 @@ impl<B: Backend> PReLU<B> {
         self
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
+    #[must_use]
+    pub fn share(mut self, other: &Self) -> Self {
+        self.alpha = other.alpha.clone();
+        self
+    }
+
+    /// Initializes α by `initializer` instead of 0.25.
+    #[must_use]
+    pub fn alpha_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.alpha.set_initializer(Arc::new(initializer));
+        self
+    }
+
     /// α.
     pub fn alpha(&self) -> &Parameter<B> {
         &self.alpha
@@ -180,6 +197,12 @@ impl<B: Backend> Parameters<B> for PReLU<B> {
 
 impl<B: Backend> Block<B> for PReLU<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        hooks::layer(self, x, || self.compute(x))
+    }
+}
+
+impl<B: Backend> PReLU<B> {
+    fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let mut alpha = self.alpha.data_on(x.ctx())?;
         if alpha.size() != 1 && x.rank() > 2 {
             let mut shape = vec![1; x.rank() - 1];

@@ -5,9 +5,12 @@
 //! made with `None` there and completed by `Parameter::bind` in `forward`.
 
 mod activation;
+mod adaptive;
 mod affine;
+mod attention;
 mod batch_norm;
 mod conv;
+mod conv_transpose;
 mod dense;
 mod dropout;
 mod embedding;
@@ -17,12 +20,21 @@ mod instance_norm;
 mod layer_norm;
 mod leaky;
 mod pool;
+mod positional;
 mod python;
 mod recurrent;
+mod transformer;
 
 pub use activation::Activation;
+pub use adaptive::{
+    AdaptiveAvgPool, AdaptiveAvgPool1D, AdaptiveAvgPool2D, AdaptiveAvgPool3D, AdaptiveMaxPool, AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D, AdaptiveMaxPool3D,
+};
+pub use attention::{AttentionMask, DotProductAttention, MultiHeadAttention, masked_softmax};
+pub(crate) use attention::{attend, merge_heads, split_heads};
 pub use batch_norm::BatchNorm;
 pub use conv::{Conv, Conv1D, Conv2D, Conv3D};
+pub use conv_transpose::{Conv1DTranspose, Conv2DTranspose, Conv3DTranspose, ConvTranspose};
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
@@ -35,7 +47,9 @@ pub use pool::{
     AvgPool, AvgPool1D, AvgPool2D, AvgPool3D, GlobalAvgPool, GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D,
     GlobalMaxPool, GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D, MaxPool, MaxPool1D, MaxPool2D, MaxPool3D,
 };
+pub use positional::{PositionalEmbedding, PositionalEncoding};
 pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
+pub use transformer::TransformerEncoderBlock;
 
 /// One size per spatial axis, or one for all of them: `3` and `[3, 3]` say the same of a 2-D layer.
 pub trait Spatial<const N: usize> {

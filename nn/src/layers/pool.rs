@@ -1,10 +1,10 @@
 //! Pooling: the largest or the mean of each window, or of each channel.
 
 use super::{Spatial, tuple};
-use crate::{Block, Parameters, Visitor};
+use crate::{Block, Parameters, Visitor, hooks};
 use isograd_core::{Backend, Error, Result, Tensor, operators::PoolOptions};
 
-fn check<B: Backend, const N: usize>(op: &'static str, x: &Tensor<B>) -> Result<()> {
+pub(super) fn check<B: Backend, const N: usize>(op: &'static str, x: &Tensor<B>) -> Result<()> {
     if x.rank() == N + 2 {
         return Ok(());
     }
@@ -82,8 +82,10 @@ macro_rules! pooling {
 
         impl<B: Backend, const N: usize> Block<B> for $name<N> {
             fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-                check::<B, N>(stringify!($name), x)?;
-                x.$operator(&self.options)
+                hooks::layer(self, x, || {
+                    check::<B, N>(stringify!($name), x)?;
+                    x.$operator(&self.options)
+                })
             }
         }
     };
@@ -186,8 +188,10 @@ macro_rules! global_pooling {
 
         impl<B: Backend, const N: usize> Block<B> for $name<N> {
             fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-                check::<B, N>(stringify!($name), x)?;
-                x.$operator()
+                hooks::layer(self, x, || {
+                    check::<B, N>(stringify!($name), x)?;
+                    x.$operator()
+                })
             }
         }
     };

@@ -4,7 +4,11 @@
 
 use super::python;
 use crate::{
-    Activation, Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, initializers::Zero, naming,
+    Activation, Block, Initializer, Parameter, Parameters, Visitor,
+    describe::print_blocks,
+    hooks,
+    initializers::{Uniform, Zero},
+    naming,
 };
 use isograd_core::{Backend, Dyn, Error, Result, Shape, Tensor, autograd};
 use std::sync::Arc;
@@ -54,6 +58,9 @@ impl Kind {
     }
 }
 
+/// The initializers of weights and biases of inputs and states, where they are not the network's.
+type Initializers<B> = [Option<Arc<dyn Initializer<B>>>; 4];
+
 /// The four parameters of a cell.
 #[derive(Clone)]
 struct Weights<B: Backend> {
@@ -79,14 +86,24 @@ impl<B: Backend> Weights<B> {
         }
     }
 
-    fn visit(&self, prefix: &str, visitor: &mut dyn Visitor<B>) {
-        let all = [
+    fn all(&self) -> [(&'static str, &Parameter<B>); 4] {
+        [
             ("i2h_weight", &self.i2h_weight),
             ("h2h_weight", &self.h2h_weight),
             ("i2h_bias", &self.i2h_bias),
             ("h2h_bias", &self.h2h_bias),
-        ];
-        all.into_iter().for_each(|(name, parameter)| visitor.child(&format!("{prefix}{name}"), parameter));
+        ]
+    }
+
+    fn initialize_by(self, initializers: &Initializers<B>) -> Self {
+        for ((_, parameter), initializer) in self.all().into_iter().zip(initializers) {
+            initializer.iter().for_each(|i| parameter.set_initializer(i.clone()));
+        }
+        self
+    }
+
+    fn visit(&self, prefix: &str, visitor: &mut dyn Visitor<B>) {
+        self.all().into_iter().for_each(|(name, parameter)| visitor.child(&format!("{prefix}{name}"), parameter));
     }
 
     /// x W_iᵀ + b_i on the last axis.
@@ -115,6 +132,7 @@ struct Layers<B: Backend> {
     batch_first: bool,
     dropout: f64,
     bidirectional: bool,
+    initializers: Initializers<B>,
     /// By layer, then by direction.
     weights: Vec<Weights<B>>,
 }
@@ -130,6 +148,7 @@ impl<B: Backend> Layers<B> {
             batch_first: false,
             dropout: 0.0,
             bidirectional: false,
+            initializers: Default::default(),
             weights: vec![],
         };
         layers.rebuilt()
@@ -150,6 +169,7 @@ impl<B: Backend> Layers<B> {
         let weights = |i: usize| {
             let inputs = if i < self.directions() { self.inputs } else { inner };
             Weights::new(&format!("{}{}", self.prefix, self.place(i)), self.kind, self.hidden, inputs)
+                .initialize_by(&self.initializers)
         };
         self.weights = (0..total).map(weights).collect();
         self
@@ -225,6 +245,45 @@ impl<B: Backend> Layers<B> {
     }
 }
 
+/// The builder methods that set an initializer, by way of `$set(self, index in Initializers, initializer)`.
+macro_rules! initializers {
+    ($name:ident, $set:expr) => {
+        impl<B: Backend> $name<B> {
+            /// Initializes the weights on the input side by `initializer`, whatever the network is initialized with.
+            #[must_use]
+            pub fn i2h_weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+                $set(self, 0, Arc::new(initializer))
+            }
+
+            /// Initializes the weights on the state's side by `initializer`, whatever the network is initialized with.
+            #[must_use]
+            pub fn h2h_weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+                $set(self, 1, Arc::new(initializer))
+            }
+
+            /// Initializes the biases on the input side by `initializer` instead of zeros.
+            #[must_use]
+            pub fn i2h_bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+                $set(self, 2, Arc::new(initializer))
+            }
+
+            /// Initializes the biases on the state's side by `initializer` instead of zeros.
+            #[must_use]
+            pub fn h2h_bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
+                $set(self, 3, Arc::new(initializer))
+            }
+
+            /// As PyTorch initializes it: all uniform in ±1/√hidden, biases too.
+            #[must_use]
+            pub fn torch_defaults(self) -> Self {
+                let uniform = Uniform { scale: 1.0 / (self.hidden() as f64).sqrt() };
+                let initializer: Arc<dyn Initializer<B>> = Arc::new(uniform);
+                (0..4).fold(self, |layer, i| $set(layer, i, initializer.clone()))
+            }
+        }
+    };
+}
+
 macro_rules! layers {
     ($($(#[$doc:meta])* $name:ident, $prefix:literal, $kind:expr;)*) => { $(
         $(#[$doc])*
@@ -285,6 +344,14 @@ macro_rules! layers {
                 self.0.begin_state(ctx, batch)
             }
 
+            /// Uses the parameters of `other`: gradients add up, and a step changes both layers. What shapes the parameters
+            /// (the number of layers, directions and inputs) is taken over with them.
+            #[must_use]
+            pub fn share(mut self, other: &Self) -> Self {
+                self.0 = Layers { prefix: self.0.prefix, batch_first: self.0.batch_first, dropout: self.0.dropout, ..other.0.clone() };
+                self
+            }
+
             /// The outputs, and the states after the last time.
             ///
             /// # Errors
@@ -306,10 +373,23 @@ macro_rules! layers {
 
         impl<B: Backend> Block<B> for $name<B> {
             fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-                let batch = x.shape().get(usize::from(!self.0.batch_first)).copied().unwrap_or(0);
-                Ok(self.forward_with(x, &self.begin_state(x.ctx(), batch)?)?.0)
+                hooks::layer(self, x, || {
+                    let batch = x.shape().get(usize::from(!self.0.batch_first)).copied().unwrap_or(0);
+                    Ok(self.forward_with(x, &self.begin_state(x.ctx(), batch)?)?.0)
+                })
             }
         }
+
+        impl<B: Backend> $name<B> {
+            fn hidden(&self) -> usize {
+                self.0.hidden
+            }
+        }
+
+        initializers!($name, |mut layer: $name<B>, i: usize, initializer: Arc<dyn Initializer<B>>| {
+            layer.0.initializers[i] = Some(initializer);
+            $name(layer.0.rebuilt())
+        });
 
         print_blocks! { impl [B: Backend] $name<B>; }
     )* };
@@ -364,11 +444,14 @@ macro_rules! cells {
                 $name { kind, weights: Weights::new(&naming::prefix($prefix), kind, hidden, None) }
             }
 
-            /// Initializes the bias on the input side by `initializer` instead of zeros.
+            fn hidden(&self) -> usize {
+                self.weights.hidden
+            }
+
+            /// Uses the parameters of `other`: gradients add up, and a step changes both cells.
             #[must_use]
-            pub fn i2h_bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-                self.weights.i2h_bias.set_initializer(Arc::new(initializer));
-                self
+            pub fn share(self, other: &Self) -> Self {
+                other.clone()
             }
 
             /// States `[batch, hidden]` of zeros.
@@ -413,6 +496,11 @@ macro_rules! cells {
                 Some(format!("{}({} -> {}{end})", stringify!($name), size(shape[1]), size(shape[0])))
             }
         }
+
+        initializers!($name, |cell: $name<B>, i: usize, initializer: Arc<dyn Initializer<B>>| {
+            cell.weights.all()[i].1.set_initializer(initializer);
+            cell
+        });
 
         print_blocks! { impl [B: Backend] $name<B>; }
     )* };

@@ -4,6 +4,7 @@
 //! options that implements [`Loss`] and ends with `per_sample`.
 
 mod cosine;
+mod ctc;
 mod hinge;
 mod huber;
 mod kl_div;
@@ -16,6 +17,7 @@ mod softmax_cross_entropy;
 mod triplet;
 
 pub use cosine::CosineEmbeddingLoss;
+pub use ctc::{Blank, CTCLoss};
 pub use hinge::{HingeLoss, SquaredHingeLoss};
 pub use huber::HuberLoss;
 pub use kl_div::KLDivLoss;

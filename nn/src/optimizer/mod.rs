@@ -11,6 +11,7 @@ mod adamax;
 mod clip;
 mod ftrl;
 mod lamb;
+mod multi_precision;
 mod nadam;
 mod nag;
 mod rmsprop;
@@ -25,6 +26,7 @@ pub use adamax::AdaMax;
 pub use clip::clip_global_norm;
 pub use ftrl::Ftrl;
 pub use lamb::LAMB;
+pub use multi_precision::MultiPrecision;
 pub use nadam::Nadam;
 pub use nag::NAG;
 pub use rmsprop::RMSProp;
@@ -56,6 +58,18 @@ pub trait Optimizer<B: Backend = Dyn>: Debug + Send {
     /// Sets the learning rate.
     fn set_learning_rate(&mut self, learning_rate: f64);
 
+    /// The learning rate of an update, counted from 1; another than [`Optimizer::learning_rate`] under a schedule.
+    fn learning_rate_at(&self, _update: u64) -> f64 {
+        self.learning_rate()
+    }
+
+    /// What files of states call it: by default the name of its type.
+    fn name(&self) -> String {
+        let path = std::any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path).to_string()
+    }
+
     /// The weight decay.
     fn weight_decay(&self) -> f64;
 
@@ -79,6 +93,14 @@ impl<B: Backend, O: Optimizer<B> + ?Sized> Optimizer<B> for Box<O> {
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
         (**self).set_learning_rate(learning_rate);
+    }
+
+    fn learning_rate_at(&self, update: u64) -> f64 {
+        (**self).learning_rate_at(update)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
     }
 
     fn weight_decay(&self) -> f64 {

@@ -12,8 +12,8 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// g = clip(rescale · gradient + wd · w); m and v as in [`Adam`](super::Adam); μₜ = β₁ (1 - 0.96^(t · decay) / 2), Πₜ the
 /// product of the first t of them; w ← w - lr ((1 - μₜ) g / (1 - Πₜ) + μₜ₊₁ m / (1 - Πₜ₊₁)) / (√(v / (1 - β₂ᵗ)) + ε).
 ///
-/// MXNet 1.9.1 keeps one product for all parameters, so that it shrinks faster the more there are, and multiplies the
-/// gradient by rescale + wd · w; here each parameter has its own, and the decay is added.
+/// MXNet 1.9.1 keeps one product for all parameters, so that it shrinks faster the more there are; here each parameter has its
+/// own.
 ///
 /// ```
 /// use isograd_core::autograd;

@@ -21,6 +21,7 @@ pub struct Schedule {
     end: f64,
     warm_up: u64,
     begin: f64,
+    steady: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,7 @@ enum Rule {
 
 impl Schedule {
     fn of(rule: Rule) -> Schedule {
-        Schedule { rule, end: 0.0, warm_up: 0, begin: 0.0 }
+        Schedule { rule, end: 0.0, warm_up: 0, begin: 0.0, steady: false }
     }
 
     /// Times `factor` after every `every` updates, down to what [`Schedule::end`] says.
@@ -77,9 +78,19 @@ impl Schedule {
         self
     }
 
+    /// Stays at where the warm-up begins for as long as it lasts, rather than rising.
+    #[must_use]
+    pub fn warm_up_steady(mut self) -> Self {
+        self.steady = true;
+        self
+    }
+
     /// The share at `update`, counted from 1.
     pub fn at(&self, update: u64) -> f64 {
         if update < self.warm_up {
+            if self.steady {
+                return self.begin;
+            }
             return self.begin + (1.0 - self.begin) * update as f64 / self.warm_up as f64;
         }
         // How much of the way down is done.
@@ -98,7 +109,7 @@ impl Schedule {
     }
 }
 
-/// An optimizer whose learning rate follows a [`Schedule`]. The place in the schedule is the number of updates, which the
+/// An optimizer whose learning rate follows a [`Schedule`]. The place in the schedule is [`crate::Trainer::updates`], which the
 /// trainer saves with its states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scheduled<O> {
@@ -131,8 +142,16 @@ impl<B: Backend, O: Optimizer<B>> Optimizer<B> for Scheduled<O> {
         self.optimizer.new_state(weight)
     }
 
+    fn learning_rate_at(&self, update: u64) -> f64 {
+        self.optimizer.learning_rate_at(update) * self.schedule.at(update)
+    }
+
+    /// That of the optimizer: the schedule keeps nothing.
+    fn name(&self) -> String {
+        self.optimizer.name()
+    }
+
     fn update(&self, step: &Step, weight: &Tensor<B>, gradient: &Tensor<B>, state: &[Tensor<B>]) -> Result<()> {
-        let step = Step { learning_rate: step.learning_rate * self.schedule.at(step.count), ..*step };
-        self.optimizer.update(&step, weight, gradient, state)
+        self.optimizer.update(step, weight, gradient, state)
     }
 }

@@ -1,0 +1,318 @@
+//! Starting kernels, moving bytes, and finding out what failed.
+//!
+//! Kernels go to one queue, in order, and are not waited for. Transfers go to another, and wait for the last launch that
+//! used the memory, so that they overlap with kernels that do not. What failed is told by the wait after it, with the name
+//! of the operator.
+
+use crate::{Buffer, context::Shared, memory::Block, program::Compiled};
+use isograd_core::{Error, Result, Value};
+use opencl3::{
+    error_codes::{
+        CL_DEVICE_NOT_AVAILABLE, CL_INVALID_COMMAND_QUEUE, CL_INVALID_CONTEXT, CL_MEM_OBJECT_ALLOCATION_FAILURE,
+        CL_OUT_OF_HOST_MEMORY, CL_OUT_OF_RESOURCES, ClError,
+    },
+    event::Event,
+    memory::{Buffer as Memory, CL_MAP_READ, CL_MAP_WRITE, ClMem},
+    types::{CL_BLOCKING, cl_event, cl_mem},
+};
+use smallvec::SmallVec;
+use std::{
+    ptr,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// A kernel that was started.
+pub(crate) struct Launch {
+    event: Event,
+    op: Arc<str>,
+}
+
+/// Launches that are remembered at most; more than that are not in flight at once.
+const IN_FLIGHT: usize = 512;
+
+/// Launches after which the driver is told to start working.
+const FLUSH_EVERY: usize = 32;
+
+/// Transfers of at least so many bytes are done in place where host and device share memory.
+const IN_PLACE: usize = 1 << 14;
+
+/// An argument of a kernel.
+pub(crate) enum Arg<'a> {
+    /// Device memory.
+    Memory(&'a Buffer),
+    /// Device memory that is not a tensor's.
+    Raw(&'a Memory<u8>),
+    /// A value, by its bytes.
+    Bytes(SmallVec<[u8; 16]>),
+    /// A block of numbers by value.
+    Words(&'a [u64]),
+}
+
+impl Arg<'_> {
+    /// A launch argument.
+    pub fn value(v: &Value) -> Self {
+        let mut bytes = [0; 8];
+        v.write(&mut bytes, 0);
+        Arg::Bytes(SmallVec::from_slice(&bytes[..v.dtype().size()]))
+    }
+
+    /// A 64-bit integer.
+    pub fn long(v: impl TryInto<i64>) -> Self {
+        let v: i64 = v.try_into().ok().expect("sizes fit 63 bits");
+        Arg::Bytes(SmallVec::from_slice(&v.to_le_bytes()))
+    }
+}
+
+/// How many work items, in groups of which size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grid {
+    pub global: [usize; 3],
+    pub local: [usize; 3],
+}
+
+impl Grid {
+    /// `groups` groups of `local` items along one axis.
+    pub fn line(groups: usize, local: usize) -> Grid {
+        Grid { global: [groups * local, 1, 1], local: [local, 1, 1] }
+    }
+}
+
+fn is_lost(status: i32) -> bool {
+    matches!(status, CL_DEVICE_NOT_AVAILABLE | CL_INVALID_CONTEXT | CL_INVALID_COMMAND_QUEUE)
+}
+
+impl Shared {
+    /// The error for `status`, which `op` met; after a lost device the context refuses everything.
+    pub fn failed(&self, op: &str, status: ClError) -> Error {
+        if is_lost(status.0) {
+            self.lost.store(true, Ordering::Relaxed);
+            return self.lost_error(op, &status.to_string());
+        }
+        if matches!(status.0, CL_MEM_OBJECT_ALLOCATION_FAILURE | CL_OUT_OF_HOST_MEMORY) {
+            let hint = format!("{op} failed with {status}; drop tensors, or use smaller batches");
+            return Error::OutOfMemory { device: self.name.clone(), bytes: 0, hint };
+        }
+        Error::backend(&self.name, op, status)
+    }
+
+    fn lost_error(&self, op: &str, why: &str) -> Error {
+        Error::backend(&self.name, op, format!("the device was lost ({why}); make a new context with OpenCl::new"))
+    }
+
+    /// # Errors
+    /// When the device was lost before.
+    pub fn alive(&self, op: &str) -> Result<()> {
+        match self.lost.load(Ordering::Relaxed) {
+            true => Err(self.lost_error(op, "earlier")),
+            false => Ok(()),
+        }
+    }
+
+    /// Starts `kernel` without waiting for it.
+    pub fn launch(&self, kernel: &Compiled, args: &[Arg<'_>], grid: Grid) -> Result<()> {
+        self.alive(&kernel.op)?;
+        let launch = match self.enqueue(kernel, args, grid) {
+            // The driver makes memory real only when a kernel uses it: free what is kept, and try once more.
+            Err(ClError(CL_MEM_OBJECT_ALLOCATION_FAILURE | CL_OUT_OF_RESOURCES | CL_OUT_OF_HOST_MEMORY)) => {
+                let _ = self.queue.finish();
+                self.pool.trim();
+                self.enqueue(kernel, args, grid)
+            }
+            other => other,
+        };
+        let event = launch.map_err(|e| self.failed(&kernel.op, e))?;
+        let launch = Arc::new(Launch { event, op: kernel.op.clone() });
+        for arg in args {
+            if let Arg::Memory(buffer) = arg {
+                *buffer.block().last.lock().unwrap_or_else(|e| e.into_inner()) = Some(launch.clone());
+            }
+        }
+        self.remember(launch)
+    }
+
+    fn enqueue(&self, kernel: &Compiled, args: &[Arg<'_>], grid: Grid) -> Result<Event, ClError> {
+        #[cfg(test)]
+        self.faults.check(crate::faults::Point::Launch)?;
+        let kernel = kernel.kernel.lock().unwrap_or_else(|e| e.into_inner());
+        for (k, arg) in args.iter().enumerate() {
+            let k = k as u32;
+            // SAFETY: each argument has the size and kind of the parameter in the kernel's source, which stands beside the
+            // code that makes the arguments; the kernel object is locked from here to the launch.
+            unsafe {
+                match arg {
+                    Arg::Memory(buffer) => kernel.set_arg(k, &buffer.block().memory.get())?,
+                    Arg::Raw(memory) => kernel.set_arg(k, &memory.get())?,
+                    Arg::Bytes(bytes) => set_bytes(&kernel, k, bytes)?,
+                    Arg::Words(words) => {
+                        let bytes: SmallVec<[u8; 512]> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                        set_bytes(&kernel, k, &bytes)?;
+                    }
+                }
+            }
+        }
+        // SAFETY: the sizes are arrays of three; buffers live until the launch is done, because the driver keeps them.
+        unsafe {
+            self.queue.enqueue_nd_range_kernel(
+                kernel.get(),
+                3,
+                ptr::null(),
+                grid.global.as_ptr(),
+                grid.local.as_ptr(),
+                &[],
+            )
+        }
+    }
+
+    /// Keeps `launch` until it is known to have succeeded.
+    fn remember(&self, launch: Arc<Launch>) -> Result<()> {
+        let mut launches = self.launches.lock().unwrap_or_else(|e| e.into_inner());
+        launches.push_back(launch);
+        if launches.len().is_multiple_of(FLUSH_EVERY) {
+            self.queue.flush().map_err(|e| self.failed("flush", e))?;
+        }
+        if launches.len() < IN_FLIGHT {
+            return Ok(());
+        }
+        let half = launches.len() / 2;
+        if let Some(middle) = launches.get(half) {
+            let _ = middle.event.wait();
+        }
+        let done: Vec<_> = launches.drain(..=half).collect();
+        drop(launches);
+        self.examine(&done, None)
+    }
+
+    /// The first failure among `launches`, which are done, or else `waited`.
+    fn examine(&self, launches: &[Arc<Launch>], waited: Option<(&str, ClError)>) -> Result<()> {
+        for launch in launches {
+            match launch.event.command_execution_status() {
+                Ok(status) if status.0 < 0 => return Err(self.failed(&launch.op, ClError(status.0))),
+                _ => (),
+            }
+        }
+        waited.map_or(Ok(()), |(op, e)| Err(self.failed(op, e)))
+    }
+
+    /// Waits for all kernels, and tells what failed.
+    pub fn synchronize(&self, op: &str) -> Result<()> {
+        self.alive(op)?;
+        let waited = self.finish();
+        let launches: Vec<_> = self.launches.lock().unwrap_or_else(|e| e.into_inner()).drain(..).collect();
+        self.examine(&launches, waited.err().map(|e| (op, e)))?;
+        self.index_error()
+    }
+
+    fn finish(&self) -> Result<(), ClError> {
+        #[cfg(test)]
+        self.faults.check(crate::faults::Point::Wait)?;
+        self.queue.finish()
+    }
+
+    /// The wait that a transfer of `block` needs: the last launch that used it.
+    fn dependency(&self, block: &Block) -> Result<Option<Arc<Launch>>, ClError> {
+        let last = block.last.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if last.is_some() {
+            self.queue.flush()?;
+        }
+        Ok(last)
+    }
+
+    /// Tells why a transfer failed: a launch before it, or itself.
+    fn transfer_failed(&self, op: &str, last: Option<Arc<Launch>>, e: ClError) -> Error {
+        let before: Vec<_> = last.into_iter().collect();
+        match self.examine(&before, Some((op, e))) {
+            Err(e) => e,
+            Ok(()) => unreachable!("examine returns the error that it is given"),
+        }
+    }
+
+    /// Copies `bytes` into `to`.
+    pub fn upload(&self, bytes: &[u8], to: &mut Buffer, offset: usize) -> Result<()> {
+        self.alive("upload")?;
+        within("upload", to.len(), offset, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let last = self.dependency(to.block()).map_err(|e| self.failed("upload", e))?;
+        let waits: SmallVec<[cl_event; 1]> = last.iter().map(|l| l.event.get()).collect();
+        let done = if self.facts.unified && bytes.len() >= IN_PLACE {
+            self.mapped(to.block(), CL_MAP_WRITE, offset, bytes.len(), &waits, |to| {
+                // SAFETY: the driver mapped that many bytes for the host to write, and nothing else has them now.
+                unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+            })
+        } else {
+            // SAFETY: the range lies within the block, and the call returns when the slice was read.
+            let written =
+                unsafe { self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, &waits) };
+            written.map(drop)
+        };
+        done.map_err(|e| self.transfer_failed("upload", last, e))
+    }
+
+    /// Copies from `from` into `bytes`, and tells what failed before.
+    pub fn download(&self, from: &Buffer, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.alive("download")?;
+        within("download", from.len(), offset, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        #[cfg(test)]
+        self.faults.check(crate::faults::Point::Wait).map_err(|e| self.failed("download", e))?;
+        self.read(from, offset, bytes)?;
+        self.index_error()
+    }
+
+    /// As `download`, without looking for indices out of range.
+    pub fn read(&self, from: &Buffer, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let block = from.block();
+        let last = self.dependency(block).map_err(|e| self.failed("download", e))?;
+        let waits: SmallVec<[cl_event; 1]> = last.iter().map(|l| l.event.get()).collect();
+        let done = if self.facts.unified && bytes.len() >= IN_PLACE {
+            let length = bytes.len();
+            self.mapped(block, CL_MAP_READ, offset, length, &waits, |from| {
+                // SAFETY: the driver mapped that many bytes for the host to read.
+                unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), length) }
+            })
+        } else {
+            // SAFETY: the range lies within the block, and the call returns when the slice was written.
+            let read = unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, &waits) };
+            read.map(drop)
+        };
+        done.map_err(|e| self.transfer_failed("download", last, e))
+    }
+
+    /// Runs `f` on the host's view of a part of `block`.
+    fn mapped(
+        &self,
+        block: &Block,
+        flags: u64,
+        offset: usize,
+        bytes: usize,
+        waits: &[cl_event],
+        f: impl FnOnce(*mut u8),
+    ) -> Result<(), ClError> {
+        let mut host: cl_mem = ptr::null_mut();
+        // SAFETY: the range lies within the block; the pointer is used between map and unmap only, and the unmap is waited
+        // for before any later command can use the block.
+        unsafe {
+            self.transfers.enqueue_map_buffer(&block.memory, CL_BLOCKING, flags, offset, bytes, &mut host, waits)?;
+            f(host.cast());
+            self.transfers.enqueue_unmap_mem_object(block.memory.get(), host, &[])?.wait()
+        }
+    }
+}
+
+/// # Safety
+/// `bytes` must be what parameter `k` of the kernel takes by value.
+unsafe fn set_bytes(kernel: &opencl3::kernel::Kernel, k: u32, bytes: &[u8]) -> Result<(), ClError> {
+    let value = bytes.as_ptr().cast();
+    // SAFETY: the driver copies so many bytes from the slice; the caller answers for their meaning.
+    unsafe { opencl3::kernel::set_kernel_arg(kernel.get(), k, bytes.len(), value) }.map_err(ClError)
+}
+
+fn within(op: &'static str, len: usize, offset: usize, bytes: usize) -> Result<()> {
+    match offset.checked_add(bytes) {
+        Some(end) if end <= len => Ok(()),
+        _ => Err(Error::invalid(op, format!("{bytes} bytes from offset {offset} on are outside a buffer of {len}"))),
+    }
+}

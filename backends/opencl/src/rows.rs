@@ -1,0 +1,328 @@
+//! Kernels over the last axis: softmax, normalization, running sums, sorting. On a CPU a work item takes whole rows; on a GPU
+//! softmax and normalization stay composed, whose reductions spread a row over a work group.
+
+use crate::{
+    OpenCl,
+    launch::{Arg, Grid},
+    memory,
+    platform::Class,
+    program::ENTRY,
+    walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
+};
+use isograd_core::{
+    DType, Layout, Operand, OperandMut, ReduceOp, Result,
+    backend::composed,
+    expr::{
+        Binary,
+        render::{Dialect, Renderer, type_name},
+    },
+};
+use std::fmt::Write;
+
+/// Words before the shape: rows, rows of a work item, length of a row, stride along it, offset of the input, offsets of the
+/// outputs.
+const SHAPE: usize = 8;
+
+/// What every kernel over rows is given: the words, and the axes that it is compiled for.
+struct Walk {
+    words: Words,
+    rank: usize,
+    rows: usize,
+    length: usize,
+    narrow: bool,
+    grid: Grid,
+}
+
+fn walk(ctx: &OpenCl, input: &Layout, outputs: &[&Layout], cost: usize) -> Walk {
+    let last = input.rank() - 1;
+    let (outer, length) = (&input.shape()[..last], input.shape()[last]);
+    let rows: usize = outer.iter().product();
+    let rank = padded_rank(last);
+    let (each, grid) = ctx.tasks(rows, length * cost);
+    let mut words = Words::new();
+    words.extend([rows as u64, each as u64, length as u64, input.strides()[last] as i64 as u64, input.offset() as u64]);
+    let offset = |k: usize| outputs.get(k).map_or(0, |l| l.offset() as u64);
+    words.extend([offset(0), offset(1), offset(2)]);
+    push_shape(&mut words, outer, rank);
+    push_strides(&mut words, &input.strides()[..last], rank);
+    let narrow = is_narrow(ctx.shared.facts.class, rows * length, outputs.iter().copied().chain([input]));
+    Walk { words, rank, rows, length, narrow, grid }
+}
+
+impl Walk {
+    fn bits(&self, dtype: DType, choice: u64) -> u64 {
+        choice << 32 | (dtype as u64) << 16 | (self.rank as u64) << 1 | u64::from(self.narrow)
+    }
+}
+
+/// The kernel up to the start of a row: `x` is its first element, `s` the stride, `n` the length, `row` its number.
+fn opening(renderer: &Renderer, dtype: DType, rank: usize, narrow: bool, outputs: &str, functions: &str) -> String {
+    let ty = type_name(dtype);
+    let mut text = crate::preamble(renderer, dtype);
+    text += &head(narrow, true, SHAPE + 2 * rank);
+    text += functions;
+    writeln!(
+        text,
+        "__kernel void {ENTRY}(WORDS, __global const {ty} *restrict source, {outputs}) {{
+const ig_p n = W(2), s = W(3);
+ig_p row = (ig_p)get_global_id(0) * W(1);
+const ig_p last = min(row + W(1), W(0));
+for (; row < last; row++) {{
+ig_p p = W(4), rest = row;
+{}__global const {ty} *restrict x = source + p;",
+        take_axes(0..rank, SHAPE, &[Stepped { name: "p", strides: SHAPE + rank }])
+    )
+    .unwrap();
+    text
+}
+
+fn softmax_source(logarithm: bool, dtype: DType, rank: usize, narrow: bool) -> String {
+    let compute = dtype.compute();
+    let (ty, ct) = (type_name(dtype), type_name(compute));
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let value = renderer.load(dtype, "x[i * s]");
+    let largest = renderer.binary(Binary::Max, compute, "largest", "v");
+    let least = renderer.constant(ReduceOp::Max.identity(compute));
+    let result = if logarithm { "v - largest - shift" } else { "exp(v - largest) / sum" };
+    let stored = renderer.store(dtype, "y");
+    let mut text = opening(&renderer, dtype, rank, narrow, &format!("__global {ty} *restrict out"), "");
+    let shift = if logarithm { format!("const {ct} shift = log(sum);\n") } else { String::new() };
+    writeln!(
+        text,
+        "__global {ty} *restrict to = out + W(5) + row * n;
+{ct} largest = {least}, sum = 0;
+for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; largest = {largest}; }}
+for (ig_p block = 0; block < n; block += 256) {{
+{ct} part = 0;
+const ig_p end = min(block + 256, n);
+for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += exp(v - largest); }}
+sum += part;
+}}
+{shift}for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = {result}; to[i] = {stored}; }}
+}}
+}}"
+    )
+    .unwrap();
+    text
+}
+
+pub(crate) fn softmax(
+    ctx: &OpenCl,
+    logarithm: bool,
+    input: &Operand<'_, OpenCl>,
+    output: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
+    let dtype = input.dtype;
+    if ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float() {
+        return composed::softmax(ctx, logarithm, input, output);
+    }
+    let w = walk(ctx, input.layout, &[output.layout], 64);
+    let kernel = ctx.shared.kernel(("softmax", 0, w.bits(dtype, logarithm.into())), "softmax", || {
+        softmax_source(logarithm, dtype, w.rank, w.narrow)
+    })?;
+    let args = [Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(&*output.buffer)];
+    ctx.shared.launch(&kernel, &args, w.grid)
+}
+
+fn normalize_source(dtype: DType, rank: usize, narrow: bool) -> String {
+    let compute = dtype.compute();
+    let (ty, ct) = (type_name(dtype), type_name(compute));
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let value = renderer.load(dtype, "x[i * s]");
+    let stored = renderer.store(dtype, "y");
+    let outputs = format!(
+        "__global {ty} *restrict out, __global {ct} *restrict means, __global {ct} *restrict rstds, const {ct} epsilon"
+    );
+    let mut text = opening(&renderer, dtype, rank, narrow, &outputs, "");
+    // Sums of blocks, so that errors grow with their number, not that of the elements.
+    let sum = |name: &str, term: &str| {
+        format!(
+            "{ct} {name} = 0;
+for (ig_p block = 0; block < n; block += 256) {{
+{ct} part = 0;
+const ig_p end = min(block + 256, n);
+for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += {term}; }}
+{name} += part;
+}}\n"
+        )
+    };
+    writeln!(
+        text,
+        "{}const {ct} mean = total / ({ct})n;
+{}const {ct} rstd = ({ct})1 / sqrt(squares / ({ct})n + epsilon);
+means[W(6) + row] = mean;
+rstds[W(7) + row] = rstd;
+__global {ty} *restrict to = out + W(5) + row * n;
+for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = (v - mean) * rstd; to[i] = {stored}; }}
+}}
+}}",
+        sum("total", "v"),
+        sum("squares", "(v - mean) * (v - mean)"),
+    )
+    .unwrap();
+    text
+}
+
+pub(crate) fn normalize(
+    ctx: &OpenCl,
+    epsilon: f64,
+    input: &Operand<'_, OpenCl>,
+    output: &mut OperandMut<'_, OpenCl>,
+    mean: &mut OperandMut<'_, OpenCl>,
+    rstd: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
+    let dtype = input.dtype;
+    if ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float() {
+        return composed::normalize(ctx, epsilon, input, output, mean, rstd);
+    }
+    let w = walk(ctx, input.layout, &[output.layout, mean.layout, rstd.layout], 24);
+    let kernel = ctx
+        .shared
+        .kernel(("normalize", 0, w.bits(dtype, 0)), "normalize", || normalize_source(dtype, w.rank, w.narrow))?;
+    let args = [
+        Arg::Words(&w.words),
+        Arg::Memory(input.buffer),
+        Arg::Memory(&*output.buffer),
+        Arg::Memory(&*mean.buffer),
+        Arg::Memory(&*rstd.buffer),
+        Arg::value(&isograd_core::Value::F64(epsilon).cast(dtype.compute())),
+    ];
+    ctx.shared.launch(&kernel, &args, w.grid)
+}
+
+fn scan_source(op: ReduceOp, dtype: DType, rank: usize, narrow: bool) -> String {
+    let compute = dtype.compute();
+    let (ty, ct) = (type_name(dtype), type_name(compute));
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let value = renderer.load(dtype, "x[i * s]");
+    let folded = renderer.binary(op.primitive(), compute, "acc", "v");
+    let identity = renderer.constant(op.identity(compute));
+    let stored = renderer.store(dtype, "acc");
+    let mut text = opening(&renderer, dtype, rank, narrow, &format!("__global {ty} *restrict out"), "");
+    writeln!(
+        text,
+        "__global {ty} *restrict to = out + W(5) + row * n;
+{ct} acc = {identity};
+for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; acc = {folded}; to[i] = {stored}; }}
+}}
+}}"
+    )
+    .unwrap();
+    text
+}
+
+pub(crate) fn scan(
+    ctx: &OpenCl,
+    op: ReduceOp,
+    input: &Operand<'_, OpenCl>,
+    output: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
+    let dtype = input.dtype;
+    let length = input.layout.shape().last().copied().unwrap_or(0);
+    // One work item goes through a row: not where a GPU would have few of them.
+    let few = ctx.shared.facts.class == Class::Gpu && length > 0 && input.layout.size() / length < 64;
+    if length == 0 || few {
+        return composed::scan(ctx, op, input, output);
+    }
+    let w = walk(ctx, input.layout, &[output.layout], 8);
+    let kernel = ctx
+        .shared
+        .kernel(("scan", 0, w.bits(dtype, op as u64)), "scan", || scan_source(op, dtype, w.rank, w.narrow))?;
+    let args = [Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(&*output.buffer)];
+    ctx.shared.launch(&kernel, &args, w.grid)
+}
+
+/// One pass of a merge sort: runs of `width` positions, sorted, become runs of twice that. Each element finds its place by
+/// searching the other run, so that all are moved at once.
+fn sort_source(descending: bool, dtype: DType, rank: usize, narrow: bool) -> String {
+    let compute = dtype.compute();
+    let ct = type_name(compute);
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let (left, right) = (renderer.load(dtype, "x[a * s]"), renderer.load(dtype, "x[b * s]"));
+    let before = match (compute.is_float(), descending) {
+        (true, false) => "l < r || (r != r && l == l)",
+        (true, true) => "l > r || (r != r && l == l)",
+        (false, false) => "l < r",
+        (false, true) => "l > r",
+    };
+    let mut text = crate::preamble(&renderer, dtype);
+    text += &head(narrow, true, SHAPE + 2 * rank);
+    let ty = type_name(dtype);
+    writeln!(
+        text,
+        "/* Whether position a of a row comes before position b by its element. */
+int ig_before(__global const {ty} *restrict x, ig_p s, ig_p a, ig_p b) {{
+const {ct} l = {left}, r = {right};
+return {before};
+}}
+__kernel void {ENTRY}(WORDS, __global const {ty} *restrict source, __global const long *restrict from, \
+__global long *restrict to, const long run, const long base, const long target) {{
+const ig_p n = W(2), s = W(3), rows = W(0), width = (ig_p)run, total = rows * n;
+ig_p e = (ig_p)get_global_id(0) * W(1);
+const ig_p end = min(e + W(1), total);
+for (; e < end; e++) {{
+const ig_p row = e / n, i = e % n;
+if (width == 0) {{ to[(ig_p)target + e] = i; continue; }}
+ig_p p = W(4), rest = row;
+{}__global const {ty} *restrict x = source + p;
+__global const long *restrict order = from + (ig_p)base + row * n;
+const ig_p start = i / (2 * width) * (2 * width), middle = min(start + width, n);
+const int first = i < middle;
+ig_p low = first ? middle : start, high = first ? min(start + 2 * width, n) : middle;
+const ig_p other = low, mine = (ig_p)order[i];
+while (low < high) {{
+const ig_p half_way = low + (high - low) / 2, it = (ig_p)order[half_way];
+/* Of equal ones those of the first run come first. */
+const int before = first ? ig_before(x, s, it, mine) : !ig_before(x, s, mine, it);
+if (before) low = half_way + 1; else high = half_way;
+}}
+to[(ig_p)target + row * n + start + (i - (first ? start : middle)) + (low - other)] = mine;
+}}
+}}",
+        take_axes(0..rank, SHAPE, &[Stepped { name: "p", strides: SHAPE + rank }])
+    )
+    .unwrap();
+    text
+}
+
+pub(crate) fn argsort(
+    ctx: &OpenCl,
+    descending: bool,
+    input: &Operand<'_, OpenCl>,
+    output: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
+    let dtype = input.dtype;
+    if input.layout.rank() == 0 {
+        return composed::argsort(ctx, descending, input, output);
+    }
+    let mut w = walk(ctx, input.layout, &[output.layout], 1);
+    let total = w.rows * w.length;
+    let (run, grid) = ctx.elements(total, 64);
+    // Here work is counted in elements.
+    let run = if ctx.shared.facts.class == Class::Gpu { total.div_ceil(grid.global[0]) } else { run };
+    w.words[1] = run as u64;
+    let kernel = ctx.shared.kernel(("argsort", 0, w.bits(dtype, descending.into())), "argsort", || {
+        sort_source(descending, dtype, w.rank, w.narrow)
+    })?;
+    let passes = w.length.next_power_of_two().trailing_zeros() as usize;
+    let offset = output.layout.offset();
+    let scratch = memory::alloc(&ctx.shared, total * DType::I64.size())?;
+    // The positions in order, then one pass per doubling, to and fro so that the last one ends in the output.
+    let out = &*output.buffer;
+    for pass in 0..=passes {
+        let to_output = (passes - pass).is_multiple_of(2);
+        let (from, base, to, target) = if to_output { (&scratch, 0, out, offset) } else { (out, offset, &scratch, 0) };
+        let width = if pass == 0 { 0 } else { 1usize << (pass - 1) };
+        let args = [
+            Arg::Words(&w.words),
+            Arg::Memory(input.buffer),
+            Arg::Memory(from),
+            Arg::Memory(to),
+            Arg::long(width),
+            Arg::long(base),
+            Arg::long(target),
+        ];
+        ctx.shared.launch(&kernel, &args, grid)?;
+    }
+    Ok(())
+}

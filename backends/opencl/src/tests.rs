@@ -1,0 +1,251 @@
+//! What happens when the driver fails, and when its caches are damaged or shared. Where there is no device a test says so and
+//! passes.
+
+use crate::{OpenCl, Options, faults::Point};
+use isograd_core::{
+    Backend, DType, Error, Tensor,
+    expr::{Expr, Program},
+};
+use opencl3::error_codes::{CL_DEVICE_NOT_AVAILABLE, CL_MEM_OBJECT_ALLOCATION_FAILURE, CL_OUT_OF_RESOURCES};
+use std::{fs, path::Path, process::Command};
+
+/// A context of its own, with its cache in a folder that lives as long as the test.
+fn context() -> Option<(OpenCl, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    match OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() }) {
+        Ok(ctx) => Some((ctx, folder)),
+        Err(e) => {
+            println!("skipped: {e}");
+            None
+        }
+    }
+}
+
+fn tripled(ctx: &OpenCl) -> Result<Vec<f32>, Error> {
+    Tensor::from_slice(ctx, &[1.0f32, 2.0], [2])?.mul_scalar(3.0)?.to_vec()
+}
+
+#[test]
+fn a_lost_device_is_told_and_stays_lost() {
+    let Some((ctx, _folder)) = context() else { return };
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+    let kept = Tensor::from_slice(&ctx, &[1.0f32], [1]).unwrap();
+    ctx.shared.faults.plant(Point::Launch, CL_DEVICE_NOT_AVAILABLE, 1);
+    for _ in 0..2 {
+        // The fault was planted once; the context remembers.
+        let error = kept.mul_scalar(2.0).unwrap_err().to_string();
+        assert!(error.contains("lost") && error.contains("mul") && error.contains("OpenCl::new"), "{error}");
+    }
+    assert!(ctx.alloc(16).is_ok() && ctx.synchronize().is_err());
+    drop(kept);
+    assert_eq!(tripled(&OpenCl::new(0).unwrap()).unwrap(), [3.0, 6.0]);
+}
+
+#[test]
+fn a_launch_that_lacks_memory_is_tried_again_and_then_told() {
+    let Some((ctx, _folder)) = context() else { return };
+    drop(ctx.alloc(1 << 20).unwrap());
+    assert!(ctx.kept_memory() >= 1 << 20);
+    ctx.shared.faults.plant(Point::Launch, CL_MEM_OBJECT_ALLOCATION_FAILURE, 1);
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+    ctx.shared.faults.plant(Point::Launch, CL_MEM_OBJECT_ALLOCATION_FAILURE, 2);
+    assert!(matches!(tripled(&ctx), Err(Error::OutOfMemory { .. })));
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+}
+
+#[test]
+fn memory_is_freed_and_asked_for_again_and_then_told() {
+    let Some((ctx, _folder)) = context() else { return };
+    drop(ctx.alloc(1 << 20).unwrap());
+    ctx.shared.faults.plant(Point::Alloc, CL_MEM_OBJECT_ALLOCATION_FAILURE, 1);
+    assert!(ctx.alloc(3 << 20).is_ok());
+    ctx.trim();
+    ctx.shared.faults.plant(Point::Alloc, CL_MEM_OBJECT_ALLOCATION_FAILURE, 2);
+    assert!(matches!(ctx.alloc(5 << 20), Err(Error::OutOfMemory { bytes, .. }) if bytes == 5 << 20));
+    for bytes in [ctx.description().max_buffer + 1, usize::MAX] {
+        assert!(matches!(ctx.alloc(bytes), Err(Error::OutOfMemory { bytes: b, .. }) if b == bytes));
+    }
+    assert!(ctx.alloc(5 << 20).is_ok());
+}
+
+#[test]
+fn the_pool_keeps_what_its_limit_allows() {
+    let Some((ctx, _folder)) = context() else { return };
+    let (a, b) = (ctx.alloc(600_000).unwrap(), ctx.alloc(800_000).unwrap());
+    drop((a, b));
+    let kept = ctx.kept_memory();
+    assert!(kept >= 1_400_000);
+    drop(ctx.alloc(600_000).unwrap());
+    assert_eq!(ctx.kept_memory(), kept);
+    ctx.set_memory_limit(1_000_000);
+    assert!((600_000..=1_000_000).contains(&ctx.kept_memory()));
+    ctx.trim();
+    assert_eq!(ctx.kept_memory(), 0);
+}
+
+#[test]
+fn a_failed_wait_is_told() {
+    let Some((ctx, _folder)) = context() else { return };
+    let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2]).unwrap().exp().unwrap();
+    ctx.shared.faults.plant(Point::Wait, CL_OUT_OF_RESOURCES, 1);
+    assert!(matches!(x.to_vec::<f32>(), Err(Error::Backend { .. })));
+    assert_eq!(x.to_vec::<f32>().unwrap().len(), 2);
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_shows_the_log_and_the_source() {
+    let Some((ctx, _folder)) = context() else { return };
+    let error = ctx.shared.compile("mine", "__kernel void isograd_kernel() { nonsense }").err().unwrap().to_string();
+    assert!(error.contains("mine") && error.contains("nonsense") && error.contains("does not compile"), "{error}");
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+}
+
+#[test]
+fn an_index_out_of_range_is_told_by_the_next_wait_once() {
+    let Some((ctx, _folder)) = context() else { return };
+    let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3]).unwrap();
+    let (source, mut out) = (ctx.alloc(24).unwrap(), ctx.alloc(12).unwrap());
+    let mut index = ctx.alloc(24).unwrap();
+    let bytes: Vec<u8> = [0i64, 7, 2].iter().flat_map(|v| v.to_le_bytes()).collect();
+    ctx.upload(&bytes, &mut index, 0).unwrap();
+    let layout = isograd_core::Layout::contiguous([3]);
+    let operand = |buffer, dtype| isograd_core::Operand::new(buffer, dtype, &layout);
+    let mut target = isograd_core::OperandMut::new(&mut out, DType::F32, &layout);
+    ctx.gather(0, &operand(&source, DType::F32), &operand(&index, DType::I64), &mut target).unwrap();
+    let error = ctx.synchronize().unwrap_err();
+    assert!(matches!(error, Error::IndexOutOfRange { op: "gather", index: 7, axis: 0, size: 3, .. }), "{error}");
+    ctx.synchronize().unwrap();
+    assert_eq!(x.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0]);
+}
+
+/// Every file of the cache, with its content.
+fn files(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
+    all.sort();
+    all.into_iter().map(|f| (f.clone(), fs::read(f).unwrap())).collect()
+}
+
+#[test]
+fn a_damaged_cache_is_rebuilt() {
+    let Some((ctx, folder)) = context() else { return };
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+    let before = files(folder.path());
+    assert!(!before.is_empty());
+    for damage in [0, 20, 200] {
+        before.iter().for_each(|(file, bytes)| fs::write(file, &bytes[..damage]).unwrap());
+        let ctx = OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() }).unwrap();
+        assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+        let after = files(folder.path());
+        assert!(after.len() == before.len() && after.iter().all(|(_, bytes)| bytes.len() > 200));
+    }
+}
+
+#[test]
+fn a_binary_that_the_driver_refuses_is_rebuilt() {
+    let Some((ctx, folder)) = context() else { return };
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+    for (file, _) in files(folder.path()) {
+        let mut bytes = blake3::hash(b"no program").as_bytes().to_vec();
+        bytes.extend(b"no program");
+        fs::write(file, bytes).unwrap();
+    }
+    let ctx = OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() }).unwrap();
+    assert_eq!(tripled(&ctx).unwrap(), [3.0, 6.0]);
+}
+
+/// The variable that tells the process of [`two_processes_fill_one_cache`] to be one of them.
+const FILL: &str = "ISOGRAD_TEST_FILL";
+
+#[test]
+fn two_processes_fill_one_cache() {
+    if let Ok(folder) = std::env::var(FILL) {
+        let ctx = OpenCl::separate(0, &Options { cache: Some(Path::new(&folder)), ..Options::default() }).unwrap();
+        let x = Tensor::from_slice(&ctx, &[1.0f32, 4.0], [2]).unwrap();
+        assert_eq!(x.sqrt().unwrap().to_vec::<f32>().unwrap(), [1.0, 2.0]);
+        assert_eq!(x.sum((), false).unwrap().to_vec::<f32>().unwrap(), [5.0]);
+        return;
+    }
+    let Some((_, folder)) = context() else { return };
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tests::two_processes_fill_one_cache"]).env(FILL, folder.path());
+        command.spawn().unwrap()
+    };
+    let mut processes = [start(), start()];
+    assert!(processes.iter_mut().all(|p| p.wait().unwrap().success()));
+    // No temporary file is left, and each file is whole.
+    for (file, bytes) in files(folder.path()) {
+        assert_eq!(bytes[..32], blake3::hash(&bytes[32..]).as_bytes()[..], "{}", file.display());
+    }
+    assert!(start().wait().unwrap().success());
+}
+
+#[test]
+fn threads_share_a_context_and_contexts_a_device() {
+    let Some((ctx, folder)) = context() else { return };
+    let other = OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() }).unwrap();
+    assert_ne!(ctx, other);
+    std::thread::scope(|scope| {
+        for t in 0..4 {
+            let ctx = if t % 2 == 0 { &ctx } else { &other };
+            scope.spawn(move || {
+                for i in 0..100 {
+                    let v = (t * 1000 + i) as f32;
+                    let x = Tensor::from_slice(ctx, &vec![v; 300], [300]).unwrap();
+                    let y = (&x + &x).to_vec::<f32>().unwrap();
+                    assert!(y.iter().all(|y| *y == 2.0 * v));
+                }
+            });
+        }
+    });
+    let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2]).unwrap();
+    assert_eq!(x.copyto(&other).unwrap().to_vec::<f32>().unwrap(), [1.0, 2.0]);
+}
+
+#[test]
+fn many_launches_without_a_wait_are_kept_in_bounds() {
+    let Some((ctx, _folder)) = context() else { return };
+    let mut x = Tensor::from_slice(&ctx, &[0.0f32], [1]).unwrap();
+    for _ in 0..3000 {
+        x = x.add_scalar(1.0).unwrap();
+        assert!(ctx.shared.launches.lock().unwrap().len() <= 512);
+    }
+    assert_eq!(x.to_vec::<f32>().unwrap(), [3000.0]);
+}
+
+#[test]
+fn more_operands_than_fit_the_arguments_pass_through_memory() {
+    let Some((ctx, _folder)) = context() else { return };
+    const N: usize = 40;
+    let sum = (0..N as u8).map(|k| Expr::input(k, DType::F32)).reduce(|a, b| a + b).unwrap();
+    let program = Program::new("many", &[sum], &[DType::F32; N], &[]).unwrap();
+    // Columns of a matrix: strided, so that shape and strides are passed.
+    let layout = isograd_core::Layout::contiguous([2, 3, 2, 5]).permute(&[2, 0, 3, 1]);
+    let mut buffer = ctx.alloc(240).unwrap();
+    let numbers: Vec<u8> = (0..60).flat_map(|v| (v as f32).to_le_bytes()).collect();
+    ctx.upload(&numbers, &mut buffer, 0).unwrap();
+    let inputs = [isograd_core::Operand::<OpenCl>::new(&buffer, DType::F32, &layout); N];
+    let flat = isograd_core::Layout::contiguous(layout.shape().clone());
+    let mut out = ctx.alloc(240).unwrap();
+    let mut target = [isograd_core::OperandMut::new(&mut out, DType::F32, &flat)];
+    ctx.map(&isograd_core::expr::Kernel::new(&program, &[]), &inputs, &mut target).unwrap();
+    let mut bytes = vec![0; 240];
+    ctx.download(&out, 0, &mut bytes).unwrap();
+    for (i, at) in layout.positions().enumerate() {
+        let got = f32::from_le_bytes(bytes[i * 4..][..4].try_into().unwrap());
+        assert_eq!(got, (N * at) as f32);
+    }
+}
+
+#[test]
+fn devices_are_found_by_number_and_by_name() {
+    let Some((ctx, _folder)) = context() else { return };
+    assert_eq!(OpenCl::new(0).unwrap(), OpenCl::new(0).unwrap());
+    let all = OpenCl::all().unwrap();
+    assert_eq!((all.len(), &all[0]), (OpenCl::count().unwrap(), &OpenCl::new(0).unwrap()));
+    let word = ctx.description().platform.split(' ').next().unwrap().to_uppercase();
+    assert_eq!(OpenCl::find(&word).unwrap().name(), "opencl:0");
+    for error in [OpenCl::new(99).err(), OpenCl::find("no such vendor").err()] {
+        assert!(matches!(error, Some(Error::UnknownDevice { available, .. }) if available.contains("opencl:0")));
+    }
+}

@@ -1,0 +1,370 @@
+//! Transforms that move pixels: resizing, cropping, flipping.
+
+use super::Image;
+use crate::data::{Generator, Transform};
+use isograd_core::{Error, Result};
+use rand::RngExt;
+
+/// How pixels between pixels are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interpolation {
+    /// The nearest pixel.
+    Nearest,
+    /// The weighted mean of the four around; pixels count from their centres, and beyond the border the border goes on.
+    #[default]
+    Bilinear,
+}
+
+impl Interpolation {
+    /// `image` made `width` by `height`.
+    fn resize(self, image: &Image, width: usize, height: usize) -> Image {
+        let (columns, rows) = (taps(image.width(), width), taps(image.height(), height));
+        match self {
+            Interpolation::Nearest => {
+                let nearest = |from: usize, to: usize, i: usize| ((2 * i + 1) * from / (2 * to)).min(from - 1);
+                let x = |i| nearest(image.width(), width, i);
+                image.drawn(width, height, |i, j| image.pixel(x(i), nearest(image.height(), height, j)))
+            }
+            Interpolation::Bilinear => {
+                let mut data = Vec::with_capacity(width * height * image.channels());
+                for &(top, bottom, down) in &rows {
+                    for &(left, right, across) in &columns {
+                        let corner = |x, y| image.pixel(x, y);
+                        let (a, b, c, d) =
+                            (corner(left, top), corner(right, top), corner(left, bottom), corner(right, bottom));
+                        for channel in 0..image.channels() {
+                            let mix = |p: &[u8], q: &[u8]| {
+                                let (p, q) = (f32::from(p[channel]), f32::from(q[channel]));
+                                p + (q - p) * across
+                            };
+                            let (upper, lower) = (mix(a, b), mix(c, d));
+                            data.push((upper + (lower - upper) * down).round() as u8);
+                        }
+                    }
+                }
+                let mut resized = image.drawn(width, height, |_, _| image.pixel(0, 0));
+                resized.data_mut().copy_from_slice(&data);
+                resized
+            }
+        }
+    }
+}
+
+/// For each of `to` places along an axis of `from` pixels: its two neighbours, and the weight of the second.
+fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+    let tap = |i: usize| {
+        let place = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, (from - 1) as f64);
+        let first = place as usize;
+        (first, (first + 1).min(from - 1), (place - first as f64) as f32)
+    };
+    (0..to).map(tap).collect()
+}
+
+fn check_size(op: &'static str, width: usize, height: usize) -> Result<()> {
+    if width == 0 || height == 0 {
+        return Err(Error::invalid(op, format!("the size {width} by {height} has no pixels")));
+    }
+    Ok(())
+}
+
+/// The part of `image` at column `x` of row `y`.
+fn crop(image: &Image, x: usize, y: usize, width: usize, height: usize) -> Image {
+    image.drawn(width, height, |i, j| image.pixel(x + i, y + j))
+}
+
+/// To `width` by `height`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resize {
+    width: usize,
+    height: usize,
+    shorter: bool,
+    interpolation: Interpolation,
+}
+
+impl Resize {
+    /// Exactly `width` by `height`.
+    pub fn new(width: usize, height: usize) -> Self {
+        Resize { width, height, shorter: false, interpolation: Interpolation::default() }
+    }
+
+    /// The shorter side to `size`, the other in proportion: Gluon's `keep_ratio`.
+    pub fn shorter_side(size: usize) -> Self {
+        Resize { shorter: true, ..Resize::new(size, size) }
+    }
+
+    /// How pixels between pixels are made (bilinear).
+    #[must_use]
+    pub fn interpolation(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+}
+
+impl Transform<Image> for Resize {
+    type Output = Image;
+
+    fn apply(&self, image: Image, _: &mut Generator) -> Result<Image> {
+        check_size("Resize", self.width, self.height)?;
+        let (w, h) = (image.width(), image.height());
+        let (width, height) = match self.shorter {
+            false => (self.width, self.height),
+            true if w > h => (w * self.height / h, self.height),
+            true => (self.width, h * self.width / w),
+        };
+        if (width, height) == (w, h) {
+            return Ok(image);
+        }
+        Ok(self.interpolation.resize(&image, width, height))
+    }
+}
+
+/// A part of fixed place, and perhaps resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CropResize {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+    resize: Option<Resize>,
+}
+
+impl CropResize {
+    /// The part of `width` by `height` whose upper left pixel is at column `x` of row `y`.
+    pub fn new(x: usize, y: usize, width: usize, height: usize) -> Self {
+        CropResize { x, y, width, height, resize: None }
+    }
+
+    /// Resizes the part.
+    #[must_use]
+    pub fn resize(mut self, resize: Resize) -> Self {
+        self.resize = Some(resize);
+        self
+    }
+}
+
+impl Transform<Image> for CropResize {
+    type Output = Image;
+
+    fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
+        let &CropResize { x, y, width, height, resize } = self;
+        check_size("CropResize", width, height)?;
+        let within = |start: usize, size: usize, all: usize| start.checked_add(size).is_some_and(|end| end <= all);
+        if !within(x, width, image.width()) || !within(y, height, image.height()) {
+            let why = format!("{width} by {height} pixels from ({x}, {y}) do not lie within {image:?}");
+            return Err(Error::invalid("CropResize", why));
+        }
+        let part = crop(&image, x, y, width, height);
+        match resize {
+            Some(resize) => resize.apply(part, generator),
+            None => Ok(part),
+        }
+    }
+}
+
+/// `width` by `height` made as small as it must be to fit into `image`, in proportion.
+fn fitted(image: &Image, width: usize, height: usize) -> (usize, usize) {
+    let (mut w, mut h) = (width, height);
+    if image.height() < h {
+        (w, h) = ((w * image.height() / h).max(1), image.height());
+    }
+    if image.width() < w {
+        (w, h) = (image.width(), (h * image.width() / w).max(1));
+    }
+    (w, h)
+}
+
+/// The middle part of `width` by `height`. From a smaller picture it takes the largest part of that shape, and enlarges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CenterCrop {
+    width: usize,
+    height: usize,
+    interpolation: Interpolation,
+}
+
+impl CenterCrop {
+    /// The middle `width` by `height` pixels.
+    pub fn new(width: usize, height: usize) -> Self {
+        CenterCrop { width, height, interpolation: Interpolation::default() }
+    }
+
+    /// How pixels between pixels are made (bilinear).
+    #[must_use]
+    pub fn interpolation(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+}
+
+impl Transform<Image> for CenterCrop {
+    type Output = Image;
+
+    fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
+        check_size("CenterCrop", self.width, self.height)?;
+        let (w, h) = fitted(&image, self.width, self.height);
+        let part = crop(&image, (image.width() - w) / 2, (image.height() - h) / 2, w, h);
+        Resize::new(self.width, self.height).interpolation(self.interpolation).apply(part, generator)
+    }
+}
+
+/// A part of `width` by `height` at a random place, after padding. From a smaller picture it takes the largest part of that
+/// shape, and enlarges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomCrop {
+    width: usize,
+    height: usize,
+    padding: usize,
+    value: u8,
+    interpolation: Interpolation,
+}
+
+impl RandomCrop {
+    /// Any `width` by `height` pixels.
+    pub fn new(width: usize, height: usize) -> Self {
+        RandomCrop { width, height, padding: 0, value: 0, interpolation: Interpolation::default() }
+    }
+
+    /// Puts `padding` pixels of `value` around the picture first.
+    #[must_use]
+    pub fn padding(mut self, padding: usize, value: u8) -> Self {
+        (self.padding, self.value) = (padding, value);
+        self
+    }
+
+    /// How pixels between pixels are made (bilinear).
+    #[must_use]
+    pub fn interpolation(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+}
+
+impl Transform<Image> for RandomCrop {
+    type Output = Image;
+
+    fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
+        check_size("RandomCrop", self.width, self.height)?;
+        let pad = self.padding;
+        let padded = if pad == 0 {
+            image
+        } else {
+            let around = vec![self.value; image.channels()];
+            let mut padded = Image::filled(image.width() + 2 * pad, image.height() + 2 * pad, &around)?;
+            padded.paste(&image, pad, pad)?;
+            padded
+        };
+        let (w, h) = fitted(&padded, self.width, self.height);
+        let x = generator.random_range(0..=padded.width() - w);
+        let y = generator.random_range(0..=padded.height() - h);
+        let part = crop(&padded, x, y, w, h);
+        Resize::new(self.width, self.height).interpolation(self.interpolation).apply(part, generator)
+    }
+}
+
+/// A part of random area and aspect ratio at a random place, resized to `width` by `height` (Szegedy et al., arXiv:1409.4842).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomResizedCrop {
+    width: usize,
+    height: usize,
+    scale: (f64, f64),
+    ratio: (f64, f64),
+    interpolation: Interpolation,
+}
+
+impl RandomResizedCrop {
+    /// To `width` by `height`.
+    pub fn new(width: usize, height: usize) -> Self {
+        let interpolation = Interpolation::default();
+        RandomResizedCrop { width, height, scale: (0.08, 1.0), ratio: (0.75, 4.0 / 3.0), interpolation }
+    }
+
+    /// Bounds of the part's area as a share of the whole: (0.08, 1).
+    #[must_use]
+    pub fn scale(mut self, least: f64, most: f64) -> Self {
+        self.scale = (least, most);
+        self
+    }
+
+    /// Bounds of the part's width over its height: (3/4, 4/3).
+    #[must_use]
+    pub fn ratio(mut self, least: f64, most: f64) -> Self {
+        self.ratio = (least, most);
+        self
+    }
+
+    /// How pixels between pixels are made (bilinear).
+    #[must_use]
+    pub fn interpolation(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+}
+
+impl Transform<Image> for RandomResizedCrop {
+    type Output = Image;
+
+    fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
+        check_size("RandomResizedCrop", self.width, self.height)?;
+        for (name, (least, most)) in [("scale", self.scale), ("ratio", self.ratio)] {
+            if !(least > 0.0 && least <= most && most.is_finite()) {
+                let why = format!("{name} ({least}, {most}): bounds are positive, the lower one first");
+                return Err(Error::invalid("RandomResizedCrop", why));
+            }
+        }
+        let resize = Resize::new(self.width, self.height).interpolation(self.interpolation);
+        let whole = (image.width() * image.height()) as f64;
+        // Ten tries, as in Gluon and PyTorch.
+        for _ in 0..10 {
+            let area = whole * generator.random_range(self.scale.0..=self.scale.1);
+            let ratio = generator.random_range(self.ratio.0.ln()..=self.ratio.1.ln()).exp();
+            let (w, h) = ((area * ratio).sqrt().round() as usize, (area / ratio).sqrt().round() as usize);
+            if (1..=image.width()).contains(&w) && (1..=image.height()).contains(&h) {
+                let x = generator.random_range(0..=image.width() - w);
+                let y = generator.random_range(0..=image.height() - h);
+                return resize.apply(crop(&image, x, y, w, h), generator);
+            }
+        }
+        CenterCrop::new(self.width, self.height).interpolation(self.interpolation).apply(image, generator)
+    }
+}
+
+macro_rules! flips {
+    ($($(#[$doc:meta])* $name:ident, $x:ident $y:ident $width:ident $height:ident => ($from_x:expr, $from_y:expr);)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub struct $name(f64);
+
+        impl $name {
+            /// With the given probability; 0 never does it, 1 always.
+            pub fn new(probability: f64) -> Self {
+                $name(probability)
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name(0.5)
+            }
+        }
+
+        impl Transform<Image> for $name {
+            type Output = Image;
+
+            fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
+                if !(0.0..=1.0).contains(&self.0) {
+                    return Err(Error::invalid(stringify!($name), format!("{} is no probability", self.0)));
+                }
+                if !generator.random_bool(self.0) {
+                    return Ok(image);
+                }
+                let ($width, $height) = (image.width(), image.height());
+                Ok(image.drawn($width, $height, |$x, $y| image.pixel($from_x, $from_y)))
+            }
+        }
+    )* };
+}
+flips! {
+    /// Left becomes right, with probability 1/2.
+    RandomFlipLeftRight, x y width height => (width - 1 - x, y);
+    /// Top becomes bottom, with probability 1/2.
+    RandomFlipTopBottom, x y width height => (x, height - 1 - y);
+}

@@ -1,0 +1,206 @@
+//! Training in half precision: [`LossScaler`] keeps small gradients from vanishing.
+//!
+//! f16 has no numbers below 6e-8 in size, and gradients are often smaller. So the loss is multiplied by a large number before
+//! `backward`, and the gradients are divided by it when they are used, in f32. [`crate::optimizer::MultiPrecision`] does the
+//! same for the steps themselves. bf16 has the range of f32, and needs the second only.
+
+use crate::{ParameterDict, Trainer};
+use isograd_core::{Backend, DType, Error, Expr, GradReq, Result, Tensor, autograd, expr::PerDType};
+
+/// Scales losses, skips steps whose gradients are not finite, and adapts the scale: halved after such a step, doubled after
+/// 2,000 good ones in a row (dynamic loss scaling; Micikevicius et al., arXiv:1710.03740; PyTorch's `GradScaler`).
+///
+/// ```
+/// use isograd_core::{DType, Tensor, autograd};
+/// use isograd_nn::{Block, Dense, LossScaler, Parameters, Trainer, initializers::One};
+/// use isograd_nn::{loss::{L2Loss, Loss}, optimizer::{MultiPrecision, SGD}};
+/// # let ctx = isograd_reference::Reference;
+/// let net = Dense::new(1).dtype(DType::F16);
+/// net.initialize(One, &ctx)?;
+/// let x = Tensor::ones(&ctx, [4, 2], DType::F16)?;
+/// let y = Tensor::zeros(&ctx, [4, 1], DType::F32)?;
+/// let mut trainer = Trainer::new(net.collect_params(), MultiPrecision(SGD::new(0.1)))?;
+/// let mut scaler = LossScaler::new();
+/// let loss = autograd::record(|| {
+///     // The loss in f32; its gradients reach the network in f16.
+///     scaler.scale(&L2Loss::default().loss(&net.forward(&x)?.cast(DType::F32)?, &y)?)
+/// })?;
+/// loss.backward()?;
+/// // 65,536 is more than f16 holds, so this step is skipped, and the next one tries with half of it.
+/// assert!(!scaler.step(&mut trainer, 4)?);
+/// assert_eq!(scaler.loss_scale(), 32768.0);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossScaler {
+    scale: f64,
+    growth_factor: f64,
+    backoff_factor: f64,
+    growth_interval: u64,
+    /// Good steps since the scale last changed.
+    good: u64,
+    /// Whether the gradients have been divided by the scale already, and were finite.
+    unscaled: Option<bool>,
+}
+
+impl Default for LossScaler {
+    /// Scale 65,536, times 2 after 2,000 good steps, times 1/2 after one that overflows.
+    fn default() -> Self {
+        LossScaler {
+            scale: 65536.0,
+            growth_factor: 2.0,
+            backoff_factor: 0.5,
+            growth_interval: 2000,
+            good: 0,
+            unscaled: None,
+        }
+    }
+}
+
+/// old · factor.
+static SCALE: PerDType = PerDType::new("unscale", |d| {
+    let c = d.compute();
+    (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c)).cast(d)], vec![], vec![c])
+});
+
+impl LossScaler {
+    /// As by default.
+    pub fn new() -> LossScaler {
+        LossScaler::default()
+    }
+
+    /// Sets the scale to begin with.
+    #[must_use]
+    pub fn init_scale(mut self, scale: f64) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// Sets the factor on the scale after enough good steps; 1 keeps it.
+    #[must_use]
+    pub fn growth_factor(mut self, factor: f64) -> Self {
+        self.growth_factor = factor;
+        self
+    }
+
+    /// Sets the factor on the scale after a step that overflows; below 1.
+    #[must_use]
+    pub fn backoff_factor(mut self, factor: f64) -> Self {
+        self.backoff_factor = factor;
+        self
+    }
+
+    /// Sets after how many good steps in a row the scale grows.
+    #[must_use]
+    pub fn growth_interval(mut self, steps: u64) -> Self {
+        self.growth_interval = steps.max(1);
+        self
+    }
+
+    /// The scale.
+    pub fn loss_scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// The scale, and the good steps since it last changed: what to keep of it with a network, for [`LossScaler::set_state`].
+    pub fn state(&self) -> (f64, u64) {
+        (self.scale, self.good)
+    }
+
+    /// Goes on from what [`LossScaler::state`] gave.
+    pub fn set_state(&mut self, (scale, good): (f64, u64)) {
+        (self.scale, self.good, self.unscaled) = (scale, good, None);
+    }
+
+    /// The loss times the scale, in f32 at least: what to call `backward` of, and inside `record`.
+    ///
+    /// # Errors
+    /// What the operators report.
+    pub fn scale<B: Backend>(&self, loss: &Tensor<B>) -> Result<Tensor<B>> {
+        let wide = if loss.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        loss.cast(wide)?.mul_scalar(self.scale)
+    }
+
+    /// Divides all gradients by the scale in place, so that they can be clipped or looked at before [`LossScaler::step`], and
+    /// says whether they are finite. What is small gets lost in f16 gradients that way; without it `step` divides in f32.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it was called already since the last step; [`Error::Uninitialized`]; what the devices
+    /// report.
+    pub fn unscale<B: Backend>(&mut self, parameters: &ParameterDict<B>) -> Result<bool> {
+        if self.unscaled.is_some() {
+            return Err(Error::invalid("LossScaler::unscale", "the gradients are unscaled already; call step next"));
+        }
+        let gradients = gradients(parameters.unique().iter().map(|(_, p)| p))?;
+        let finite = all_finite(&gradients)?;
+        if finite {
+            for gradient in &gradients {
+                let d = gradient.dtype();
+                let factor = isograd_core::Value::F64(1.0 / self.scale).cast(d.compute());
+                Tensor::update(SCALE.program(d), &[factor], &[], &[&gradient.detach()])?;
+            }
+        }
+        self.unscaled = Some(finite);
+        Ok(finite)
+    }
+
+    /// A step of `trainer` by the gradients divided by the scale, and whether it was taken: with a gradient that is not finite
+    /// nothing is updated, and the scale shrinks. Waits for the device.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step<B: Backend>(&mut self, trainer: &mut Trainer<B>, batch_size: usize) -> Result<bool> {
+        trainer.allreduce_grads()?;
+        let finite = match self.unscaled {
+            Some(finite) => finite,
+            None => all_finite(&gradients(trainer.parameters().map(|(_, p)| p))?)?,
+        };
+        if finite {
+            let before = trainer.rescale_grad();
+            let divisor = if self.unscaled.is_some() { 1.0 } else { self.scale };
+            trainer.set_rescale_grad(before / divisor);
+            let updated = trainer.update(batch_size);
+            trainer.set_rescale_grad(before);
+            updated?;
+        } else {
+            trainer.skip()?;
+        }
+        self.unscaled = None;
+        self.adapt(finite);
+        Ok(finite)
+    }
+
+    fn adapt(&mut self, finite: bool) {
+        self.good = if finite { self.good + 1 } else { 0 };
+        if !finite {
+            self.scale *= self.backoff_factor;
+        } else if self.good == self.growth_interval {
+            // Beyond f32 a scale would make every loss infinite.
+            self.scale = (self.scale * self.growth_factor).min(f64::from(f32::MAX));
+            self.good = 0;
+        }
+    }
+}
+
+/// The gradients of parameters that are trained and have values, on all contexts.
+fn gradients<'a, B: Backend>(parameters: impl Iterator<Item = &'a crate::Parameter<B>>) -> Result<Vec<Tensor<B>>> {
+    let mut all = Vec::new();
+    for parameter in parameters.filter(|p| p.grad_req() != GradReq::Null) {
+        all.extend(parameter.list_grad()?);
+    }
+    Ok(all)
+}
+
+/// Whether no element is infinite or NaN.
+pub(crate) fn all_finite<B: Backend>(tensors: &[Tensor<B>]) -> Result<bool> {
+    autograd::pause(|| {
+        for tensor in tensors {
+            // x - x is 0 for what is finite, else NaN.
+            let tensor = tensor.detach();
+            if tensor.sub(&tensor)?.is_nan()?.any((), false)?.asscalar::<bool>()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}

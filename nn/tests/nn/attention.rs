@@ -1,0 +1,172 @@
+//! Attention, positions and the Transformer block against plain loops, and gradients by differences.
+
+use isograd_core::{Backend, DType, Error, Tensor, autograd, operators::random};
+use isograd_nn::{
+    Activation, AttentionMask, Block, DotProductAttention, MultiHeadAttention, Parameters, PositionalEmbedding,
+    PositionalEncoding, TransformerEncoderBlock, initializers::Normal, masked_softmax,
+};
+
+on_every_backend! {
+    masks_hide_what_they_should
+    heads_attend_to_their_own_part
+    positions_are_sines_and_cosines
+    norms_come_first_or_last
+    gradients_are_those_of_differences
+    misuse_is_reported
+}
+
+fn random<B: Backend>(ctx: &B, shape: &[usize]) -> Tensor<B> {
+    Tensor::normal(ctx, shape, 0.0, 1.0, DType::F32).unwrap().cast(DType::F64).unwrap()
+}
+
+fn close(got: &[f64], expected: &[f64], what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let fits = got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9);
+    assert!(fits, "{what}: {got:?} instead of {expected:?}");
+}
+
+fn masks_hide_what_they_should<B: Backend>(ctx: &B) {
+    let scores = Tensor::from_slice(ctx, &[0.0f64, 1.0, 2.0].repeat(4), [2, 2, 3]).unwrap();
+    let weights = |mask: AttentionMask<B>| masked_softmax(&scores, &mask).unwrap().to_vec::<f64>().unwrap();
+    let soft = |seen: &[usize]| -> Vec<f64> {
+        let total: f64 = seen.iter().map(|&i| (i as f64).exp()).sum();
+        (0..3).map(|i| if seen.contains(&i) { (i as f64).exp() / total } else { 0.0 }).collect()
+    };
+    let rows = |rows: [&[usize]; 4]| rows.map(soft).concat();
+    close(&weights(AttentionMask::new()), &rows([&[0, 1, 2]; 4]), "none");
+    let causal = rows([&[0], &[0, 1], &[0], &[0, 1]]);
+    close(&weights(AttentionMask::new().causal()), &causal, "causal");
+    let lengths = Tensor::from_slice(ctx, &[2.0f32, 0.0], [2]).unwrap();
+    let valid = rows([&[0, 1], &[0, 1], &[], &[]]);
+    close(&weights(AttentionMask::new().valid_lengths(&lengths)), &valid, "lengths of samples");
+    let lengths = Tensor::from_slice(ctx, &[1i64, 2, 3, 0], [2, 2]).unwrap();
+    let valid = rows([&[0], &[0, 1], &[0, 1, 2], &[]]);
+    close(&weights(AttentionMask::new().valid_lengths(&lengths)), &valid, "lengths of queries");
+    let allowed = Tensor::from_slice(ctx, &[true, false, true], [3]).unwrap();
+    let both = rows([&[0], &[0], &[0], &[0]]);
+    close(&weights(AttentionMask::new().causal().allowed(&allowed)), &both, "causal, and every other");
+}
+
+/// softmax(q kᵀ / √d) v of rows, by loops; `seen` keys.
+fn by_hand(q: &[f64], k: &[Vec<f64>], v: &[Vec<f64>], seen: usize) -> Vec<f64> {
+    let scores: Vec<f64> =
+        k[..seen].iter().map(|k| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>() / (q.len() as f64).sqrt()).collect();
+    let total: f64 = scores.iter().map(|s| s.exp()).sum();
+    (0..v[0].len()).map(|u| (0..seen).map(|i| scores[i].exp() / total * v[i][u]).sum()).collect()
+}
+
+fn rows(x: &[f64], columns: usize) -> Vec<Vec<f64>> {
+    x.chunks(columns).map(<[f64]>::to_vec).collect()
+}
+
+fn heads_attend_to_their_own_part<B: Backend>(ctx: &B) {
+    random::seed(1);
+    let (queries, keys, units, heads) = (2, 3, 4, 2);
+    let layer = MultiHeadAttention::new(units, heads).torch_defaults();
+    crate::gradients::double(&layer);
+    layer.initialize(Normal { sigma: 0.7 }, ctx).unwrap();
+    layer.collect_params().iter().filter(|(path, _)| path.ends_with("bias")).for_each(|(_, p)| {
+        p.initialize(Normal { sigma: 0.5 }, ctx, true).unwrap();
+    });
+    let (q, k, v) = (random(ctx, &[1, queries, 5]), random(ctx, &[1, keys, 3]), random(ctx, &[1, keys, 6]));
+    let lengths = Tensor::from_slice(ctx, &[2i64], [1]).unwrap();
+    let (got, weights) = layer.attend(&q, &k, &v, &AttentionMask::new().valid_lengths(&lengths)).unwrap();
+    assert_eq!(weights.shape(), &[1, heads, queries, keys]);
+
+    let parameter = |path: &str| layer.collect_params().get(path).unwrap().data().unwrap().to_vec::<f64>().unwrap();
+    let project = |name: &str, x: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        let (w, b) = (parameter(&format!("{name}.weight")), parameter(&format!("{name}.bias")));
+        let w = rows(&w, x[0].len());
+        let one =
+            |x: &Vec<f64>| (0..units).map(|u| b[u] + x.iter().zip(&w[u]).map(|(a, b)| a * b).sum::<f64>()).collect();
+        x.iter().map(one).collect()
+    };
+    let host = |x: &Tensor<B>| rows(&x.to_vec::<f64>().unwrap(), x.shape()[2]);
+    let (q, k, v) = (project("q_proj", &host(&q)), project("k_proj", &host(&k)), project("v_proj", &host(&v)));
+    let size = units / heads;
+    let part = |x: &[Vec<f64>], head: usize| -> Vec<Vec<f64>> {
+        x.iter().map(|row| row[head * size..(head + 1) * size].to_vec()).collect()
+    };
+    let joined: Vec<Vec<f64>> = (0..queries)
+        .map(|i| (0..heads).flat_map(|h| by_hand(&part(&q, h)[i], &part(&k, h), &part(&v, h), 2)).collect())
+        .collect();
+    close(&got.to_vec::<f64>().unwrap(), &project("out_proj", &joined).concat(), "two heads");
+}
+
+fn positions_are_sines_and_cosines<B: Backend>(ctx: &B) {
+    let x = Tensor::full(ctx, [2, 3, 5], 1.0, DType::F64).unwrap();
+    let got = PositionalEncoding::default().forward(&x).unwrap().to_vec::<f64>().unwrap();
+    let angle = |p: usize, u: usize| p as f64 / 10000f64.powf(2.0 * (u / 2) as f64 / 5.0);
+    let at = |p: usize, u: usize| 1.0 + if u.is_multiple_of(2) { angle(p, u).sin() } else { angle(p, u).cos() };
+    let one: Vec<f64> = (0..15).map(|i| at(i / 5, i % 5)).collect();
+    close(&got, &one.repeat(2), "encoding");
+    random::seed(1);
+    let dropped = autograd::train_mode(|| PositionalEncoding::new(0.5).forward(&x)).unwrap();
+    assert!(dropped.to_vec::<f64>().unwrap().contains(&0.0));
+
+    let learned = PositionalEmbedding::new(4, 5);
+    crate::gradients::double(&learned);
+    learned.initialize(Normal { sigma: 1.0 }, ctx).unwrap();
+    let table = learned.weight().data().unwrap().to_vec::<f64>().unwrap();
+    let expected: Vec<f64> = table[..15].iter().map(|v| 1.0 + v).collect();
+    close(&learned.forward(&x).unwrap().to_vec::<f64>().unwrap(), &expected.repeat(2), "learned");
+}
+
+fn norms_come_first_or_last<B: Backend>(ctx: &B) {
+    random::seed(2);
+    let x = random(ctx, &[2, 3, 4]);
+    for pre_norm in [false, true] {
+        let block = TransformerEncoderBlock::new(4, 2, 8).pre_norm(pre_norm).activation(Activation::Gelu);
+        crate::gradients::double(&block);
+        block.initialize(Normal { sigma: 0.5 }, ctx).unwrap();
+        let y = block.forward(&x).unwrap();
+        let mean = y.mean(-1, false).unwrap().abs().unwrap().max((), false).unwrap().asscalar::<f64>().unwrap();
+        assert_eq!(mean < 1e-9, !pre_norm, "only what is normalized last has mean 0: {mean}");
+        // With both halves silent, x itself goes through.
+        for (path, p) in block.collect_params().iter() {
+            if path.starts_with("linear2") || path.starts_with("self_attn.out_proj") {
+                p.set_data(&p.data().unwrap().zeros_like().unwrap()).unwrap();
+            }
+        }
+        let silent = block.forward(&x).unwrap().to_vec::<f64>().unwrap();
+        if pre_norm {
+            assert_eq!(silent, x.to_vec::<f64>().unwrap());
+        } else {
+            assert_ne!(silent, x.to_vec::<f64>().unwrap());
+        }
+        let lengths = Tensor::from_slice(ctx, &[1i64, 1], [2]).unwrap();
+        let masked = block.forward(&(x.clone(), AttentionMask::new().valid_lengths(&lengths))).unwrap();
+        assert_eq!(masked.shape(), x.shape());
+    }
+}
+
+fn gradients_are_those_of_differences<B: Backend>(ctx: &B) {
+    random::seed(3);
+    let x = random(ctx, &[2, 3, 4]);
+    let lengths = Tensor::from_slice(ctx, &[2i64, 3], [2]).unwrap();
+    let mask = AttentionMask::new().causal().valid_lengths(&lengths);
+
+    let (q, k, v) = (random(ctx, &[2, 3, 2]), random(ctx, &[2, 3, 2]), random(ctx, &[2, 3, 1]));
+    let attention = DotProductAttention::default();
+    crate::gradients::check("dot product", |x| Ok(attention.attend(&x[0], &x[1], &x[2], &mask)?.0), &[q, k, v], None);
+
+    let block = TransformerEncoderBlock::new(4, 2, 3).pre_norm(true).activation(Activation::Tanh);
+    crate::gradients::double(&block);
+    block.initialize(Normal { sigma: 0.5 }, ctx).unwrap();
+    crate::gradients::check("block", |x| block.forward_masked(&x[0], &mask), &[x], Some(&block));
+}
+
+fn misuse_is_reported<B: Backend>(ctx: &B) {
+    let x = Tensor::ones(ctx, [2, 3, 4], DType::F32).unwrap();
+    let uneven = MultiHeadAttention::new(4, 3);
+    assert!(uneven.forward(&x).unwrap_err().to_string().contains("4 units cannot be split into 3"));
+    let layer = MultiHeadAttention::new(4, 2);
+    layer.initialize(Normal::default(), ctx).unwrap();
+    let flat = Tensor::ones(ctx, [3, 4], DType::F32).unwrap();
+    assert!(matches!(layer.forward(&flat), Err(Error::InvalidShape { .. })));
+    let two = Tensor::ones(ctx, [2, 2, 4], DType::F32).unwrap();
+    assert!(matches!(layer.forward(&(x.clone(), x.clone(), two)), Err(Error::ShapeMismatch { .. })));
+    let lengths = Tensor::from_slice(ctx, &[1i64, 2, 3], [3]).unwrap();
+    let mask = AttentionMask::new().valid_lengths(&lengths);
+    assert!(layer.attend(&x, &x, &x, &mask).unwrap_err().to_string().contains("[batch, queries]"));
+}

@@ -1,0 +1,209 @@
+//! Normalization, recurrent layers, activations and losses against MXNet's cases, which are those of core.
+
+use isograd_core::{
+    Backend, DType, Tensor, autograd,
+    format::{HostArray, npz},
+};
+use isograd_nn::{loss::*, *};
+use std::{collections::HashMap, path::Path};
+
+struct Case<B: Backend> {
+    name: String,
+    ctx: B,
+    arrays: HashMap<String, HostArray>,
+}
+
+impl<B: Backend> Case<B> {
+    fn load(ctx: &B, name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/golden/mxnet/ops");
+        let arrays = npz::load(folder.join(format!("{name}.npz"))).unwrap().into_iter().collect();
+        Case { name: name.into(), ctx: ctx.clone(), arrays }
+    }
+
+    fn tensor(&self, key: &str) -> Tensor<B> {
+        Tensor::from_host(&self.ctx, &self.arrays[key]).unwrap()
+    }
+
+    fn assert_close(&self, key: &str, got: &Tensor<B>) {
+        let expected = &self.arrays[key];
+        assert_eq!(got.shape(), &expected.shape, "{}, {key}", self.name);
+        let (got, expected) = (got.to_vec::<f32>().unwrap(), expected.to_vec::<f32>().unwrap());
+        let size = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        let fits = got.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 2e-5 * size);
+        assert!(fits, "{}, {key}: {got:?} instead of {expected:?}", self.name);
+    }
+
+    /// Parameters from the file, outputs and all gradients against it.
+    fn check(
+        &self,
+        block: &impl Parameters<B>,
+        inputs: &[&str],
+        forward: impl Fn(&[Tensor<B>]) -> Result<Vec<Tensor<B>>, isograd_core::Error>,
+    ) {
+        let parameters = block.collect_params();
+        for (path, parameter) in parameters.iter() {
+            parameter.set_data(&self.tensor(&format!("p_{path}"))).unwrap();
+        }
+        let inputs: Vec<(&str, Tensor<B>)> = inputs.iter().map(|&key| (key, self.tensor(key))).collect();
+        let tensors: Vec<Tensor<B>> = inputs.iter().map(|(_, t)| t.clone()).collect();
+        tensors.iter().for_each(|t| t.attach_grad().unwrap());
+        let train = !self.name.contains("infer");
+        let run = || {
+            let outputs = forward(&tensors)?;
+            let mut total = Tensor::zeros(&self.ctx, [0usize; 0], DType::F32)?;
+            for (k, output) in outputs.iter().enumerate() {
+                self.assert_close(&format!("out{k}"), output);
+                total = total.add(&output.mul(&self.tensor(&format!("ograd{k}")))?.sum((), false)?)?;
+            }
+            Ok::<_, isograd_core::Error>(total)
+        };
+        let total = if train { autograd::record(run) } else { autograd::record_predict(run) }.unwrap();
+        total.backward().unwrap();
+        let mut gradients = 0;
+        for (key, tensor) in &inputs {
+            if self.arrays.contains_key(&format!("g_{key}")) {
+                self.assert_close(&format!("g_{key}"), &tensor.grad().unwrap());
+                gradients += 1;
+            }
+        }
+        for (path, parameter) in parameters.iter() {
+            if self.arrays.contains_key(&format!("g_p_{path}")) {
+                self.assert_close(&format!("g_p_{path}"), &parameter.grad().unwrap());
+                gradients += 1;
+            }
+            if self.arrays.contains_key(&format!("after_p_{path}")) {
+                self.assert_close(&format!("after_p_{path}"), &parameter.data().unwrap());
+                gradients += 1;
+            }
+        }
+        let all = self.arrays.keys().filter(|key| key.starts_with("g_") || key.starts_with("after_")).count();
+        assert_eq!(gradients, all, "{}: not all arrays of the file were compared", self.name);
+    }
+
+    fn block(ctx: &B, name: &str, block: impl Block<B>) {
+        Case::load(ctx, name).check(&block, &["x"], |x| Ok(vec![block.forward(&x[0])?]));
+    }
+
+    fn loss(ctx: &B, name: &str, loss: impl Loss<B>, log: bool) {
+        let case = Case::load(ctx, name);
+        let label = case.tensor("label");
+        case.check(&Flatten, &["pred"], |x| {
+            let x = if log { x[0].log_softmax(-1)? } else { x[0].clone() };
+            Ok(vec![loss.loss(&x, &label)?])
+        });
+    }
+}
+
+fn normalization<B: Backend>(ctx: &B) {
+    Case::block(ctx, "batchnorm_infer", BatchNorm::new());
+    Case::block(ctx, "batchnorm_train_axis3", BatchNorm::new().axis(3));
+    Case::block(ctx, "batchnorm_train_mom5_eps1e3", BatchNorm::new().momentum(0.5).epsilon(1e-3));
+    Case::block(ctx, "batchnorm_train_rank2", BatchNorm::new());
+    Case::block(ctx, "layernorm_axis1", LayerNorm::new().axis(1));
+    Case::block(ctx, "groupnorm", GroupNorm::new(2).per_group(true));
+    Case::block(ctx, "instancenorm", InstanceNorm::new());
+}
+
+fn recurrent_layers<B: Backend>(ctx: &B) {
+    Case::block(ctx, "lstm_tnc", LSTM::new(5));
+    Case::block(ctx, "gru_tnc", GRU::new(5));
+    let rnn = || RNN::new(4).num_layers(2).bidirectional(true).batch_first(true);
+    Case::block(ctx, "rnn_relu_ntc_2layer_bi", rnn());
+    Case::block(ctx, "rnn_tanh_ntc_2layer_bi", rnn().activation(Activation::Tanh));
+    let cell = LSTMCell::new(5);
+    Case::load(ctx, "lstmcell").check(&cell, &["x", "h", "c"], |x| {
+        let states = cell.step(&x[0], &x[1..])?;
+        // The output is the first state; of two head gradients of one tensor MXNet keeps the last only.
+        Ok(vec![states[0].detach(), states[0].clone(), states[1].clone()])
+    });
+}
+
+fn losses<B: Backend>(ctx: &B) {
+    Case::loss(ctx, "loss_l1", L1Loss::default(), false);
+    Case::loss(ctx, "loss_hinge", HingeLoss::default(), false);
+    Case::loss(ctx, "loss_kldiv_from_logits", KLDivLoss::default(), true);
+    Case::loss(ctx, "loss_kldiv_not_logits", KLDivLoss { from_logits: false, ..KLDivLoss::default() }, false);
+}
+
+fn a_layer_is_its_cell_step_by_step<B: Backend>(ctx: &B) {
+    let (layer, cell) = (GRU::new(3).input_size(2), GRUCell::new(3));
+    layer.initialize(initializers::Uniform { scale: 0.7 }, ctx).unwrap();
+    for (path, parameter) in cell.collect_params().iter() {
+        let from = layer.collect_params().get(&format!("l0_{path}")).unwrap().data().unwrap();
+        parameter.set_data(&from).unwrap();
+    }
+    let x = Tensor::linspace(ctx, -1.0, 1.0, 24, DType::F32).unwrap().reshape([4, 3, 2]).unwrap();
+    let (y, last) = layer.forward_with(&x, &layer.begin_state(ctx, 3).unwrap()).unwrap();
+    let mut states = cell.begin_state(ctx, 3).unwrap();
+    for time in 0..4 {
+        states = cell.step(&x.select(0, time).unwrap(), &states).unwrap();
+    }
+    let expected = states[0].to_vec::<f32>().unwrap();
+    for got in [y.select(0, 3).unwrap(), last[0].select(0, 0).unwrap()] {
+        assert!(got.to_vec::<f32>().unwrap().iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+    assert!(layer.forward_with(&x, &states).is_err());
+    assert!(layer.forward(&states[0]).is_err());
+}
+
+fn cnn_bn_loads_computes_and_saves_as_in_mxnet<B: Backend>(ctx: &B) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/params");
+    let array = |name: &str| isograd_core::format::npy::load(folder.join(name)).unwrap();
+    let mut net = Sequential::new();
+    net.add(Conv2D::new(8, 3).padding(1).use_bias(false))
+        .add(BatchNorm::new())
+        .add(Activation::Relu)
+        .add(MaxPool2D::new(2))
+        .add(Conv2D::new(12, 3).strides(2))
+        .add(BatchNorm::new().scale(false))
+        .add(Activation::Relu)
+        .add(GlobalAvgPool2D::new())
+        .add(Flatten)
+        .add(Dense::new(16))
+        .add(BatchNorm::new())
+        .add(Dense::new(5));
+    let index = std::fs::read(folder.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    net.load_parameters(folder.join("cnn_bn.params"), ctx).unwrap();
+    assert_eq!(net.to_string(), index["cnn_bn"]["repr"].as_str().unwrap());
+    let y = net.forward(&Tensor::from_host(ctx, &array("cnn_bn_input.npy")).unwrap()).unwrap();
+    let expected = array("cnn_bn_output.npy").to_vec::<f32>().unwrap();
+    assert!(y.to_vec::<f32>().unwrap().iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
+    let again = tempfile::tempdir().unwrap();
+    let path = again.path().join("again.params");
+    net.save_parameters(&path).unwrap();
+    assert!(std::fs::read(path).unwrap() == std::fs::read(folder.join("cnn_bn.params")).unwrap());
+}
+
+#[test]
+fn layers_print_as_in_gluon() {
+    type D = Dyn;
+    let texts: [(&dyn Parameters<D>, &str); 9] = [
+        (
+            &LSTM::new(3).num_layers(2).dropout(0.2).bidirectional(true),
+            "LSTM(None -> 3, TNC, num_layers=2, dropout=0.2, bidirectional)",
+        ),
+        (&GRU::new(3).input_size(5), "GRU(5 -> 3, TNC)"),
+        (&RNN::new(3), "RNN(None -> 3, TNC)"),
+        (&Embedding::new(10, 4), "Embedding(10 -> 4, float32)"),
+        (&LayerNorm::new(), "LayerNorm(eps=1e-05, axis=-1, center=True, scale=True, in_channels=0)"),
+        (&LeakyReLU::new(0.1), "LeakyReLU(0.1)"),
+        (&PReLU::new(), "PReLU(\n\n)"),
+        (&SELU, "SELU(\n\n)"),
+        (
+            &BatchNorm::new().in_channels(3),
+            "BatchNorm(axis=1, eps=1e-05, momentum=0.9, fix_gamma=False, use_global_stats=False, in_channels=3)",
+        ),
+    ];
+    for (block, expected) in texts {
+        assert_eq!(block.label().unwrap(), expected);
+    }
+}
+
+on_every_backend! {
+    normalization
+    recurrent_layers
+    losses
+    a_layer_is_its_cell_step_by_step
+    cnn_bn_loads_computes_and_saves_as_in_mxnet
+}

@@ -1,0 +1,28 @@
+//! The tests of this crate: one program, since each instantiates the operators for its backends anew.
+
+#[macro_use]
+mod common;
+
+mod attention;
+mod behaviours;
+mod behaviours_training;
+mod blocks;
+mod ctc;
+mod data;
+mod datasets;
+mod derive;
+mod files;
+mod golden;
+mod gradients;
+mod layers;
+mod loader;
+mod losses;
+mod metrics;
+mod optimizers;
+mod parameters;
+mod precision;
+mod text;
+mod trainer;
+mod vision;
+mod windows;
+mod zoo;
