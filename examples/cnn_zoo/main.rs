@@ -73,7 +73,7 @@ fn networks() -> Vec<Entry> {
         entry("vgg16", Pictures(3, 32), || boxed(vgg16(CLASSES))),
         entry("vgg19_bn", Pictures(3, 32), || boxed(vgg19_bn(CLASSES))),
         entry("nin", Pictures(3, 67), || boxed(nin(CLASSES))),
-        entry("googlenet", Pictures(3, 32), || boxed(googlenet(CLASSES, false))),
+        entry("googlenet", Pictures(3, 64), || boxed(googlenet(CLASSES, false))),
         entry("resnet18", Pictures(3, 32), || boxed(resnet18(CLASSES))),
         entry("resnet34", Pictures(3, 32), || boxed(resnet34(CLASSES))),
         entry("resnet50", Pictures(3, 32), || boxed(resnet50(CLASSES))),
@@ -141,7 +141,7 @@ fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize
         autograd::record(|| criterion.loss(&net.forward(&x)?, &y)?.mean((), false))
     };
     // Small, since normalization over a batch of four bends the loss strongly.
-    let rate = if matches!(entry.input, Input::Words) { 0.5 } else { 1e-4 };
+    let rate = if matches!(entry.input, Input::Words) { 0.02 } else { 1e-4 };
     let mut trainer = Trainer::new(parameters.clone(), SGD::new(rate))?;
     let mut losses = Vec::with_capacity(options.steps + 1);
     for _ in 0..options.steps {

@@ -340,7 +340,10 @@ impl<B: Backend> Parameter<B> {
             dry_run::note(self.identity(), shape);
             return Tensor::zeros(ctx, shape, state.dtype);
         }
-        state.refine(shape)?;
+        // Without values a forward pass fails, and leaves the shape as open as it was.
+        if !matches!(state.values, Values::None) {
+            state.refine(shape)?;
+        }
         state.finish()?;
         state.replica(Some(ctx))
     }
