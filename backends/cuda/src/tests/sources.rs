@@ -21,7 +21,13 @@ use isograd_core::{
         render::{Dialect, Renderer, identifier},
     },
 };
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 const ARCHITECTURES: [Architecture; 3] = [Architecture::new(7, 5), Architecture::new(8, 0), Architecture::new(9, 0)];
 
@@ -37,27 +43,39 @@ fn nvrtc() -> Option<&'static Nvrtc> {
 }
 
 /// Compiles sources together, each in a namespace of its own: most of a compilation's time does not depend on its
-/// length.
+/// length. Groups are compiled side by side.
 fn compile(nvrtc: &Nvrtc, sources: &[Source], architectures: &[Architecture]) {
-    for group in sources.chunks(40) {
-        let mut text = String::new();
-        for (n, source) in group.iter().enumerate() {
-            let kernel = format!("IG_KERNEL({}, ", source.name);
-            let body = source.finish();
-            assert!(body.contains(&kernel), "{} has no kernel of that name", source.name);
-            let body = body.replace("ig_dynamic_shared", &format!("ig_dynamic_shared_{n}"));
-            let body = body.replace(&kernel, &format!("IG_KERNEL({}_{n}, ", source.name));
-            let defined: Vec<&str> = body.lines().filter_map(|l| l.strip_prefix("#define ")).collect();
-            let names = defined.iter().filter_map(|l| l.split([' ', '(']).next());
-            let forgotten: String = names.fold(String::new(), |t, name| t + "#undef " + name + "\n");
-            // Only the first kernel of a text with two is renamed: the other would be defined twice.
-            let body = body.replace("IG_KERNEL(scatter_add, ", &format!("IG_KERNEL(scatter_add_plain_{n}, "));
-            let _ = writeln!(text, "namespace source_{n} {{\n{body}\n}}\n{forgotten}");
+    let texts: Vec<String> = sources.chunks(40).map(text).collect();
+    let jobs: Vec<(&String, Architecture)> =
+        texts.iter().flat_map(|t| architectures.iter().map(move |a| (t, *a))).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((text, architecture)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    nvrtc.compile("kernels", text, *architecture, Dialect::Cuda.build_options()).unwrap();
+                }
+            });
         }
-        for architecture in architectures {
-            nvrtc.compile("kernels", &text, *architecture, Dialect::Cuda.build_options()).unwrap();
-        }
+    });
+}
+
+fn text(group: &[Source]) -> String {
+    let mut text = String::new();
+    for (n, source) in group.iter().enumerate() {
+        let kernel = format!("IG_KERNEL({}, ", source.name);
+        let body = source.finish();
+        assert!(body.contains(&kernel), "{} has no kernel of that name", source.name);
+        let body = body.replace("ig_dynamic_shared", &format!("ig_dynamic_shared_{n}"));
+        let body = body.replace(&kernel, &format!("IG_KERNEL({}_{n}, ", source.name));
+        let defined: Vec<&str> = body.lines().filter_map(|l| l.strip_prefix("#define ")).collect();
+        let names = defined.iter().filter_map(|l| l.split([' ', '(']).next());
+        let forgotten: String = names.fold(String::new(), |t, name| t + "#undef " + name + "\n");
+        // Only the first kernel of a text with two is renamed: the other would be defined twice.
+        let body = body.replace("IG_KERNEL(scatter_add, ", &format!("IG_KERNEL(scatter_add_plain_{n}, "));
+        let _ = writeln!(text, "namespace source_{n} {{\n{body}\n}}\n{forgotten}");
     }
+    text
 }
 
 fn program(name: &str, roots: &[Expr], inputs: &[DType], scalars: &[DType]) -> Arc<Program> {
