@@ -165,33 +165,93 @@ impl<B: Backend> Lazy<B> {
 /// An operand that owns what it refers to.
 struct Owned<B: Backend> {
     memory: Shared<B>,
+    bytes: usize,
     dtype: isograd_core::DType,
     layout: Layout,
 }
 
+impl<B: Backend> Owned<B> {
+    fn new(buffer: &LazyBuffer<B>, dtype: isograd_core::DType, layout: &Layout) -> Owned<B> {
+        Owned { memory: buffer.memory.clone(), bytes: buffer.bytes, dtype, layout: layout.clone() }
+    }
+
+    fn shares(&self, other: &Owned<B>) -> bool {
+        Arc::ptr_eq(&self.memory, &other.memory)
+    }
+
+    fn copy(&self, inner: &B) -> Result<B::Buffer> {
+        let mut bytes = vec![0; self.bytes];
+        inner.download(&lock(&self.memory), 0, &mut bytes)?;
+        let mut copy = inner.alloc(self.bytes)?;
+        inner.upload(&bytes, &mut copy, 0)?;
+        Ok(copy)
+    }
+}
+
 fn owned<B: Backend>(o: &Operand<'_, Lazy<B>>) -> Owned<B> {
-    Owned { memory: o.buffer.memory.clone(), dtype: o.dtype, layout: o.layout.clone() }
+    Owned::new(o.buffer, o.dtype, o.layout)
 }
 
 fn owned_mut<B: Backend>(o: &OperandMut<'_, Lazy<B>>) -> Owned<B> {
-    Owned { memory: o.buffer.memory.clone(), dtype: o.dtype, layout: o.layout.clone() }
+    Owned::new(o.buffer, o.dtype, o.layout)
 }
 
-/// Locks each memory once and calls `run` with operands of the inner backend.
-fn unlocked<B: Backend>(inputs: &[Owned<B>], run: impl FnOnce(&[Operand<'_, B>]) -> Result<()>) -> Result<()> {
-    let mut distinct: Vec<&Shared<B>> = Vec::new();
-    let mut which = Vec::new();
-    for o in inputs {
-        let at = distinct.iter().position(|m| Arc::ptr_eq(m, &o.memory)).unwrap_or(distinct.len());
-        if at == distinct.len() {
-            distinct.push(&o.memory);
+/// Memory that is locked, or a copy of it.
+enum Held<'a, T> {
+    Locked(MutexGuard<'a, T>),
+    Copied(T),
+}
+
+impl<T> Held<'_, T> {
+    fn get(&self) -> &T {
+        match self {
+            Held::Locked(guard) => guard,
+            Held::Copied(copy) => copy,
         }
-        which.push(at);
     }
-    let guards: Vec<MutexGuard<'_, B::Buffer>> = distinct.iter().map(|m| lock(m)).collect();
-    let operands: Vec<Operand<'_, B>> =
-        inputs.iter().zip(&which).map(|(o, &at)| Operand::new(&*guards[at], o.dtype, &o.layout)).collect();
-    run(&operands)
+
+    fn get_mut(&mut self) -> &mut T {
+        match self {
+            Held::Locked(guard) => guard,
+            Held::Copied(copy) => copy,
+        }
+    }
+}
+
+/// Locks each memory once and calls `run` with operands of the inner backend. Where a fault has given memory out twice, an
+/// output that shares it is locked, and what else shares it is a copy.
+fn unlocked<B: Backend>(
+    inner: &B,
+    inputs: &[Owned<B>],
+    outputs: &[Owned<B>],
+    run: impl FnOnce(&[Operand<'_, B>], &mut [OperandMut<'_, B>]) -> Result<()>,
+) -> Result<()> {
+    let mut read: Vec<Held<'_, B::Buffer>> = Vec::new();
+    let mut which = Vec::new();
+    for (i, o) in inputs.iter().enumerate() {
+        match inputs[..i].iter().position(|before| before.shares(o)) {
+            Some(before) => which.push(which[before]),
+            None => {
+                which.push(read.len());
+                let written = outputs.iter().any(|y| y.shares(o));
+                read.push(if written { Held::Copied(o.copy(inner)?) } else { Held::Locked(lock(&o.memory)) });
+            }
+        }
+    }
+    let mut write: Vec<Held<'_, B::Buffer>> = Vec::new();
+    for (i, o) in outputs.iter().enumerate() {
+        // The first to share has the lock, so the copy is of fresh memory.
+        let shared = outputs[..i].iter().any(|before| before.shares(o));
+        write.push(if shared { Held::Copied(inner.alloc(o.bytes)?) } else { Held::Locked(lock(&o.memory)) });
+    }
+    let x: Vec<Operand<'_, B>> =
+        inputs.iter().zip(&which).map(|(o, &at)| Operand::new(read[at].get(), o.dtype, &o.layout)).collect();
+    let mut y: Vec<OperandMut<'_, B>> = write
+        .iter_mut()
+        .zip(outputs)
+        .map(|(memory, o)| OperandMut::new(memory.get_mut(), o.dtype, &o.layout))
+        .collect();
+    run(&x, &mut y)
 }
 
 fn again(program: &Program) -> Result<Arc<Program>> {
@@ -276,15 +336,7 @@ impl<B: Backend> Backend for Lazy<B> {
         let inputs: Vec<Owned<B>> = inputs.iter().map(owned).collect();
         let outputs: Vec<Owned<B>> = outputs.iter().map(owned_mut).collect();
         self.later(uses, move |inner| {
-            unlocked(&inputs, |x| {
-                let mut guards: Vec<_> = outputs.iter().map(|o| lock(&o.memory)).collect();
-                let mut y: Vec<OperandMut<'_, B>> = guards
-                    .iter_mut()
-                    .zip(&outputs)
-                    .map(|(g, o)| OperandMut::new(&mut **g, o.dtype, &o.layout))
-                    .collect();
-                inner.map(&Kernel::new(&program, &scalars), x, &mut y)
-            })
+            unlocked(inner, &inputs, &outputs, |x, y| inner.map(&Kernel::new(&program, &scalars), x, y))
         })
     }
 
@@ -300,11 +352,7 @@ impl<B: Backend> Backend for Lazy<B> {
         let inputs: Vec<Owned<B>> = inputs.iter().map(owned).collect();
         let output = owned_mut(output);
         self.later(uses, move |inner| {
-            unlocked(&inputs, |x| {
-                let mut y = lock(&output.memory);
-                let mut y = OperandMut::new(&mut *y, output.dtype, &output.layout);
-                inner.reduce(op, &Kernel::new(&program, &scalars), x, &mut y)
-            })
+            unlocked(inner, &inputs, &[output], |x, y| inner.reduce(op, &Kernel::new(&program, &scalars), x, &mut y[0]))
         })
     }
 
@@ -318,10 +366,7 @@ impl<B: Backend> Backend for Lazy<B> {
         let uses = vec![source.buffer.id, index.buffer.id, output.buffer.id];
         let (inputs, output) = ([owned(source), owned(index)], owned_mut(output));
         self.later(uses, move |inner| {
-            unlocked(&inputs, |x| {
-                let mut y = lock(&output.memory);
-                inner.gather(axis, &x[0], &x[1], &mut OperandMut::new(&mut *y, output.dtype, &output.layout))
-            })
+            unlocked(inner, &inputs, &[output], |x, y| inner.gather(axis, &x[0], &x[1], &mut y[0]))
         })
     }
 
@@ -335,10 +380,7 @@ impl<B: Backend> Backend for Lazy<B> {
         let uses = vec![source.buffer.id, index.buffer.id, output.buffer.id];
         let (inputs, output) = ([owned(source), owned(index)], owned_mut(output));
         self.later(uses, move |inner| {
-            unlocked(&inputs, |x| {
-                let mut y = lock(&output.memory);
-                inner.scatter_add(axis, &x[0], &x[1], &mut OperandMut::new(&mut *y, output.dtype, &output.layout))
-            })
+            unlocked(inner, &inputs, &[output], |x, y| inner.scatter_add(axis, &x[0], &x[1], &mut y[0]))
         })
     }
 }
