@@ -29,5 +29,6 @@ pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>
         return Ok(Measured::default());
     }
     gradcheck(f, &inputs).map_err(|e| Failure::new("differences", e.to_string()).on(super::described(&arrays)))?;
-    Ok(Measured { elements: inputs.iter().map(Tensor::size).sum(), ..Measured::default() })
+    // They agree within a relative bound, not one in units of the last place.
+    Ok(Measured::default())
 }

@@ -230,9 +230,7 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<NdFile> {
 /// Says in which array a fault is. Its name is not known yet: names are at the end of a file.
 fn in_array(error: Error, index: u64) -> Error {
     match error {
-        Error::File { format, path, at, why } => {
-            Error::File { format, path, at, why: format!("array {index}, counted from 0: {why}") }
-        }
+        Error::File { format, path, at, why } => Error::File { format, path, at, why: format!("array {index}: {why}") },
         other => other,
     }
 }
