@@ -14,8 +14,8 @@ use isograd_core::{
 use isograd_reference::Reference;
 
 /// Variants that core defines for the crates above it, where they are provoked: device names belong to the façade,
-/// parameters to nn.
-const ELSEWHERE: &[&str] = &["UnknownDevice", "Uninitialized", "Parameter"];
+/// parameters, samples and the threads that load them to nn.
+const ELSEWHERE: &[&str] = &["UnknownDevice", "Uninitialized", "Parameter", "Sample", "Panicked"];
 
 fn ones(shape: &[usize]) -> Tensor<Reference> {
     Tensor::ones(&Reference, shape, DType::F32).unwrap()

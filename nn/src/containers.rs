@@ -101,7 +101,7 @@ impl<B: Backend> Block<B> for Concurrent<B> {
 /// net.initialize(One, &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 3], DType::F32)?;
 /// assert_eq!(net.forward(&x)?.to_vec::<f32>()?, [4.0; 3]);
-/// let wider = Residual::new(Dense::new(8)).shortcut(Dense::new(8).use_bias(false));
+/// let wider: Residual = Residual::new(Dense::new(8)).shortcut(Dense::new(8).use_bias(false));
 /// assert_eq!(wider.collect_params().paths(), ["body.weight", "body.bias", "shortcut.weight"]);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```

@@ -24,7 +24,7 @@ use std::{
 /// all.matching(r"\d+\.bias")?.set_wd_mult(0.0);
 /// all.matching("0")?.freeze()?;
 /// assert_eq!(all["0.weight"].grad_req(), GradReq::Null);
-/// let error = net.get("0.wieght").unwrap_err().to_string();
+/// let error = all.find("0.wieght").unwrap_err().to_string();
 /// assert!(error.contains("0.weight"), "{error}");
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
