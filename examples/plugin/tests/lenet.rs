@@ -4,7 +4,7 @@ use abacus::Abacus;
 use isograd_core::{Backend, DType, Result, Tensor, autograd, operators::random};
 use isograd_nn::{
     Activation, AvgPool2D, Block, Conv2D, Dense, MaxPool2D, Parameters, Sequential, Trainer,
-    data::{ArrayDataset, idx},
+    data::{ArrayDataset, Dataset, idx},
     initializers::Xavier,
     loss::{Loss, SoftmaxCrossEntropyLoss},
     optimizer::SGD,
