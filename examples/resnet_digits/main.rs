@@ -41,7 +41,7 @@ struct Options {
     #[arg(long, env = "ISOGRAD_DEVICE", default_value = "cpu")]
     device: String,
     /// Passes over the training data.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 24)]
     epochs: usize,
     /// Seed of the weights and of the order of the data.
     #[arg(long, default_value_t = 42)]
