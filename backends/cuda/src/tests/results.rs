@@ -3,7 +3,7 @@
 use super::host::{self, Host};
 use crate::{Cuda, driver::Architecture};
 use isograd_conformance::{Level, Options, Suite};
-use isograd_core::{DType, Dyn, Result, Tensor, autograd};
+use isograd_core::{Backend, DType, Dyn, Result, Tensor, autograd};
 use isograd_reference::Reference;
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ fn products_conform() {
 }
 
 /// Numbers that sum without rounding in every order, whatever the dtype.
-fn numbers(ctx: &Dyn, shape: &[usize], dtype: DType, seed: usize) -> Result<Tensor> {
+pub(super) fn numbers(ctx: &Dyn, shape: &[usize], dtype: DType, seed: usize) -> Result<Tensor> {
     let count = shape.iter().product();
     let values: Vec<f32> = (0..count).map(|i| ((i * 7 + seed * 3 + i / 5) % 5) as f32 - 2.0).collect();
     Tensor::from_slice(ctx, &values, shape)?.cast(dtype)
@@ -85,7 +85,13 @@ fn numbers(ctx: &Dyn, shape: &[usize], dtype: DType, seed: usize) -> Result<Tens
 /// Runs `f` on the host's device and on the reference; all results are equal, since nothing rounds.
 fn agree(what: &str, f: impl Fn(&Dyn) -> Result<Vec<Tensor>>) {
     let Some((cuda, host)) = device() else { return };
-    let (got, expected) = (f(&Dyn::new(cuda)).unwrap(), f(&Dyn::new(Reference)).unwrap());
+    agrees(what, &cuda, &f);
+    host.check_guards();
+}
+
+/// As `agree`, on a device of the caller's.
+pub(super) fn agrees(what: &str, cuda: &Cuda, f: &dyn Fn(&Dyn) -> Result<Vec<Tensor>>) {
+    let (got, expected) = (f(&Dyn::new(cuda.clone())).unwrap(), f(&Dyn::new(Reference)).unwrap());
     assert_eq!(got.len(), expected.len());
     for (k, (g, e)) in got.iter().zip(&expected).enumerate() {
         let (g, e) = (g.cast(DType::F64).unwrap().to_vec::<f64>(), e.cast(DType::F64).unwrap().to_vec::<f64>());
@@ -94,7 +100,6 @@ fn agree(what: &str, f: impl Fn(&Dyn) -> Result<Vec<Tensor>>) {
             panic!("{what}, result {k}: element {i} of {}: {} not {}", g.len(), g[i], e[i]);
         }
     }
-    host.check_guards();
 }
 
 /// Tiles of all sizes, edges, transposes, batches, and depths that are cut in parts, on plain and on tensor cores.
@@ -223,4 +228,25 @@ fn gradients_of_lookups_agree_with_the_reference() {
             Ok(vec![y.detach(), table.grad()?])
         });
     }
+}
+
+/// Sums of integers do not depend on the order.
+#[test]
+fn additions_in_any_order_are_used_on_request_alone() {
+    let Some((cuda, host)) = device() else { return };
+    assert!(cuda.deterministic() && cuda.capabilities().deterministic);
+    let embedded = |ctx: &Dyn| {
+        let table = numbers(ctx, &[5, 3], DType::F32, 1)?;
+        let picks: Vec<i64> = (0..40).map(|i| (i * i) % 5).collect();
+        table.attach_grad()?;
+        autograd::record(|| table.embedding(&Tensor::from_slice(ctx, &picks, [40])?))?.backward()?;
+        Ok(vec![table.grad()?])
+    };
+    agrees("sorted additions", &cuda, &embedded);
+    assert!(host.has_loaded("scatter_add_sorted") && !host.has_loaded("scatter_add_atomic"));
+    cuda.set_deterministic(false);
+    assert!(!cuda.capabilities().deterministic);
+    agrees("additions in any order", &cuda, &embedded);
+    assert!(host.has_loaded("scatter_add_atomic"));
+    host.check_guards();
 }

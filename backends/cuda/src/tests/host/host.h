@@ -56,6 +56,12 @@ static inline unsigned long long atomicCAS(unsigned long long *at, unsigned long
     if (old == expected) *at = value;
     return old;
 }
+template <class T>
+static inline T atomicAdd(T *at, T value) {
+    const T old = *at;
+    *at = old + value;
+    return old;
+}
 static inline unsigned int __umulhi(unsigned int a, unsigned int b) {
     return (unsigned int)((unsigned long long)a * b >> 32);
 }
