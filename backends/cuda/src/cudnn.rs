@@ -67,6 +67,10 @@ table! {
 /// The most memory that an algorithm may use besides its operands.
 const MOST_WORKSPACE: usize = 1 << 29;
 
+/// The algorithms of each kernel that add up products. The others transform their operands (Winograd, Fourier), and an
+/// element's error is then not bounded by what it is the sum of.
+const SUMS: [&[c_int]; 3] = [&[0, 1, 2, 3], &[0, 1], &[0, 1, 3]];
+
 /// Algorithms that are asked for, by their speed.
 const ALGORITHMS: usize = 8;
 
@@ -177,7 +181,7 @@ impl Open {
             p.status == 0
                 && p.memory <= MOST_WORKSPACE
                 && (p.determinism == 1 || !problem.deterministic)
-                && (p.math == problem.math() || p.math == problem.math_without_tensor_cores())
+                && SUMS[which].contains(&p.algorithm)
         };
         plan.algorithm = found.iter().find(fits)?.algorithm;
         // SAFETY: as above.
@@ -238,16 +242,12 @@ impl Problem {
     fn math(&self) -> c_int {
         const DEFAULT: c_int = 0;
         const TENSOR_CORES: c_int = 1;
+        const FMA: c_int = 3;
         match self.dtype {
             DType::F16 | DType::BF16 => TENSOR_CORES,
             DType::F32 if self.tf32 => DEFAULT,
-            _ => self.math_without_tensor_cores(),
+            _ => FMA,
         }
-    }
-
-    fn math_without_tensor_cores(&self) -> c_int {
-        const FMA: c_int = 3;
-        FMA
     }
 
     fn key(&self) -> Vec<usize> {

@@ -7,7 +7,12 @@ use super::{
 };
 use crate::{Cuda, driver::Architecture};
 use isograd_core::{DType, Dyn, Result, Tensor, autograd, operators::ConvOptions};
-use isograd_nn::{Block, Dense, Parameters, Sequential, Trainer, initializers::Normal, optimizer::SGD};
+use isograd_nn::{
+    BatchNorm, Block, Conv2D, Dense, Parameters, Sequential, Trainer,
+    initializers::Normal,
+    loss::{Loss, SoftmaxCrossEntropyLoss},
+    optimizer::SGD,
+};
 use libloading::Library;
 use std::{
     fs,
@@ -109,6 +114,46 @@ fn convolutions_go_to_cudnn_by_algorithms_that_repeat_their_results() {
     assert_eq!(calls(&directory, NAMES[1]), [27, 9]);
     host.check_guards();
     fs::remove_dir_all(directory).unwrap();
+}
+
+/// A training step that is captured once and replayed gives what it gives step by step.
+#[test]
+fn a_training_step_is_captured_and_replayed() {
+    let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let ctx = Dyn::new(cuda.clone());
+    let train = |captured: bool| -> Result<Vec<f32>> {
+        let mut net = Sequential::new();
+        net.add(Conv2D::new(2, 3).in_channels(1)).add(BatchNorm::new().in_channels(2)).add(Dense::new(3).in_units(18));
+        net.initialize(Normal { sigma: 0.1 }, &ctx)?;
+        for (k, (_, parameter)) in net.collect_params().iter().enumerate() {
+            let shape = parameter.data()?.shape().clone();
+            parameter.set_data(&numbers(&ctx, &shape, DType::F32, k)?)?;
+        }
+        let batch = numbers(&ctx, &[4, 1, 5, 5], DType::F32, 9)?;
+        let classes = Tensor::from_slice(&ctx, &[0i64, 2, 1, 2], [4])?;
+        let sgd = SGD { momentum: 0.9, ..SGD::new(0.125) };
+        let mut trainer = Trainer::new(net.collect_params(), sgd)?;
+        let mut step = || {
+            let loss = SoftmaxCrossEntropyLoss::default();
+            autograd::record(|| loss.loss(&net.forward(&batch)?, &classes))?.backward()?;
+            trainer.step(4)
+        };
+        step()?;
+        match captured {
+            false => (0..3).try_for_each(|_| step())?,
+            true => {
+                let graph = cuda.capture(&mut step)?;
+                (0..3).try_for_each(|_| graph.replay())?;
+            }
+        }
+        let values = net.collect_params().iter().map(|(_, p)| p.data()?.to_vec()).collect::<Result<Vec<_>>>()?;
+        Ok(values.concat())
+    };
+    let (step_by_step, replayed) = (train(false).unwrap(), train(true).unwrap());
+    assert!(step_by_step.iter().all(|v| v.is_finite()));
+    assert_eq!(step_by_step, replayed);
+    host.check_guards();
 }
 
 /// The libraries of a future version, whose functions have other names, and files that are none.

@@ -84,16 +84,17 @@ int cudnnSetConvolutionNdDescriptor(struct convolution *to, int axes, const int 
 int cudnnSetConvolutionGroupCount(struct convolution *to, int groups) { return to->groups = groups, 0; }
 int cudnnSetConvolutionMathType(struct convolution *to, int math) { return to->math = math, 0; }
 
-// Only the second of three may be taken: the first does not repeat its results, the third is too large.
+// Only algorithm 1 may be taken: 5 transforms its operands, 0 does not repeat its results, 3 is too large.
 static int choose(const struct shape *x, const struct convolution *c, int most, int *found, struct performance *to) {
-    const struct performance all[3] = {{.algorithm = 0, .math = c->math},
-                                       {.algorithm = 1, .math = c->math, .memory = 64, .determinism = 1},
-                                       {.algorithm = 2, .math = c->math, .memory = (size_t)1 << 60, .determinism = 1}};
+    const struct performance all[4] = {{.algorithm = 5, .determinism = 1},
+                                       {.algorithm = 3, .memory = (size_t)1 << 60, .determinism = 1},
+                                       {.algorithm = 0},
+                                       {.algorithm = 1, .memory = 64, .determinism = 1}};
     // Of f32, without TF32, only FMA.
     if (x->kind > 1) return 9;
-    if (c->math != 3 || most < 3) return 3;
+    if (c->math != 3 || most < 4) return 3;
     memcpy(to, all, sizeof all);
-    *found = 3;
+    *found = 4;
     return 0;
 }
 #define CHOOSE(name)                                                                                           \
@@ -122,6 +123,7 @@ static int run(const struct convolution *c, const struct shape *sx, const struct
     }
     for (int i = 0; i < 3; i++)
         if ((in[i] + 2 * p[i] - d[i] * (k[i] - 1) - 1) / s[i] + 1 != out[i]) return 3;
+    if (algorithm > 1) return 3;
     if (algorithm == 1) {
         if (bytes < 64 || !workspace) return 3;
         memset(workspace, 0xee, 64);
