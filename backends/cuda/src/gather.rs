@@ -1,4 +1,5 @@
-//! `gather`, and `scatter_add` in the order of its elements: sorted by index, so that each output has one writer.
+//! `gather`, and `scatter_add` in the order of its elements: sorted by index, so that each output has one writer; or
+//! atomically, on request.
 
 use crate::{
     Cuda,

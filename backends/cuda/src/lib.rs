@@ -1,12 +1,12 @@
 //! The CUDA backend of isograd.
 //!
 //! It builds without a CUDA toolkit, and a program that has it starts without a driver: the driver, the compiler of
-//! kernels (NVRTC) and cuBLAS are opened at run time, and what is missing is told by [`Cuda::new`] or by the first
-//! kernel. Kernels are CUDA C++, rendered from expressions or written by hand (`src/kernels`), compiled for the
-//! device when first used, and kept on disk.
+//! kernels (NVRTC), cuBLAS, cuDNN and NCCL are opened at run time. What is missing is told by [`Cuda::new`] or by the
+//! first kernel; for the last three, own kernels serve. Kernels are CUDA C++, rendered from expressions or written by
+//! hand (`src/kernels`), compiled for the device when first used, and kept on disk.
 //!
 //! Results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added
-//! atomically. TF32 is used only when asked for, by [`Cuda::set_tf32`].
+//! atomically, unless [`Cuda::set_deterministic`] allows it. TF32 is used only when asked for, by [`Cuda::set_tf32`].
 //!
 //! ```
 //! use isograd_core::{DType, Tensor};
@@ -22,8 +22,8 @@
 //! ```
 //!
 //! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc`
-//! compiles, `cache` keeps what was compiled; `context` is a device's state, `memory` its memory; `source` puts
-//! sources together; each other file launches a family of kernels.
+//! compiles, `cache` keeps what was compiled; `cublas`, `cudnn` and `nccl` call NVIDIA's libraries; `context` is a
+//! device's state, `memory` its memory; `source` puts sources together; each other file launches a family of kernels.
 
 mod cache;
 mod context;
