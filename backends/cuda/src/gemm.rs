@@ -174,7 +174,7 @@ pub(crate) fn run(
 pub(crate) fn divisor(by: usize) -> [u64; 2] {
     let by = by as u64;
     let shift = by.next_power_of_two().trailing_zeros() as u64;
-    [by | shift << 32, ((1 << shift) - by << 32) / by + 1]
+    [by | (shift << 32), (((1 << shift) - by) << 32) / by + 1]
 }
 
 /// The words of up to three sizes, with leading ones.
@@ -191,7 +191,7 @@ mod tests {
     /// As `ig_divided` does.
     fn divided(n: u32, [word, multiplier]: [u64; 2]) -> u32 {
         let shift = word >> 32;
-        (((multiplier * n as u64 >> 32) + n as u64) >> shift) as u32
+        ((((multiplier * n as u64) >> 32) + n as u64) >> shift) as u32
     }
 
     #[test]
