@@ -3,70 +3,104 @@
 #
 #   scripts/gpu-check.sh pack DIR     here: builds, and packs into DIR the programs, NVRTC, and this script
 #   DIR/gpu-check.sh run OUT          on the machine with the GPU: runs them, and writes reports and the table into OUT
+#   DIR/gpu-check.sh table OUT        prints the figures that `run` left in OUT, isograd's and PyTorch's side by side
 #
-# With a GPU in this machine, `pack` and `run` one after the other. PyTorch is compared with where `python3 -c 'import torch'`
-# works; compute-sanitizer runs where it is found. What could not run is listed at the end of the table.
+# With a GPU in this machine, `pack` and `run` one after the other. PyTorch is compared with where `python3` has it;
+# compute-sanitizer runs where it is found; cuBLAS, cuDNN and NCCL are used where they are found. What could not run is
+# listed at the end of the table. The exit status is not 0 if a check failed.
 set -uo pipefail
 
 pack() {
     set -e
     cd "$(dirname "$0")/.."
-    local to=$1
+    local to=$1 tests
     mkdir -p "$to"
     cargo build --release -p isograd-cuda --example conformance --example gpu_bench
     cargo build --release -p isograd --features cuda --example lenet
     cp target/release/examples/{conformance,gpu_bench,lenet} "$to/"
     cp scripts/gpu-check.sh scripts/gpu-peer.py "$to/"
-    [ -d data ] && cp -r data "$to/"
+    cp -r data "$to/"
     python3 -m pip install --quiet --target "$to/packages" nvidia-cuda-nvrtc
+    # Without a device: the program of figures works.
+    "$to/gpu_bench" --check cpu > "$to/self-check.txt"
+    tests=$(grep -c step "$to/self-check.txt")
+    echo "self-check: $(wc -l < "$to/self-check.txt") figures, $tests of training steps"
     du -sh "$to"
 }
 
 run() {
-    local here out
+    local here out status=0
     here=$(cd "$(dirname "$0")" && pwd)
     mkdir -p "$1"
     out=$(cd "$1" && pwd)
-    cd "$here"
-    export ISOGRAD_CUDA_LIBRARIES=$here/packages ISOGRAD_CACHE=$out/cache
-    local missing=()
-    nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv,noheader | tee "$out/table.txt"
+    cd "$here" || exit 2
+    export ISOGRAD_CUDA_LIBRARIES=$here/packages${ISOGRAD_CUDA_LIBRARIES:+:$ISOGRAD_CUDA_LIBRARIES}
+    export ISOGRAD_CACHE=$out/cache
+    # PyTorch brings cuBLAS, cuDNN and NCCL along: both are measured with the same.
+    local torch
+    torch=$(python3 -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)) if torch.cuda.is_available() else "")' 2> /dev/null)
+    [ -n "$torch" ] && ISOGRAD_CUDA_LIBRARIES+=:$torch
+    : > "$out/missing.txt"
+    nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv,noheader > "$out/device.txt"
 
-    echo "== conformance" | tee -a "$out/table.txt"
-    timeout 240 ./conformance > "$out/conformance.txt" 2>&1
-    local conformance=$?
-    tail -n 1 "$out/conformance.txt" | tee -a "$out/table.txt"
+    timeout 60 ./gpu_bench --check cuda > "$out/self-check.txt" 2>&1 || { status=1; tail -n 3 "$out/self-check.txt"; }
 
-    echo "== lenet" | tee -a "$out/table.txt"
-    ISOGRAD_DEVICE=cuda:0 timeout 120 ./lenet --device cuda:0 > "$out/lenet.txt" 2>&1 || missing+=("lenet: see lenet.txt")
-    grep '^test accuracy' "$out/lenet.txt" | tee -a "$out/table.txt"
-
-    echo "== compute-sanitizer" | tee -a "$out/table.txt"
-    local sanitizer
-    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
-    if [ -n "$sanitizer" ]; then
-        for tool in memcheck racecheck; do
-            timeout 100 "$sanitizer" --tool $tool ./conformance --quick > "$out/$tool.txt" 2>&1
-            echo "$tool: $(grep -E 'SUMMARY' "$out/$tool.txt" | tail -n 1)" | tee -a "$out/table.txt"
-        done
+    timeout 110 ./gpu_bench > "$out/isograd.tsv" 2> "$out/isograd-errors.txt" || { status=1; cat "$out/isograd-errors.txt"; }
+    if [ -n "$torch" ]; then
+        timeout 90 python3 gpu-peer.py > "$out/pytorch.tsv" 2> "$out/pytorch-errors.txt" || status=1
     else
-        missing+=("compute-sanitizer: not on this machine")
+        : > "$out/pytorch.tsv"
+        echo "PyTorch: not on this machine" >> "$out/missing.txt"
     fi
 
-    echo "== figures (isograd)" | tee -a "$out/table.txt"
-    timeout 120 ./gpu_bench 2> "$out/bench-errors.txt" | tee -a "$out/table.txt"
-    echo "== figures (PyTorch)" | tee -a "$out/table.txt"
-    if python3 -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; then
-        timeout 120 python3 gpu-peer.py 2> "$out/peer-errors.txt" | tee -a "$out/table.txt"
-    else
-        missing+=("PyTorch: not on this machine")
-    fi
-    printf 'not run: %s\n' "${missing[@]:-nothing}" | tee -a "$out/table.txt"
-    return $conformance
+    timeout 60 ./lenet --device cuda:0 --out "$out/lenet" > "$out/lenet.txt" 2>&1 || status=1
+    awk '/^test accuracy: / { ok = ($3 >= 0.97) } END { exit !ok }' "$out/lenet.txt" || status=1
+
+    timeout 150 ./conformance > "$out/conformance.txt" 2>&1 || status=1
+
+    local sanitizer tool
+    sanitizer=$(command -v compute-sanitizer || find /usr/local -maxdepth 3 -name compute-sanitizer 2> /dev/null | tail -n 1)
+    for tool in memcheck racecheck; do
+        if [ -z "$sanitizer" ]; then
+            echo "compute-sanitizer $tool: not on this machine" >> "$out/missing.txt"
+            continue
+        fi
+        timeout 55 "$sanitizer" --error-exitcode 9 --tool "$tool" ./conformance --quick _layouts > "$out/$tool.txt" 2>&1
+        case $? in
+            0) ;;
+            124) echo "compute-sanitizer $tool: only a part, the time was up" >> "$out/missing.txt" ;;
+            *) status=1 ;;
+        esac
+    done
+    table "$out" | tee "$out/table.txt"
+    return $status
+}
+
+table() {
+    local out=$1 tool
+    cat "$out/device.txt"
+    echo "conformance: $(tail -n 1 "$out/conformance.txt")"
+    echo "lenet: $(grep '^test accuracy' "$out/lenet.txt")"
+    for tool in memcheck racecheck; do
+        [ -f "$out/$tool.txt" ] && echo "$tool: $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/$tool.txt" | tail -n 1)"
+    done
+    printf '\n| what | isograd, ms | rate | PyTorch, ms | PyTorch / isograd |\n| --- | ---: | ---: | ---: | ---: |\n'
+    awk -F '\t' '
+        FILENAME == ARGV[1] { peer[$1] = $2; next }
+        $2 == "-" { printf "| %s | | %s | | |\n", $1, $3; next }
+        {
+            other = $1
+            sub(/, captured$/, "", other)
+            theirs = other in peer ? peer[other] : ""
+            printf "| %s | %s | %s %s | %s | %s |\n", $1, $2, $3, $4, theirs, theirs == "" ? "" : sprintf("%.2f", theirs / $2)
+        }' "$out/pytorch.tsv" "$out/isograd.tsv"
+    echo
+    sed 's/^/not run: /' "$out/missing.txt"
 }
 
 case "${1:-}" in
     pack) pack "${2:?where to}" ;;
     run) run "${2:?where to}" ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    table) table "${2:?of which folder}" ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -127,8 +127,12 @@ impl<B: Backend> Trainer<B> {
             for slot in self.slots.iter().filter(|slot| slot.is_trained() && slot.parameter.contexts().len() > 1) {
                 let fresh: Vec<Tensor<B>> = slot.fresh()?;
                 if !fresh.is_empty() {
+                    let all = slot.parameter.list_grad()?;
+                    if fresh.len() == all.len() && Tensor::all_reduce(&detached(&all))? {
+                        continue;
+                    }
                     let total = sum(&gradients(&fresh)?)?;
-                    for gradient in slot.parameter.list_grad()? {
+                    for gradient in all {
                         gradient.detach().assign(&total.as_in_context(gradient.ctx())?)?;
                     }
                 }
@@ -191,7 +195,11 @@ impl<B: Backend> Trainer<B> {
                 let gradient = if replicas.len() == 1 || reduced {
                     replicas[0].grad()?
                 } else if reduce {
-                    sum(&gradients(&fresh)?)?.as_in_context(replicas[0].ctx())?
+                    let gradients = gradients(&fresh)?;
+                    match Tensor::all_reduce(&detached(&gradients))? {
+                        true => gradients[0].as_in_context(replicas[0].ctx())?,
+                        false => sum(&gradients)?.as_in_context(replicas[0].ctx())?,
+                    }
                 } else {
                     let why = "it is on several contexts, and their gradients were not added up; call allreduce_grads \
                                before update, or step for both";
@@ -274,6 +282,10 @@ impl<B: Backend> Trainer<B> {
 const OPTIMIZER: &str = "optimizer";
 const LEARNING_RATE: &str = "learning_rate";
 const UPDATES: &str = "updates";
+
+fn detached<B: Backend>(tensors: &[Tensor<B>]) -> Vec<Tensor<B>> {
+    tensors.iter().map(Tensor::detach).collect()
+}
 
 fn gradients<B: Backend>(replicas: &[Tensor<B>]) -> Result<Vec<Tensor<B>>> {
     replicas.iter().map(Tensor::grad).collect()

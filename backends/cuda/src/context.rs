@@ -3,8 +3,10 @@
 use crate::{
     cache::{self, Cache},
     cublas::Cublas,
+    cudnn::Cudnn,
     driver::{Driver, Function},
     memory::{Arena, Buffer, Memory},
+    nccl::Nccl,
     source::{Source, THREADS},
 };
 use isograd_core::{Error, Result};
@@ -38,7 +40,10 @@ pub(crate) struct Context {
     /// Whether a kernel that may report has been launched since the last look.
     may_fault: AtomicBool,
     pub tf32: AtomicBool,
+    pub deterministic: AtomicBool,
     pub cublas: Cublas,
+    pub cudnn: Cudnn,
+    pub nccl: Nccl,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,7 +65,10 @@ impl Context {
             fault,
             may_fault: AtomicBool::new(false),
             tf32: AtomicBool::new(false),
+            deterministic: AtomicBool::new(true),
             cublas: Cublas::default(),
+            cudnn: Cudnn::default(),
+            nccl: Nccl::default(),
         })
     }
 

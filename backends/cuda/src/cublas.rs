@@ -6,7 +6,7 @@
 use crate::{
     Cuda,
     gemm::Sizes,
-    library::{self, Library},
+    library::{self, Library, table},
 };
 use isograd_core::{DType, Error, Result};
 use std::{
@@ -17,66 +17,16 @@ use std::{
 
 type Handle = *mut c_void;
 type Code = c_int;
-type Gemm = unsafe extern "C" fn(
-    Handle,
-    c_int,
-    c_int,
-    c_int,
-    c_int,
-    c_int,
-    *const c_void,
-    *const c_void,
-    c_int,
-    c_int,
-    c_longlong,
-    *const c_void,
-    c_int,
-    c_int,
-    c_longlong,
-    *const c_void,
-    *mut c_void,
-    c_int,
-    c_int,
-    c_longlong,
-    c_int,
-    c_int,
-    c_int,
-) -> Code;
 
-/// The library's functions, the same since CUDA 11.
-#[derive(Debug)]
-struct Functions {
-    create: unsafe extern "C" fn(*mut Handle) -> Code,
-    set_stream: unsafe extern "C" fn(Handle, *mut c_void) -> Code,
-    gemm: Gemm,
-    destroy: unsafe extern "C" fn(Handle) -> Code,
-    _library: Library,
-}
-
-impl Functions {
-    fn of(library: Library) -> Result<Functions, String> {
-        macro_rules! function {
-            ($name:literal) => {
-                // SAFETY: the fields have the types of the library's header.
-                unsafe { library.function(concat!($name, "\0")) }
-                    .ok_or_else(|| format!("{} has no {}: it is not cuBLAS", library.path.display(), $name))?
-            };
-        }
-        Ok(Functions {
-            create: function!("cublasCreate_v2"),
-            set_stream: function!("cublasSetStream_v2"),
-            gemm: function!("cublasGemmStridedBatchedEx"),
-            destroy: function!("cublasDestroy_v2"),
-            _library: library,
-        })
-    }
-
-    /// The library of this process, or why there is none.
-    fn get() -> Result<&'static Functions, &'static str> {
-        static OPENED: OnceLock<Result<Functions, String>> = OnceLock::new();
-        let open = || Functions::of(Library::open("cuBLAS", library::CUBLAS)?);
-        OPENED.get_or_init(open).as_ref().map_err(String::as_str)
-    }
+table! {
+    "cuBLAS 12 or 13":
+    create = "cublasCreate_v2"(*mut Handle);
+    destroy = "cublasDestroy_v2"(Handle);
+    set_stream = "cublasSetStream_v2"(Handle, *mut c_void);
+    gemm = "cublasGemmStridedBatchedEx"(
+        Handle, c_int, c_int, c_int, c_int, c_int, *const c_void, *const c_void, c_int, c_int, c_longlong,
+        *const c_void, c_int, c_int, c_longlong, *const c_void, *mut c_void, c_int, c_int, c_longlong, c_int, c_int,
+        c_int);
 }
 
 /// A device's handle. `None` inside where there is no library, or the device is none of CUDA's.
@@ -85,7 +35,7 @@ pub(crate) struct Cublas(OnceLock<Option<Mutex<Owned>>>);
 
 #[derive(Debug)]
 struct Owned {
-    functions: &'static Functions,
+    functions: Functions,
     handle: Handle,
 }
 
@@ -155,7 +105,8 @@ pub(crate) fn matmul(
         |what: &str, code: Code| Error::backend(cuda.context.driver.name(), what, format!("cuBLAS status {code}"));
     let checked = |what: &str, code: Code| if code == 0 { Ok(()) } else { Err(fail(what, code)) };
     let owned = cuda.context.cublas.0.get_or_init(|| {
-        let functions = Functions::get().ok()?;
+        let library = Library::open_in("cuBLAS", library::CUBLAS, &cuda.context.driver.libraries()).ok()?;
+        let functions = Functions::of(library).ok()?;
         let mut handle = ptr::null_mut();
         // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
         let made = unsafe { (functions.create)(&mut handle) };
@@ -173,7 +124,7 @@ pub(crate) fn matmul(
     // CUBLAS_GEMM_DEFAULT.
     let algorithm = -1;
     // SAFETY: core has checked that the matrices are within their buffers; sizes and strides are theirs.
-    checked("cuBLAS matmul", unsafe {
+    let code = unsafe {
         (owned.functions.gemm)(
             owned.handle,
             transpose_a as c_int,
@@ -199,7 +150,12 @@ pub(crate) fn matmul(
             compute,
             algorithm,
         )
-    })?;
+    };
+    // CUBLAS_STATUS_NOT_SUPPORTED.
+    if code == 15 {
+        return Ok(false);
+    }
+    checked("cuBLAS matmul", code)?;
     Ok(true)
 }
 

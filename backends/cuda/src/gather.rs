@@ -1,4 +1,5 @@
-//! `gather`, and `scatter_add` in the order of its elements: sorted by index, so that each output has one writer.
+//! `gather`, and `scatter_add` in the order of its elements: sorted by index, so that each output has one writer; or
+//! atomically, on request.
 
 use crate::{
     Cuda,
@@ -26,14 +27,25 @@ pub(crate) fn gather_source(bytes: usize, rank: usize) -> Source {
     source
 }
 
-pub(crate) fn scatter_source(dtype: DType, rank: usize, sorted: bool) -> Source {
-    let mut source = Source::new(if sorted { "scatter_add_sorted" } else { "scatter_add" });
-    source.element(dtype).define("IG_RANK", rank);
-    // The sorted kernel needs what the plain one declares.
-    source.define("IG_SCATTER_ADD", 1);
-    if sorted {
-        source.define("IG_SCATTER_ADD_SORTED", 1);
-    }
+/// How elements with equal indices are added up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// A thread adds all elements of a column, one after another.
+    Ordered,
+    /// Sorted by index, a thread adds those of one index.
+    Sorted,
+    /// By whoever comes first: not the same bits every time.
+    Atomic,
+}
+
+pub(crate) fn scatter_source(dtype: DType, rank: usize, way: Way) -> Source {
+    let (name, chosen) = match way {
+        Way::Ordered => ("scatter_add", "IG_SCATTER_ADD_ORDERED"),
+        Way::Sorted => ("scatter_add_sorted", "IG_SCATTER_ADD_SORTED"),
+        Way::Atomic => ("scatter_add_atomic", "IG_SCATTER_ADD_ATOMIC"),
+    };
+    let mut source = Source::new(name);
+    source.element(dtype).define("IG_RANK", rank).define("IG_SCATTER_ADD", 1).define(chosen, 1);
     source.text(include_str!("kernels/gather.cu"));
     source
 }
@@ -77,10 +89,15 @@ pub(crate) fn scatter_add(
 ) -> Result<()> {
     let length = index.shape()[axis];
     // f16 and bf16 are rounded once, so their sums must be whole.
-    let sorted = length > if source.dtype.compute() == source.dtype { FEW } else { 1 };
+    let way = match (source.dtype, length) {
+        (DType::F32 | DType::F64, 2..) if !cuda.deterministic() => Way::Atomic,
+        (d, _) if length > if d.compute() == d { FEW } else { 1 } => Way::Sorted,
+        _ => Way::Ordered,
+    };
+    let sorted = way == Way::Sorted;
     let rank = index.layout.rank().saturating_sub(1).max(1);
-    let key = [5, source.dtype as u64, rank as u64, sorted as u64].into_iter().collect();
-    let function = cuda.context.kernel(key, || scatter_source(source.dtype, rank, sorted))?;
+    let key = [5, source.dtype as u64, rank as u64, way as u64].into_iter().collect();
+    let function = cuda.context.kernel(key, || scatter_source(source.dtype, rank, way))?;
     // Where the index is broadcast, one order serves many columns.
     let order = if sorted { Some(order(cuda, axis, index)?) } else { None };
     let without = |strides: &[isize]| -> SmallVec<[isize; 6]> {
@@ -111,7 +128,7 @@ pub(crate) fn scatter_add(
     }
     let order = order.as_ref().map_or(0, |(t, _)| address(&t.operand()));
     words.extend([address(source), address(index), order, address(&out), cuda.context.fault()]);
-    let count = if sorted { columns * length } else { columns };
+    let count = if way == Way::Ordered { columns } else { columns * length };
     // SAFETY: the words are the fields of `Arguments`; the kernel writes nothing outside the output's axis.
     unsafe { cuda.context.launch_each("scatter_add", function, count, &words) }
 }

@@ -18,8 +18,8 @@ const TENSOR: &str = include_str!("kernels/tensor.cu");
 /// What is multiplied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Problem {
-    /// Strided matrices, with so many axes of a batch.
-    MatMul { rank: usize },
+    /// Strided matrices, with so many axes of a batch; positions within a matrix need 64 bits where they are wide.
+    MatMul { rank: usize, wide: bool },
     /// A convolution.
     Conv,
     /// Its gradient in the input.
@@ -73,10 +73,10 @@ pub(crate) struct Variant {
 impl Variant {
     fn key(&self) -> Key {
         let problem = match self.problem {
-            Problem::MatMul { rank } => rank as u64,
-            Problem::Conv => 100,
-            Problem::ConvInputGradient => 101,
-            Problem::ConvWeightGradient => 102,
+            Problem::MatMul { rank, wide } => rank as u64 * 2 + wide as u64,
+            Problem::Conv => 1000,
+            Problem::ConvInputGradient => 1001,
+            Problem::ConvWeightGradient => 1002,
         };
         let along = self.along[0] as u64 * 2 + self.along[1] as u64;
         [9, problem, self.dtype as u64, self.cores as u64, along].into_iter().collect()
@@ -94,7 +94,12 @@ impl Variant {
         source.define("IG_TM", bm / 16).define("IG_TN", bn / 16);
         source.define("IG_A_ALONG_DEPTH", self.along[0]).define("IG_B_ALONG_DEPTH", self.along[1]);
         match self.problem {
-            Problem::MatMul { rank } => source.define("IG_MATMUL", 1).define("IG_RANK", rank),
+            Problem::MatMul { rank, wide } => {
+                if wide {
+                    source.define("IG_WIDE", 1);
+                }
+                source.define("IG_MATMUL", 1).define("IG_RANK", rank)
+            }
             Problem::Conv => source.define("IG_CONV", 1),
             Problem::ConvInputGradient => source.define("IG_CONV_INPUT_GRADIENT", 1),
             Problem::ConvWeightGradient => source.define("IG_CONV_WEIGHT_GRADIENT", 1),
@@ -165,9 +170,40 @@ pub(crate) fn run(
     reduce::add_parts(cuda, &parts, output)
 }
 
+/// The words of a `Divisor` in kernels/problem.cu: `by`, below 2^31, and what dividing by it takes.
+pub(crate) fn divisor(by: usize) -> [u64; 2] {
+    let by = by as u64;
+    let shift = by.next_power_of_two().trailing_zeros() as u64;
+    [by | (shift << 32), (((1 << shift) - by) << 32) / by + 1]
+}
+
 /// The words of up to three sizes, with leading ones.
 pub(crate) fn three(values: &[usize], missing: usize) -> SmallVec<[u64; 3]> {
     let mut all: SmallVec<[u64; 3]> = SmallVec::from_elem(missing as u64, 3 - values.len());
     all.extend(values.iter().map(|v| *v as u64));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divisor;
+
+    /// As `ig_divided` does.
+    fn divided(n: u32, [word, multiplier]: [u64; 2]) -> u32 {
+        let shift = word >> 32;
+        ((((multiplier * n as u64) >> 32) + n as u64) >> shift) as u32
+    }
+
+    #[test]
+    fn division_by_a_divisor_is_exact() {
+        let most = i32::MAX as u32;
+        for by in [1, 2, 3, 5, 7, 9, 25, 49, 64, 113, 224, 12_544, 50_176, 65_537, (1 << 30) + 1, most] {
+            let words = divisor(by as usize);
+            assert!(words[1] <= u32::MAX as u64 && words[0] as u32 == by);
+            let near = (0..=5).flat_map(|k| [(most / by / 5 * k) * by, (most / by / 5 * k) * by + by - 1]);
+            for n in near.chain([0, 1, most - 1, most]).filter(|n| *n <= most) {
+                assert_eq!(divided(n, words), n / by, "{n} / {by}");
+            }
+        }
+    }
 }

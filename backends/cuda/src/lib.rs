@@ -1,12 +1,12 @@
 //! The CUDA backend of isograd.
 //!
 //! It builds without a CUDA toolkit, and a program that has it starts without a driver: the driver, the compiler of
-//! kernels (NVRTC) and cuBLAS are opened at run time, and what is missing is told by [`Cuda::new`] or by the first
-//! kernel. Kernels are CUDA C++, rendered from expressions or written by hand (`src/kernels`), compiled for the
-//! device when first used, and kept on disk.
+//! kernels (NVRTC), cuBLAS, cuDNN and NCCL are opened at run time. What is missing is told by [`Cuda::new`] or by the
+//! first kernel; for the last three, own kernels serve. Kernels are CUDA C++, rendered from expressions or written by
+//! hand (`src/kernels`), compiled for the device when first used, and kept on disk.
 //!
 //! Results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added
-//! atomically. TF32 is used only when asked for, by [`Cuda::set_tf32`].
+//! atomically, unless [`Cuda::set_deterministic`] allows it. TF32 is used only when asked for, by [`Cuda::set_tf32`].
 //!
 //! ```
 //! use isograd_core::{DType, Tensor};
@@ -22,12 +22,13 @@
 //! ```
 //!
 //! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc`
-//! compiles, `cache` keeps what was compiled; `context` is a device's state, `memory` its memory; `source` puts
-//! sources together; each other file launches a family of kernels.
+//! compiles, `cache` keeps what was compiled; `cublas`, `cudnn` and `nccl` call NVIDIA's libraries; `context` is a
+//! device's state, `memory` its memory; `source` puts sources together; each other file launches a family of kernels.
 
 mod cache;
 mod context;
 mod cublas;
+mod cudnn;
 pub mod driver;
 mod elementwise;
 mod gather;
@@ -35,6 +36,7 @@ mod gemm;
 mod library;
 mod matmul;
 mod memory;
+mod nccl;
 mod nvrtc;
 mod operand;
 mod reduce;
@@ -112,6 +114,18 @@ impl Cuda {
     /// has it.
     pub fn set_tf32(&self, allowed: bool) {
         self.context.tf32.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Whether everything gives the same bits every time.
+    pub fn deterministic(&self) -> bool {
+        self.context.deterministic.load(Ordering::Relaxed)
+    }
+
+    /// Allows faster ways whose results may differ in the last bits from one time to the next, or forbids them, for this
+    /// device; forbidden unless told otherwise. They are: `scatter_add` (the gradient of an embedding, or of `take`) of
+    /// f32 and f64 by atomic additions, and those of cuDNN's algorithms that add so.
+    pub fn set_deterministic(&self, wanted: bool) {
+        self.context.deterministic.store(wanted, Ordering::Relaxed);
     }
 
     /// Bytes of the device's memory in buffers.
@@ -215,7 +229,8 @@ impl Backend for Cuda {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_buffer: self.context.driver.memory(), ..Capabilities::default() }
+        let deterministic = self.deterministic();
+        Capabilities { max_buffer: self.context.driver.memory(), deterministic, ..Capabilities::default() }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -249,9 +264,23 @@ impl Backend for Cuda {
             // SAFETY: the bytes are within both buffers, and two buffers share no memory.
             return unsafe { self.context.driver.copy(from.address(), to.address(), bytes) };
         }
+        source.not_capturing("copy to another device")?;
+        self.not_capturing("copy from another device")?;
+        // SAFETY: the bytes are within both buffers.
+        let copied = unsafe {
+            self.context.driver.copy_from_peer(&*source.context.driver, from.address(), to.address(), bytes)
+        }?;
+        if copied {
+            return Ok(());
+        }
         let mut host = vec![0; bytes];
         source.download(from, 0, &mut host)?;
         self.upload(&host, to, 0)
+    }
+
+    fn all_reduce(&self, others: &[&Cuda], parts: &mut [OperandMut<'_, Cuda>]) -> Result<bool> {
+        let devices: Vec<&Cuda> = [self].into_iter().chain(others.iter().copied()).collect();
+        nccl::all_reduce(&devices, parts)
     }
 
     fn map(

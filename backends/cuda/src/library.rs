@@ -39,6 +39,52 @@ pub(crate) const CUBLAS: Names = Names {
     install: "the CUDA toolkit 12 or 13, or `pip install nvidia-cublas` (CUDA 13) or `nvidia-cublas-cu12`",
 };
 
+pub(crate) const CUDNN: Names = Names {
+    files: if cfg!(windows) {
+        &["cudnn64_9.dll", "cudnn64_8.dll"]
+    } else {
+        &["libcudnn.so.9", "libcudnn.so.8", "libcudnn.so"]
+    },
+    install: "cuDNN 8 or 9, or `pip install nvidia-cudnn-cu13` (CUDA 13) or `nvidia-cudnn-cu12`",
+};
+pub(crate) const NCCL: Names = Names {
+    files: &["libnccl.so.2", "libnccl.so"],
+    install: "NCCL 2, or `pip install nvidia-nccl-cu13` (CUDA 13) or `nvidia-nccl-cu12`",
+};
+
+/// Declares `Functions`, a library's functions by their names and the types of their arguments, which are found when it
+/// is opened. Each gives a `Code`. Several names in brackets make an array of functions of one type.
+macro_rules! table {
+    ($what:literal: $($field:ident = $name:tt ($($argument:ty),* $(,)?);)*) => {
+        /// The functions of the library that are used, all of which it must have.
+        #[derive(Debug)]
+        struct Functions {
+            $($field: $crate::library::table!(@type $name, unsafe extern "C" fn($($argument),*) -> Code),)*
+            _library: Library,
+        }
+
+        impl Functions {
+            fn of(library: Library) -> Result<Functions, String> {
+                Ok(Functions {
+                    $($field: $crate::library::table!(@find library, $what, $name),)*
+                    _library: library,
+                })
+            }
+        }
+    };
+    (@type [$a:literal, $b:literal, $c:literal], $type:ty) => { [$type; 3] };
+    (@type $name:literal, $type:ty) => { $type };
+    (@find $library:ident, $what:literal, [$($name:literal),*]) => {
+        [$($crate::library::table!(@find $library, $what, $name)),*]
+    };
+    (@find $library:ident, $what:literal, $name:literal) => {
+        // SAFETY: the fields have the types of the library's header.
+        unsafe { $library.function(concat!($name, "\0")) }
+            .ok_or_else(|| format!("{} has no {}: it is not {}", $library.path.display(), $name, $what))?
+    };
+}
+pub(crate) use table;
+
 /// A library that is open, for as long as the process runs.
 #[derive(Debug)]
 pub(crate) struct Library {

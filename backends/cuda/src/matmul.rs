@@ -5,7 +5,7 @@ use crate::{
     context::Words,
     cublas::{self, Matrices},
     gemm::{self, Problem, Sizes},
-    operand::address,
+    operand::{address, fits_32_bits},
 };
 use isograd_core::{DType, Layout, Operand, OperandMut, Result, backend::composed, layout::merge_axes};
 
@@ -53,6 +53,12 @@ pub(crate) fn matmul(
     }
     // Neighbouring threads read along the shorter distance.
     let along = [sa[1].abs() < sa[0].abs() || sizes.rows == 1, sb[0].abs() < sb[1].abs() || sizes.columns == 1];
-    let problem = Problem::MatMul { rank: merged.max(1) };
+    let span = |fast: usize, slow: usize, s: &[isize]| {
+        (slow - 1).saturating_mul(s[0].unsigned_abs()).saturating_add((fast - 1).saturating_mul(s[1].unsigned_abs()))
+    };
+    let Sizes { rows, columns, depth, .. } = sizes;
+    let spans = [span(depth, rows, sa), span(columns, depth, sb), rows.saturating_mul(columns)];
+    let wide = !spans.into_iter().all(fits_32_bits);
+    let problem = Problem::MatMul { rank: merged.max(1), wide };
     gemm::run(cuda, problem, sizes, along, &own, [address(a), address(b)], output)
 }

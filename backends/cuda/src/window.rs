@@ -4,8 +4,9 @@
 use crate::{
     Cuda,
     context::Words,
-    gemm::{self, Problem, Sizes, three},
-    operand::{address, contiguous},
+    cudnn,
+    gemm::{self, Problem, Sizes, divisor, three},
+    operand::{address, contiguous, fits_32_bits},
     source::Source,
 };
 use isograd_core::{
@@ -48,6 +49,18 @@ fn window_words(window: &Window, input: &[usize], output: &[usize]) -> Words {
     let lists = [(&window.kernel, 1), (&window.stride, 1), (&window.padding, 0), (&window.dilation, 1)];
     let own = lists.into_iter().flat_map(|(values, missing)| three(values, missing));
     own.chain(three(input, 1)).chain(three(output, 1)).collect()
+}
+
+/// The words of `Arguments` in kernels/problem.cu for a convolution with so many groups, and input and output channels
+/// in each.
+fn product_words(window: &Window, channels: [usize; 3], input: &[usize], output: &[usize]) -> Words {
+    let mut words: Words = channels.iter().map(|n| *n as u64).collect();
+    words.extend(three(&window.padding, 0));
+    words.extend(three(&window.dilation, 1));
+    words.extend([product(&window.kernel), product(input), product(output)].into_iter().flat_map(divisor));
+    let lists = [&window.kernel[..], &window.stride, input, output];
+    words.extend(lists.into_iter().flat_map(|l| three(l, 1)).flat_map(|n| divisor(n as usize)));
+    words
 }
 
 fn product(sizes: &[usize]) -> usize {
@@ -126,6 +139,11 @@ pub(crate) enum Which {
     WeightGradient,
 }
 
+/// Whether neighbours along the depth are neighbours in memory, of both matrices of a convolution.
+pub(crate) fn along(problem: Problem) -> [bool; 2] {
+    [true, problem == Problem::ConvWeightGradient]
+}
+
 /// The kernel `which` of a convolution with `left` and `right`: weight and input, weight and head, or head and input.
 /// False where it must be composed.
 pub(crate) fn conv(
@@ -148,6 +166,9 @@ pub(crate) fn conv(
         Which::WeightGradient => (right.shape(), left.shape()),
     };
     let (input, output) = (input.clone(), output.clone());
+    if cudnn::conv(cuda, which, window, &left, &right, out)? {
+        return Ok(true);
+    }
     let groups = window.groups;
     let (inputs, outputs, taps) = (input[1] / groups, output[1] / groups, product(&window.kernel));
     let (in_size, out_size) = (product(&input[2..]), product(&output[2..]));
@@ -162,15 +183,16 @@ pub(crate) fn conv(
         }
     };
     let float = out.dtype.is_float();
-    if float && sizes.rows >= 8 && sizes.columns >= 16 && sizes.depth >= 8 {
-        let mut own: Words = [groups, inputs, outputs, taps, in_size, out_size].iter().map(|n| *n as u64).collect();
-        own.extend(window_words(window, &input[2..], &output[2..]));
-        let (problem, along) = match which {
-            Which::Forward => (Problem::Conv, [true, false]),
-            Which::InputGradient => (Problem::ConvInputGradient, [true, false]),
-            Which::WeightGradient => (Problem::ConvWeightGradient, [true, true]),
+    let narrow = [left.layout.size(), right.layout.size(), out.layout.size()].into_iter().all(fits_32_bits)
+        && (0..window.axes()).all(|axis| fits_32_bits(input[2 + axis] + 2 * window.padding[axis]));
+    if float && narrow && sizes.rows >= 8 && sizes.columns >= 16 && sizes.depth >= 8 {
+        let own = product_words(window, [groups, inputs, outputs], &input[2..], &output[2..]);
+        let problem = match which {
+            Which::Forward => Problem::Conv,
+            Which::InputGradient => Problem::ConvInputGradient,
+            Which::WeightGradient => Problem::ConvWeightGradient,
         };
-        gemm::run(cuda, problem, sizes, along, &own, [address(&left), address(&right)], out)?;
+        gemm::run(cuda, problem, sizes, along(problem), &own, [address(&left), address(&right)], out)?;
         return Ok(true);
     }
     let (name, weight, from, head) = match which {

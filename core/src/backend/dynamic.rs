@@ -91,6 +91,7 @@ macro_rules! mirror {
             fn reduce(&self, op: ReduceOp, kernel: &Kernel<'_>, inputs: In<'_, '_>, output: Out<'_, '_>) -> Result<()>;
             fn synchronize(&self) -> Result<()>;
             fn copy_from(&self, source: &dyn Any, from: &DynBuffer, to: &mut DynBuffer, bytes: usize) -> Option<Result<()>>;
+            fn all_reduce(&self, others: &[&dyn Any], parts: &mut [OperandMut<'_, Dyn>]) -> Result<bool>;
             $(fn $method(&self, $($arg: $type,)* $($input: One<'_, '_>,)* $($output: Out<'_, '_>),*) -> Result<()>;)*
         }
 
@@ -123,6 +124,13 @@ macro_rules! mirror {
                 let source = source.downcast_ref::<Holder<B>>()?;
                 Some(self.0.copy_from(&source.0, buffer::<B>(from), buffer_mut::<B>(to), bytes))
             }
+            fn all_reduce(&self, others: &[&dyn Any], parts: &mut [OperandMut<'_, Dyn>]) -> Result<bool> {
+                let same = others.iter().map(|o| o.downcast_ref::<Holder<B>>().map(|h| &h.0));
+                let Some(others) = same.collect::<Option<SmallVec<[&B; 4]>>>() else { return Ok(false) };
+                let mut lowered: SmallVec<[OperandMut<'_, B>; 4]> = SmallVec::new();
+                parts.iter_mut().for_each(|o| lowered.push(lower_mut(o)));
+                self.0.all_reduce(&others, &mut lowered)
+            }
             $(fn $method(&self, $($arg: $type,)* $($input: One<'_, '_>,)* $($output: Out<'_, '_>),*) -> Result<()> {
                 self.0.$method($($arg,)* $(&lower($input),)* $(&mut lower_mut($output)),*)
             })*
@@ -152,6 +160,10 @@ macro_rules! mirror {
                     source.download(from, 0, &mut host)?;
                     self.upload(&host, to, 0)
                 })
+            }
+            fn all_reduce(&self, others: &[&Dyn], parts: &mut [OperandMut<'_, Dyn>]) -> Result<bool> {
+                let others: SmallVec<[&dyn Any; 4]> = others.iter().map(|o| o.device.as_any()).collect();
+                self.device.all_reduce(&others, parts)
             }
             $(fn $method(&self, $($arg: $type,)* $($input: One<'_, '_>,)* $($output: Out<'_, '_>),*) -> Result<()> {
                 self.device.$method($($arg,)* $($input,)* $($output),*)

@@ -253,6 +253,17 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         self.upload(&host, to, 0)
     }
 
+    /// Adds up `parts`, contiguous arrays of one size and dtype, the first on this context and each next one on the next of
+    /// `others`, and writes the sum to all of them. False, and nothing done, where the devices have no way of their own: core
+    /// then copies and adds.
+    ///
+    /// # Errors
+    /// What a device reports.
+    fn all_reduce(&self, others: &[&Self], parts: &mut [OperandMut<'_, Self>]) -> Result<bool> {
+        let _ = (others, parts);
+        Ok(false)
+    }
+
     /// `output[.., m, n] = Σ_k a[.., m, k] * b[.., k, n]`. Batch axes of all three agree (inputs may have stride 0 there).
     ///
     /// # Errors

@@ -311,6 +311,44 @@ impl<B: Backend> Tensor<B> {
         self.assign(&Tensor::from_slice(self.ctx(), data, self.shape())?)
     }
 
+    /// Adds up tensors of one shape and dtype, each on another device, and writes the sum to each, where the devices have a
+    /// way of their own (such as NCCL). False, and nothing done, where they have none.
+    ///
+    /// ```
+    /// # use isograd_core::{DType, Tensor};
+    /// # let ctx = isograd_reference::Reference;
+    /// let x = Tensor::ones(&ctx, [2, 3], DType::F32)?;
+    /// assert!(!Tensor::all_reduce(&[x.clone(), x])?);
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`], [`Error::DTypeMismatch`], [`Error::InPlaceOnRecorded`]; what the devices report.
+    pub fn all_reduce(tensors: &[Tensor<B>]) -> Result<bool> {
+        const OP: &str = "all_reduce";
+        let Some((first, others)) = tensors.split_first() else { return Ok(false) };
+        for other in others {
+            first.same_dtype(OP, other)?;
+            if first.shape() != other.shape() {
+                return Err(first.shape_mismatch(OP, other.shape(), "what is added up has one shape"));
+            }
+        }
+        tensors.iter().try_for_each(|t| t.check_writable(OP, false))?;
+        let distinct = (1..tensors.len()).all(|i| tensors[..i].iter().all(|t| t.ctx() != tensors[i].ctx()));
+        if others.is_empty() || !distinct || first.shape().contains(&0) || !tensors.iter().all(Tensor::is_contiguous) {
+            return Ok(false);
+        }
+        // Locked in the order of addresses, as everywhere.
+        let mut order: Vec<&Tensor<B>> = tensors.iter().collect();
+        order.sort_by_key(|t| Arc::as_ptr(t.memory()));
+        let mut locked: Vec<_> = order.into_iter().map(|t| (t, t.memory().write())).collect();
+        locked.sort_by_key(|(t, _)| tensors.iter().position(|other| other.ctx() == t.ctx()));
+        let mut parts: Vec<_> =
+            locked.iter_mut().map(|(t, buffer)| OperandMut::new(&mut **buffer, t.dtype(), t.layout())).collect();
+        let others: Vec<&B> = others.iter().map(Tensor::ctx).collect();
+        first.ctx().all_reduce(&others, &mut parts)
+    }
+
     /// Runs a kernel that writes this tensor in place, reading its old values by [`crate::expr::Expr::old`]: how optimizers
     /// update a parameter in one pass over memory. `program` has one output per target.
     ///

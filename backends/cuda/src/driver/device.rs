@@ -29,6 +29,8 @@ pub(crate) struct Device {
     stream: Stream,
     modules: Mutex<Vec<Module>>,
     staging: Mutex<Staging>,
+    /// Devices whose memory this one was asked to read.
+    seen: Mutex<Vec<i32>>,
 }
 
 // SAFETY: the driver's functions may be called on any thread, with the context made current first, which every method
@@ -95,7 +97,29 @@ impl Device {
             stream,
             modules: Mutex::default(),
             staging: Mutex::new(Staging { memory: staging.cast(), used: 0 }),
+            seen: Mutex::default(),
         })
+    }
+
+    /// Lets this device read the memory of another directly, where the two are wired so; else copies go through the host.
+    fn see(&self, other: *mut c_void, number: i32) -> CudaResult<()> {
+        let mut seen = locked(&self.seen);
+        if seen.contains(&number) {
+            return Ok(());
+        }
+        let (mut ours, mut theirs, mut can) = (0, 0, 0);
+        // SAFETY: pointers are valid for writing, this device's context is current, the other's is alive.
+        unsafe {
+            checked(sys::cuDeviceGet(&mut ours, self.number as i32))?;
+            checked(sys::cuDeviceGet(&mut theirs, number))?;
+            checked(sys::cuDeviceCanAccessPeer(&mut can, ours, theirs))?;
+            if can != 0 {
+                // Another library may have enabled it before, which is an error of no consequence.
+                let _ = sys::cuCtxEnablePeerAccess(other as sys::CUcontext, 0);
+            }
+        }
+        seen.push(number);
+        Ok(())
     }
 
     /// Makes the context current on this thread, and calls `f`.
@@ -245,6 +269,38 @@ impl Driver for Device {
         self.run("stream", |stream| Ok(stream.as_inner() as *mut c_void)).ok()
     }
 
+    fn context(&self) -> Option<*mut c_void> {
+        Some(self.context.as_raw().cast())
+    }
+
+    fn ordinal(&self) -> Option<i32> {
+        Some(self.number as i32)
+    }
+
+    unsafe fn copy_from_peer(&self, source: &dyn Driver, from: u64, to: u64, bytes: usize) -> Result<bool> {
+        // The source's context is current from here on.
+        let (Some(theirs), Some(number), Some(queue)) = (source.context(), source.ordinal(), source.stream()) else {
+            return Ok(false);
+        };
+        let queue = queue as sys::CUstream;
+        let fail = |e: CudaError| Error::backend(self.name(), "copy between devices", e);
+        // SAFETY: the stream is the source's, whose context is current.
+        let written = unsafe { Reached::by(queue) }.map_err(fail)?;
+        self.run("copy between devices", |stream| {
+            self.see(theirs, number)?;
+            // SAFETY: streams, contexts and events are alive; the bytes are the devices', by this function's contract.
+            unsafe {
+                checked(sys::cuStreamWaitEvent(stream.as_inner(), written.0, 0))?;
+                let (ours, theirs) = (self.context.as_raw(), theirs as sys::CUcontext);
+                checked(sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, stream.as_inner()))?;
+                // The source's memory may be used again as soon as its next kernels run.
+                let read = Reached::by(stream.as_inner())?;
+                checked(sys::cuStreamWaitEvent(queue, read.0, 0))
+            }
+        })?;
+        Ok(true)
+    }
+
     fn begin_capture(&self) -> Result<()> {
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream is this device's.
@@ -272,6 +328,31 @@ impl Driver for Device {
     unsafe fn free_graph(&self, graph: u64) {
         // SAFETY: by this function's contract.
         let _ = self.run("free", |_| checked(unsafe { sys::cuGraphExecDestroy(graph as CUgraphExec) }));
+    }
+}
+
+/// An event that a stream records: reached once everything before it is done.
+struct Reached(sys::CUevent);
+
+impl Reached {
+    /// # Safety
+    /// The stream is of the current context.
+    unsafe fn by(stream: sys::CUstream) -> CudaResult<Reached> {
+        const WITHOUT_TIMING: u32 = 2;
+        let mut event = ptr::null_mut();
+        // SAFETY: the pointer is valid for writing, and the stream is of the current context.
+        unsafe {
+            checked(sys::cuEventCreate(&mut event, WITHOUT_TIMING))?;
+            let reached = Reached(event);
+            checked(sys::cuEventRecord(event, stream)).map(|()| reached)
+        }
+    }
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        // SAFETY: the event is this value's; who waits for it goes on doing so.
+        unsafe { sys::cuEventDestroy_v2(self.0) };
     }
 }
 

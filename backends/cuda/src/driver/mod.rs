@@ -7,7 +7,7 @@ pub(crate) mod symbols;
 pub(crate) use device::{Device, count};
 
 use isograd_core::Result;
-use std::{ffi::c_void, fmt};
+use std::{ffi::c_void, fmt, path::PathBuf};
 
 /// A compute capability, such as 9.0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -131,6 +131,34 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     /// device is none of theirs.
     fn stream(&self) -> Option<*mut c_void> {
         None
+    }
+
+    /// The device's context, likewise.
+    fn context(&self) -> Option<*mut c_void> {
+        None
+    }
+
+    /// The device's number among CUDA's, where it is one of them.
+    fn ordinal(&self) -> Option<i32> {
+        None
+    }
+
+    /// Where CUDA's libraries are looked for before the system's loader is asked.
+    fn libraries(&self) -> Vec<PathBuf> {
+        crate::library::directories()
+    }
+
+    /// Copies from another device to this one, after what either was given before, and before what either is given next;
+    /// false where the two cannot do so themselves.
+    ///
+    /// # Errors
+    /// What either device reports.
+    ///
+    /// # Safety
+    /// The bytes at `from` are the source's, those at `to` this device's.
+    unsafe fn copy_from_peer(&self, source: &dyn Driver, from: u64, to: u64, bytes: usize) -> Result<bool> {
+        let _ = (source, from, to, bytes);
+        Ok(false)
     }
 
     /// Begins to record what is launched instead of running it.

@@ -65,6 +65,7 @@ IG_FN Column ig_column(const Arguments &a, ig_i64 number) {
     return c;
 }
 
+#ifdef IG_SCATTER_ADD_ORDERED
 // One thread per column, in order: for few elements along the axis.
 IG_KERNEL(scatter_add, Arguments) {
     const ig_i64 number = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
@@ -81,6 +82,24 @@ IG_KERNEL(scatter_add, Arguments) {
         Stored *const to = &a.out[c.out + chosen * a.along];
         *to = ig_store(ig_sum(ig_load(*to), ig_load(a.source[c.source + i * a.source_along])));
     }
+}
+#endif
+#endif
+
+#ifdef IG_SCATTER_ADD_ATOMIC
+// One thread per element, in any order.
+IG_KERNEL(scatter_add_atomic, Arguments) {
+    const ig_i64 number = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (number >= a.columns * a.length) {
+        return;
+    }
+    const Column c = ig_column(a, number % a.columns);
+    const ig_i64 i = number / a.columns, chosen = a.index[c.index + i * a.index_along];
+    if (chosen < 0 || chosen >= a.axis_size) {
+        ig_report(a.fault, 2, chosen, a.axis, a.axis_size);
+        return;
+    }
+    atomicAdd(&a.out[c.out + chosen * a.along], a.source[c.source + i * a.source_along]);
 }
 #endif
 

@@ -21,57 +21,63 @@ IG_KERNEL(gemm, Arguments) {
         }
     }
     Stored next_left[IG_A_EACH], next_right[IG_B_EACH];
-    const auto fetch = [&](ig_i64 from) {
+    const auto fetch = [&](Position from) {
 #pragma unroll
         for (int n = 0; n < IG_A_EACH; n++) {
             const int e = thread + n * IG_THREADS;
-            const ig_i64 row = tile.row + (IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM);
-            const ig_i64 k = from + (IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM);
-            next_left[n] = row < a.sizes.rows && k < tile.to ? problem.first(row, k) : (Stored)0;
+            const Position row = tile.row + (IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM);
+            const Position k = from + (IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM);
+            next_left[n] = row < (Position)a.sizes.rows && k < tile.to ? problem.first(row, k) : (Stored)0;
         }
 #pragma unroll
         for (int n = 0; n < IG_B_EACH; n++) {
             const int e = thread + n * IG_THREADS;
-            const ig_i64 column = tile.column + (IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN);
-            const ig_i64 k = from + (IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN);
-            next_right[n] = column < a.sizes.columns && k < tile.to ? problem.second(k, column) : (Stored)0;
+            const Position column = tile.column + (IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN);
+            const Position k = from + (IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN);
+            next_right[n] = column < (Position)a.sizes.columns && k < tile.to ? problem.second(k, column) : (Stored)0;
         }
     };
-    fetch(tile.from);
-    for (ig_i64 from = tile.from; from < tile.to; from += IG_BK) {
-#pragma unroll
-        for (int n = 0; n < IG_A_EACH; n++) {
-            const int e = thread + n * IG_THREADS;
-            const int k = IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM, row = IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM;
-            left[k][row] = ig_load(next_left[n]);
-        }
-#pragma unroll
-        for (int n = 0; n < IG_B_EACH; n++) {
-            const int e = thread + n * IG_THREADS;
-            const int k = IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN, column = IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN;
-            right[k][column] = ig_load(next_right[n]);
-        }
-        __syncthreads();
-        if (from + IG_BK < tile.to) {
+    // The first round only fetches, so that the text of fetching stands in the loop alone.
+#pragma unroll 1
+    for (Position from = tile.from - IG_BK; from < tile.to; from += IG_BK) {
+        const bool more = from + IG_BK < tile.to;
+        if (more) {
             fetch(from + IG_BK);
         }
+        if (from >= tile.from) {
 #pragma unroll
-        for (int k = 0; k < IG_BK; k++) {
-            Computed x[IG_TM], y[IG_TN];
+            for (int k = 0; k < IG_BK; k++) {
+                Computed x[IG_TM], y[IG_TN];
 #pragma unroll
-            for (int i = 0; i < IG_TM; i++) {
-                x[i] = left[k][down + i * (IG_BM / IG_TM)];
-            }
-#pragma unroll
-            for (int j = 0; j < IG_TN; j++) {
-                y[j] = right[k][across + j * (IG_BN / IG_TN)];
-            }
-#pragma unroll
-            for (int i = 0; i < IG_TM; i++) {
+                for (int i = 0; i < IG_TM; i++) {
+                    x[i] = left[k][down + i * (IG_BM / IG_TM)];
+                }
 #pragma unroll
                 for (int j = 0; j < IG_TN; j++) {
-                    sum[i][j] = ig_fused(x[i], y[j], sum[i][j]);
+                    y[j] = right[k][across + j * (IG_BN / IG_TN)];
                 }
+#pragma unroll
+                for (int i = 0; i < IG_TM; i++) {
+#pragma unroll
+                    for (int j = 0; j < IG_TN; j++) {
+                        sum[i][j] = ig_fused(x[i], y[j], sum[i][j]);
+                    }
+                }
+            }
+        }
+        __syncthreads();
+        if (more) {
+#pragma unroll
+            for (int n = 0; n < IG_A_EACH; n++) {
+                const int e = thread + n * IG_THREADS;
+                const int k = IG_A_ALONG_DEPTH ? e % IG_BK : e / IG_BM, row = IG_A_ALONG_DEPTH ? e / IG_BK : e % IG_BM;
+                left[k][row] = ig_load(next_left[n]);
+            }
+#pragma unroll
+            for (int n = 0; n < IG_B_EACH; n++) {
+                const int e = thread + n * IG_THREADS;
+                const int k = IG_B_ALONG_DEPTH ? e % IG_BK : e / IG_BN;
+                right[k][IG_B_ALONG_DEPTH ? e / IG_BK : e % IG_BN] = ig_load(next_right[n]);
             }
         }
         __syncthreads();
@@ -80,7 +86,7 @@ IG_KERNEL(gemm, Arguments) {
     for (int i = 0; i < IG_TM; i++) {
 #pragma unroll
         for (int j = 0; j < IG_TN; j++) {
-            const ig_i64 row = tile.row + down + i * (IG_BM / IG_TM);
+            const Position row = tile.row + down + i * (IG_BM / IG_TM);
             ig_put(a, problem, tile, row, tile.column + across + j * (IG_BN / IG_TN), sum[i][j]);
         }
     }

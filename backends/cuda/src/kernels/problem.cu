@@ -1,7 +1,13 @@
 // What a matrix product reads and writes: `Problem` gives element (row, k) of the left matrix, (k, column) of the
 // right one, and the place of (row, column) of the result, of one matrix of a batch. One of IG_MATMUL, IG_CONV,
 // IG_CONV_INPUT_GRADIENT and IG_CONV_WEIGHT_GRADIENT is defined; the convolutions are matrix products whose matrices
-// are never made.
+// are never made. Positions within one matrix, and within the arrays of a convolution, have 32 bits unless IG_WIDE.
+
+#ifdef IG_WIDE
+typedef ig_i64 Position;
+#else
+typedef ig_i32 Position;
+#endif
 
 struct Sizes {
     ig_i64 rows, columns, depth, batches;
@@ -35,19 +41,34 @@ struct Problem {
             right += at * a.b_batch[i];
         }
     }
-    __device__ inline Stored first(ig_i64 row, ig_i64 k) const { return left[row * a.a_row + k * a.a_depth]; }
-    __device__ inline Stored second(ig_i64 k, ig_i64 column) const {
-        return right[k * a.b_depth + column * a.b_column];
+    __device__ inline Stored first(Position row, Position k) const {
+        return left[row * (Position)a.a_row + k * (Position)a.a_depth];
     }
-    __device__ inline ig_i64 place(ig_i64 row, ig_i64 column) const { return out + row * a.sizes.columns + column; }
+    __device__ inline Stored second(Position k, Position column) const {
+        return right[k * (Position)a.b_depth + column * (Position)a.b_column];
+    }
+    __device__ inline ig_i64 place(Position row, Position column) const {
+        return out + row * (Position)a.sizes.columns + column;
+    }
 };
 #else
+// A number that others are divided by: Granlund and Montgomery, Division by invariant integers using multiplication,
+// 1994; exact below 2^31.
+struct Divisor {
+    ig_u32 by, shift;
+    ig_u64 multiplier;
+};
+
+IG_FN ig_i32 ig_divided(ig_i32 n, const Divisor &d) {
+    return (ig_i32)((__umulhi((ig_u32)n, (ig_u32)d.multiplier) + (ig_u32)n) >> d.shift);
+}
+
 // A batch of groups; `inputs` and `outputs` are channels per group. Rows of the depth run over (channel, tap) or over
 // (image, position).
 struct Arguments {
     Sizes sizes;
-    ig_i64 groups, inputs, outputs, taps, in_size, out_size;
-    ig_i64 kernel[3], stride[3], padding[3], dilation[3], in_shape[3], out_shape[3];
+    ig_i64 groups, inputs, outputs, padding[3], dilation[3];
+    Divisor taps, in_size, out_size, kernel[3], stride[3], in_shape[3], out_shape[3];
     IG_WORD const Stored *left;
     IG_WORD const Stored *right;
     IG_WORD Stored *out;
@@ -56,85 +77,93 @@ struct Arguments {
 
 struct Problem {
     const Arguments &a;
-    const ig_i64 group;
+    const int group, groups, inputs, outputs, taps, in_size, out_size;
 
-    __device__ inline Problem(const Arguments &a, ig_i64 batch) : a(a), group(batch) {}
+    __device__ inline Problem(const Arguments &a, ig_i64 batch)
+        : a(a), group((int)batch), groups((int)a.groups), inputs((int)a.inputs), outputs((int)a.outputs),
+          taps((int)a.taps.by), in_size((int)a.in_size.by), out_size((int)a.out_size.by) {}
 
-    __device__ inline void split(const ig_i64 *sizes, ig_i64 at, ig_i64 *to) const {
-        to[2] = at % sizes[2];
-        to[1] = at / sizes[2] % sizes[1];
-        to[0] = at / sizes[2] / sizes[1];
+    // The coordinates of element `at` of an array of these sizes.
+    __device__ inline void split(const Divisor *sizes, int at, int *to) const {
+        const int rows = ig_divided(at, sizes[2]);
+        to[2] = at - rows * (int)sizes[2].by;
+        to[0] = ig_divided(rows, sizes[1]);
+        to[1] = rows - to[0] * (int)sizes[1].by;
     }
     // The input's element that tap `tap` of the window at `at` sees; zero in the padding.
-    __device__ inline Stored seen(const Stored *plane, ig_i64 at, ig_i64 tap) const {
-        ig_i64 o[3], k[3], i[3];
+    __device__ inline Stored seen(int plane, int at, int tap) const {
+        int o[3], k[3], i[3];
         split(a.out_shape, at, o);
         split(a.kernel, tap, k);
 #pragma unroll
         for (int n = 0; n < 3; n++) {
-            i[n] = o[n] * a.stride[n] - a.padding[n] + k[n] * a.dilation[n];
-            if (i[n] < 0 || i[n] >= a.in_shape[n]) {
+            i[n] = o[n] * (int)a.stride[n].by - (int)a.padding[n] + k[n] * (int)a.dilation[n];
+            if (i[n] < 0 || i[n] >= (int)a.in_shape[n].by) {
                 return 0;
             }
         }
-        return plane[(i[0] * a.in_shape[1] + i[1]) * a.in_shape[2] + i[2]];
+        return a.right[plane + (i[0] * (int)a.in_shape[1].by + i[1]) * (int)a.in_shape[2].by + i[2]];
     }
 #ifdef IG_CONV
     // left: weight; right: input. Rows are output channels, columns (image, position), the depth (channel, tap).
-    __device__ inline Stored first(ig_i64 row, ig_i64 k) const {
-        return a.left[(group * a.outputs + row) * a.inputs * a.taps + k];
+    __device__ inline Stored first(int row, int k) const {
+        return a.left[(group * outputs + row) * inputs * taps + k];
     }
-    __device__ inline Stored second(ig_i64 k, ig_i64 column) const {
-        const ig_i64 image = column / a.out_size, channel = k / a.taps;
-        const Stored *const plane = a.right + ((image * a.groups + group) * a.inputs + channel) * a.in_size;
-        return seen(plane, column % a.out_size, k % a.taps);
+    __device__ inline Stored second(int k, int column) const {
+        const int image = ig_divided(column, a.out_size), channel = ig_divided(k, a.taps);
+        const int plane = ((image * groups + group) * inputs + channel) * in_size;
+        return seen(plane, column - image * out_size, k - channel * taps);
     }
-    __device__ inline ig_i64 place(ig_i64 row, ig_i64 column) const {
-        const ig_i64 image = column / a.out_size;
-        return ((image * a.groups + group) * a.outputs + row) * a.out_size + column % a.out_size;
+    __device__ inline ig_i64 place(int row, int column) const {
+        const int image = ig_divided(column, a.out_size);
+        return ((image * groups + group) * outputs + row) * out_size + column - image * out_size;
     }
 #endif
 #ifdef IG_CONV_INPUT_GRADIENT
     // left: weight; right: head gradient. Rows are input channels, columns (image, input position), the depth (output
     // channel, tap).
-    __device__ inline Stored first(ig_i64 row, ig_i64 k) const {
-        return a.left[((group * a.outputs + k / a.taps) * a.inputs + row) * a.taps + k % a.taps];
+    __device__ inline Stored first(int row, int k) const {
+        const int channel = ig_divided(k, a.taps);
+        return a.left[((group * outputs + channel) * inputs + row) * taps + k - channel * taps];
     }
-    __device__ inline Stored second(ig_i64 k, ig_i64 column) const {
-        const ig_i64 image = column / a.in_size;
-        ig_i64 i[3], t[3], o[3];
-        split(a.in_shape, column % a.in_size, i);
-        split(a.kernel, k % a.taps, t);
+    __device__ inline Stored second(int k, int column) const {
+        const int image = ig_divided(column, a.in_size), channel = ig_divided(k, a.taps);
+        int i[3], t[3], o[3];
+        split(a.in_shape, column - image * in_size, i);
+        split(a.kernel, k - channel * taps, t);
 #pragma unroll
         for (int n = 0; n < 3; n++) {
-            const ig_i64 from = i[n] + a.padding[n] - t[n] * a.dilation[n];
-            o[n] = from / a.stride[n];
-            if (from < 0 || from % a.stride[n] != 0 || o[n] >= a.out_shape[n]) {
+            const int from = i[n] + (int)a.padding[n] - t[n] * (int)a.dilation[n];
+            if (from < 0) {
+                return 0;
+            }
+            o[n] = ig_divided(from, a.stride[n]);
+            if (o[n] * (int)a.stride[n].by != from || o[n] >= (int)a.out_shape[n].by) {
                 return 0;
             }
         }
-        const ig_i64 channel = (image * a.groups + group) * a.outputs + k / a.taps;
-        return a.right[channel * a.out_size + (o[0] * a.out_shape[1] + o[1]) * a.out_shape[2] + o[2]];
+        const int plane = ((image * groups + group) * outputs + channel) * out_size;
+        return a.right[plane + (o[0] * (int)a.out_shape[1].by + o[1]) * (int)a.out_shape[2].by + o[2]];
     }
-    __device__ inline ig_i64 place(ig_i64 row, ig_i64 column) const {
-        const ig_i64 image = column / a.in_size;
-        return ((image * a.groups + group) * a.inputs + row) * a.in_size + column % a.in_size;
+    __device__ inline ig_i64 place(int row, int column) const {
+        const int image = ig_divided(column, a.in_size);
+        return ((image * groups + group) * inputs + row) * in_size + column - image * in_size;
     }
 #endif
 #ifdef IG_CONV_WEIGHT_GRADIENT
     // left: head gradient; right: input. Rows are output channels, columns (channel, tap), the depth (image,
     // position).
-    __device__ inline Stored first(ig_i64 row, ig_i64 k) const {
-        const ig_i64 image = k / a.out_size;
-        return a.left[((image * a.groups + group) * a.outputs + row) * a.out_size + k % a.out_size];
+    __device__ inline Stored first(int row, int k) const {
+        const int image = ig_divided(k, a.out_size);
+        return a.left[((image * groups + group) * outputs + row) * out_size + k - image * out_size];
     }
-    __device__ inline Stored second(ig_i64 k, ig_i64 column) const {
-        const ig_i64 image = k / a.out_size, channel = column / a.taps;
-        const Stored *const plane = a.right + ((image * a.groups + group) * a.inputs + channel) * a.in_size;
-        return seen(plane, k % a.out_size, column % a.taps);
+    __device__ inline Stored second(int k, int column) const {
+        const int image = ig_divided(k, a.out_size), channel = ig_divided(column, a.taps);
+        const int plane = ((image * groups + group) * inputs + channel) * in_size;
+        return seen(plane, k - image * out_size, column - channel * taps);
     }
-    __device__ inline ig_i64 place(ig_i64 row, ig_i64 column) const {
-        return (group * a.outputs + row) * a.inputs * a.taps + column;
+    __device__ inline ig_i64 place(int row, int column) const {
+        return (group * outputs + row) * inputs * taps + column;
     }
 #endif
 };
@@ -142,26 +171,28 @@ struct Problem {
 
 // The tile of the result that this block computes, and the part of the depth.
 struct Tile {
-    ig_i64 batch, split, row, column, from, to;
+    ig_i64 batch, split;
+    Position row, column, from, to;
 
     __device__ inline Tile(const Sizes &s) {
         const ig_i64 columns = (s.columns + IG_BN - 1) / IG_BN, rows = (s.rows + IG_BM - 1) / IG_BM;
         ig_i64 number = blockIdx.x;
-        column = number % columns * IG_BN;
+        column = (Position)(number % columns * IG_BN);
         number /= columns;
-        row = number % rows * IG_BM;
+        row = (Position)(number % rows * IG_BM);
         number /= rows;
         split = number % s.splits;
         batch = number / s.splits;
-        from = split * s.part;
-        to = from + s.part < s.depth ? from + s.part : s.depth;
+        const ig_i64 first = split * s.part;
+        from = (Position)first;
+        to = (Position)(first + s.part < s.depth ? first + s.part : s.depth);
     }
 };
 
 // Parts of a result are added up, in order, by another kernel: [splits, everything else], laid out like the result.
-__device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &t, ig_i64 row, ig_i64 column,
+__device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &t, Position row, Position column,
                               Computed x) {
-    if (row >= a.sizes.rows || column >= a.sizes.columns) {
+    if (row >= (Position)a.sizes.rows || column >= (Position)a.sizes.columns) {
         return;
     }
     const ig_i64 at = p.place(row, column);

@@ -1,6 +1,6 @@
 // Matrix product on tensor cores, accumulated in f32: f16 (IG_KIND 0) or bf16 (1), or f32 rounded to TF32 (2), only
-// on request. A tile
-// of 128 x 128 is computed by 8 warps, each 64 x 32, with `mma.sync` of 16 x 8 x 16 (f16, bf16) or 16 x 8 x 8 (TF32).
+// on request. A tile of 128 x 128 is computed by 8 warps, each 64 x 32, with `mma.sync` of 16 x 8 x 16 (f16, bf16) or
+// 16 x 8 x 8 (TF32).
 // Layout of the fragments: PTX ISA, "Matrix fragments for mma.m16n8k16" and "mma.m16n8k8".
 //
 // A "word" is 32 bits along the depth: two f16 or bf16, or one TF32. Tiles lie in shared memory as [row][word], each
@@ -74,60 +74,66 @@ IG_KERNEL(tensor, Arguments) {
         const int word = thread + n / IG_PER_WORD * IG_THREADS;
         return along ? word % IG_WORDS : word / rows;
     };
-    const auto fetch = [&](ig_i64 from) {
+    const auto fetch = [&](Position from) {
 #pragma unroll
         for (int n = 0; n < IG_A_EACH; n++) {
-            const ig_i64 row = tile.row + row_of(n, IG_A_ALONG_DEPTH, IG_BM);
-            const ig_i64 k = from + word_of(n, IG_A_ALONG_DEPTH, IG_BM) * IG_PER_WORD + n % IG_PER_WORD;
-            next_left[n] = row < a.sizes.rows && k < tile.to ? problem.first(row, k) : (Stored)0;
+            const Position row = tile.row + row_of(n, IG_A_ALONG_DEPTH, IG_BM);
+            const Position k = from + word_of(n, IG_A_ALONG_DEPTH, IG_BM) * IG_PER_WORD + n % IG_PER_WORD;
+            next_left[n] = row < (Position)a.sizes.rows && k < tile.to ? problem.first(row, k) : (Stored)0;
         }
 #pragma unroll
         for (int n = 0; n < IG_B_EACH; n++) {
-            const ig_i64 column = tile.column + row_of(n, IG_B_ALONG_DEPTH, IG_BN);
-            const ig_i64 k = from + word_of(n, IG_B_ALONG_DEPTH, IG_BN) * IG_PER_WORD + n % IG_PER_WORD;
-            next_right[n] = column < a.sizes.columns && k < tile.to ? problem.second(k, column) : (Stored)0;
+            const Position column = tile.column + row_of(n, IG_B_ALONG_DEPTH, IG_BN);
+            const Position k = from + word_of(n, IG_B_ALONG_DEPTH, IG_BN) * IG_PER_WORD + n % IG_PER_WORD;
+            next_right[n] = column < (Position)a.sizes.columns && k < tile.to ? problem.second(k, column) : (Stored)0;
         }
     };
     const auto word = [&](const Stored *x) {
         return IG_PER_WORD == 1 ? ig_bits(x[0]) : ig_bits(x[0]) | ig_bits(x[IG_PER_WORD - 1]) << 16;
     };
-    fetch(tile.from);
-    for (ig_i64 from = tile.from; from < tile.to; from += IG_BK) {
-#pragma unroll
-        for (int n = 0; n < IG_A_EACH; n += IG_PER_WORD) {
-            left[row_of(n, IG_A_ALONG_DEPTH, IG_BM)][word_of(n, IG_A_ALONG_DEPTH, IG_BM)] = word(&next_left[n]);
-        }
-#pragma unroll
-        for (int n = 0; n < IG_B_EACH; n += IG_PER_WORD) {
-            right[row_of(n, IG_B_ALONG_DEPTH, IG_BN)][word_of(n, IG_B_ALONG_DEPTH, IG_BN)] = word(&next_right[n]);
-        }
-        __syncthreads();
-        if (from + IG_BK < tile.to) {
+    // The first round only fetches, so that the text of fetching stands in the loop alone.
+#pragma unroll 1
+    for (Position from = tile.from - IG_BK; from < tile.to; from += IG_BK) {
+        const bool more = from + IG_BK < tile.to;
+        if (more) {
             fetch(from + IG_BK);
         }
+        if (from >= tile.from) {
 #pragma unroll
-        for (int k = 0; k < IG_WORDS; k += 8) {
-            ig_u32 x[4][4], y[4][2];
+            for (int k = 0; k < IG_WORDS; k += 8) {
+                ig_u32 x[4][4], y[4][2];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int row = warp_row + i * 16 + group;
-                x[i][0] = left[row][k + part];
-                x[i][1] = left[row + 8][k + part];
-                x[i][2] = left[row][k + part + 4];
-                x[i][3] = left[row + 8][k + part + 4];
-            }
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int column = warp_column + j * 8 + group;
-                y[j][0] = right[column][k + part];
-                y[j][1] = right[column][k + part + 4];
-            }
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
+                for (int i = 0; i < 4; i++) {
+                    const int row = warp_row + i * 16 + group;
+                    x[i][0] = left[row][k + part];
+                    x[i][1] = left[row + 8][k + part];
+                    x[i][2] = left[row][k + part + 4];
+                    x[i][3] = left[row + 8][k + part + 4];
+                }
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    ig_mma(sum[i][j], x[i], y[j]);
+                    const int column = warp_column + j * 8 + group;
+                    y[j][0] = right[column][k + part];
+                    y[j][1] = right[column][k + part + 4];
                 }
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        ig_mma(sum[i][j], x[i], y[j]);
+                    }
+                }
+            }
+        }
+        __syncthreads();
+        if (more) {
+#pragma unroll
+            for (int n = 0; n < IG_A_EACH; n += IG_PER_WORD) {
+                left[row_of(n, IG_A_ALONG_DEPTH, IG_BM)][word_of(n, IG_A_ALONG_DEPTH, IG_BM)] = word(&next_left[n]);
+            }
+#pragma unroll
+            for (int n = 0; n < IG_B_EACH; n += IG_PER_WORD) {
+                right[row_of(n, IG_B_ALONG_DEPTH, IG_BN)][word_of(n, IG_B_ALONG_DEPTH, IG_BN)] = word(&next_right[n]);
             }
         }
         __syncthreads();
@@ -138,8 +144,8 @@ IG_KERNEL(tensor, Arguments) {
         for (int j = 0; j < 4; j++) {
 #pragma unroll
             for (int n = 0; n < 4; n++) {
-                const ig_i64 row = tile.row + warp_row + i * 16 + group + n / 2 * 8;
-                const ig_i64 column = tile.column + warp_column + j * 8 + part * 2 + n % 2;
+                const Position row = tile.row + warp_row + i * 16 + group + n / 2 * 8;
+                const Position column = tile.column + warp_column + j * 8 + part * 2 + n % 2;
                 ig_put(a, problem, tile, row, column, sum[i][j][n]);
             }
         }

@@ -5,7 +5,7 @@ use crate::{
     Cuda,
     driver::{Architecture, symbols},
 };
-use isograd_core::{Backend, DType, Error, Tensor};
+use isograd_core::{Backend, DType, Dyn, Error, Tensor};
 use std::{fs, sync::atomic::Ordering};
 
 #[test]
@@ -33,7 +33,7 @@ fn device(name: &str) -> Option<(Cuda, std::sync::Arc<Host>, std::path::PathBuf)
 }
 
 fn doubled(cuda: &Cuda) -> isograd_core::Result<Vec<f32>> {
-    let x = Tensor::from_slice(cuda, &[1.0f32, 2.0, 3.0], [3])?;
+    let x = Tensor::from_slice(&Dyn::new(cuda.clone()), &[1.0f32, 2.0, 3.0], [3])?;
     x.add(&x)?.to_vec()
 }
 
@@ -92,7 +92,8 @@ fn exhausted_memory_is_told_and_the_device_stays_usable() {
 #[test]
 fn a_graph_computes_again_and_keeps_its_memory() {
     let Some((cuda, _, directory)) = device("graph") else { return };
-    let x = Tensor::from_slice(&cuda, &[1.0f32, 2.0, 3.0], [3]).unwrap();
+    let ctx = Dyn::new(cuda.clone());
+    let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3]).unwrap();
     let step = || {
         let y = x.mul(&x)?.add(&x)?;
         x.assign(&y)
@@ -102,7 +103,7 @@ fn a_graph_computes_again_and_keeps_its_memory() {
     let graph = cuda.capture(step).unwrap();
     // Captured, not computed.
     assert_eq!(x.to_vec::<f32>().unwrap(), [2.0, 6.0, 12.0]);
-    let others: Vec<_> = (0..4).map(|_| Tensor::<Cuda>::ones(&cuda, [3], DType::F32).unwrap()).collect();
+    let others: Vec<_> = (0..4).map(|_| Tensor::ones(&ctx, [3], DType::F32).unwrap()).collect();
     graph.replay().unwrap();
     assert_eq!(x.to_vec::<f32>().unwrap(), [6.0, 42.0, 156.0]);
     graph.replay().unwrap();
@@ -122,8 +123,9 @@ fn a_graph_computes_again_and_keeps_its_memory() {
 #[test]
 fn an_index_out_of_range_is_told_at_the_next_wait_and_once() {
     let Some((cuda, _, directory)) = device("index") else { return };
-    let x = Tensor::from_slice(&cuda, &[1.0f32, 2.0, 3.0], [3]).unwrap();
-    let index = Tensor::from_slice(&cuda, &[0i64, 7], [2]).unwrap();
+    let ctx = Dyn::new(cuda.clone());
+    let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3]).unwrap();
+    let index = Tensor::from_slice(&ctx, &[0i64, 7], [2]).unwrap();
     let error =
         x.take(&index, 0, isograd_core::operators::TakeMode::Raise).and_then(|y| y.to_vec::<f32>()).unwrap_err();
     assert!(matches!(error, Error::IndexOutOfRange { index: 7, size: 3, .. }), "{error}");

@@ -6,6 +6,7 @@ use isograd_core::{Error, Result};
 use libloading::Library;
 use std::{
     collections::HashMap,
+    ffi::c_void,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -37,6 +38,10 @@ pub(super) struct Host {
     libraries: Mutex<Vec<Library>>,
     recording: Mutex<Option<Vec<Launch>>>,
     graphs: Mutex<Vec<Vec<Launch>>>,
+    /// Its number, and where it finds CUDA's libraries; without them it is none of CUDA's devices.
+    libraries_of_cuda: Option<(i32, PathBuf)>,
+    /// Copies from other devices so far.
+    pub copies: AtomicUsize,
 }
 
 type Launch = (Function, u32, u32, u32, Vec<u64>);
@@ -52,6 +57,11 @@ static RUNNING: Mutex<()> = Mutex::new(());
 impl Host {
     /// The device, or `None`, in one line, where there is no C++ compiler.
     pub fn new(architecture: Architecture) -> Option<Arc<Host>> {
+        Host::with_libraries(architecture, None)
+    }
+
+    /// One that has a number, and finds CUDA's libraries in a directory.
+    pub fn with_libraries(architecture: Architecture, libraries: Option<(i32, PathBuf)>) -> Option<Arc<Host>> {
         static RUNTIME_LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
         let runtime = RUNTIME_LIBRARY.get_or_init(|| {
             Command::new("c++").arg("--version").output().ok()?;
@@ -75,7 +85,14 @@ impl Host {
             libraries: Mutex::default(),
             recording: Mutex::default(),
             graphs: Mutex::default(),
+            libraries_of_cuda: libraries,
+            copies: AtomicUsize::new(0),
         }))
+    }
+
+    /// Whether a kernel of that name was loaded.
+    pub fn has_loaded(&self, name: &str) -> bool {
+        self.loaded.lock().unwrap().iter().any(|(loaded, ..)| loaded == name)
     }
 
     fn fail(&self, op: &str, why: impl ToString) -> Error {
@@ -129,7 +146,10 @@ fn build(name: &str, source: &str, optimize: &str) -> Result<PathBuf, String> {
 
 impl Driver for Host {
     fn name(&self) -> String {
-        "cuda:host".into()
+        match &self.libraries_of_cuda {
+            Some((number, _)) => format!("cuda:host{number}"),
+            None => "cuda:host".into(),
+        }
     }
 
     fn architecture(&self) -> Architecture {
@@ -227,6 +247,27 @@ impl Driver for Host {
 
     fn synchronize(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn stream(&self) -> Option<*mut c_void> {
+        self.libraries_of_cuda.as_ref().map(|_| std::ptr::dangling_mut())
+    }
+
+    fn ordinal(&self) -> Option<i32> {
+        self.libraries_of_cuda.as_ref().map(|l| l.0)
+    }
+
+    fn libraries(&self) -> Vec<PathBuf> {
+        self.libraries_of_cuda.iter().map(|l| l.1.clone()).collect()
+    }
+
+    unsafe fn copy_from_peer(&self, source: &dyn Driver, from: u64, to: u64, bytes: usize) -> Result<bool> {
+        if source.ordinal().is_none() {
+            return Ok(false);
+        }
+        self.copies.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: by this function's contract; all memory is the host's.
+        unsafe { self.copy(from, to, bytes) }.map(|()| true)
     }
 
     fn begin_capture(&self) -> Result<()> {

@@ -2,8 +2,11 @@
 
 use super::host::{self, Host};
 use crate::{Cuda, driver::Architecture};
-use isograd_conformance::{Level, Options, Suite};
-use isograd_core::{DType, Result, Tensor, autograd};
+use isograd_conformance::{
+    Level, Options, Progress, Suite,
+    report::{Line, Status},
+};
+use isograd_core::{Backend, DType, Dyn, Result, Tensor, autograd};
 use isograd_reference::Reference;
 use std::sync::Arc;
 
@@ -13,19 +16,30 @@ fn device() -> Option<(Cuda, Arc<Host>)> {
     Some((Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap(), host))
 }
 
+/// Tells failures when they occur: a run of everything takes minutes.
+struct Failures;
+
+impl Progress for Failures {
+    fn ends(&self, line: &Line) {
+        if matches!(line.status, Status::Failed(_)) || line.seconds > 10.0 {
+            eprintln!("{line:?}");
+        }
+    }
+}
+
 /// Runs the cases whose names contain one of `filters`, for the dtypes.
-fn conforms(filters: &[&str], dtypes: &[DType]) {
+fn conforms(filters: &[impl AsRef<str>], dtypes: &[DType]) {
     let Some((cuda, host)) = device() else { return };
     let suite = Suite::new(cuda);
     for filter in filters {
         for dtype in dtypes {
             let options = Options {
-                filter: Some(filter.to_string()),
+                filter: Some(filter.as_ref().into()),
                 dtype: Some(*dtype),
                 level: Level::Quick,
                 ..Options::default()
             };
-            let report = suite.run(&options);
+            let report = suite.run_with(&options, &Failures);
             assert_eq!(report.failed(), 0, "{report}");
         }
     }
@@ -37,9 +51,18 @@ fn conforms(filters: &[&str], dtypes: &[DType]) {
 fn the_whole_suite() {
     let filter = std::env::var("ISOGRAD_FILTER").unwrap_or_default();
     match std::env::var("ISOGRAD_DTYPE").ok() {
-        Some(dtype) => conforms(&[&filter], &[dtype.parse().unwrap()]),
-        None => conforms(&[&filter], &DType::ALL),
+        Some(dtype) => conforms(&[filter], &[dtype.parse().unwrap()]),
+        None => conforms(&[filter], &DType::ALL),
     }
+}
+
+/// One case in sixteen of the whole suite.
+#[test]
+fn a_sample_of_the_suite_conforms() {
+    let Some((cuda, _)) = device() else { return };
+    let suite = Suite::new(cuda);
+    let names: Vec<&str> = suite.names().into_iter().step_by(16).collect();
+    conforms(&names, &[DType::F32]);
 }
 
 #[test]
@@ -76,20 +99,22 @@ fn products_conform() {
 }
 
 /// Numbers that sum without rounding in every order, whatever the dtype.
-fn numbers<B: isograd_core::Backend>(ctx: &B, shape: &[usize], dtype: DType, seed: usize) -> Result<Tensor<B>> {
+pub(super) fn numbers(ctx: &Dyn, shape: &[usize], dtype: DType, seed: usize) -> Result<Tensor> {
     let count = shape.iter().product();
     let values: Vec<f32> = (0..count).map(|i| ((i * 7 + seed * 3 + i / 5) % 5) as f32 - 2.0).collect();
     Tensor::from_slice(ctx, &values, shape)?.cast(dtype)
 }
 
 /// Runs `f` on the host's device and on the reference; all results are equal, since nothing rounds.
-fn agrees(
-    what: &str,
-    on_cuda: impl Fn(&Cuda) -> Result<Vec<Tensor<Cuda>>>,
-    on_reference: impl Fn(&Reference) -> Result<Vec<Tensor<Reference>>>,
-) {
+fn agree(what: &str, f: impl Fn(&Dyn) -> Result<Vec<Tensor>>) {
     let Some((cuda, host)) = device() else { return };
-    let (got, expected) = (on_cuda(&cuda).unwrap(), on_reference(&Reference).unwrap());
+    agrees(what, &cuda, &f);
+    host.check_guards();
+}
+
+/// As `agree`, on a device of the caller's.
+pub(super) fn agrees(what: &str, cuda: &Cuda, f: &dyn Fn(&Dyn) -> Result<Vec<Tensor>>) {
+    let (got, expected) = (f(&Dyn::new(cuda.clone())).unwrap(), f(&Dyn::new(Reference)).unwrap());
     assert_eq!(got.len(), expected.len());
     for (k, (g, e)) in got.iter().zip(&expected).enumerate() {
         let (g, e) = (g.cast(DType::F64).unwrap().to_vec::<f64>(), e.cast(DType::F64).unwrap().to_vec::<f64>());
@@ -98,13 +123,6 @@ fn agrees(
             panic!("{what}, result {k}: element {i} of {}: {} not {}", g.len(), g[i], e[i]);
         }
     }
-    host.check_guards();
-}
-
-macro_rules! agree {
-    ($what:expr, |$ctx:ident| $body:expr) => {
-        agrees($what, |$ctx: &Cuda| $body, |$ctx: &Reference| $body)
-    };
 }
 
 /// Tiles of all sizes, edges, transposes, batches, and depths that are cut in parts, on plain and on tensor cores.
@@ -118,7 +136,7 @@ fn matrix_products_agree_with_the_reference() {
             (3, 9, 20, 17, [true, true]),
             (1, 4, 4, 1100, [false, false]),
         ] {
-            agree!(&format!("matmul of {dtype} {batch} {m} {n} {k} {transposed:?}"), |ctx| {
+            agree(&format!("matmul of {dtype} {batch} {m} {n} {k} {transposed:?}"), |ctx| {
                 let (a, b) = match transposed {
                     [false, false] => {
                         (numbers(ctx, &[batch, m, k], dtype, 1)?, numbers(ctx, &[batch, k, n], dtype, 2)?)
@@ -147,16 +165,17 @@ fn matrix_products_agree_with_the_reference() {
 fn tf32_agrees_where_it_does_not_round_and_is_off_unless_asked_for() {
     let Some((cuda, _)) = device() else { return };
     assert!(!cuda.tf32());
-    let product = |ctx: &Cuda| -> Result<Vec<f32>> {
-        let (a, b) = (numbers(ctx, &[40, 50], DType::F32, 1)?, numbers(ctx, &[50, 30], DType::F32, 2)?);
+    let ctx = Dyn::new(cuda.clone());
+    let product = || -> Result<Vec<f32>> {
+        let (a, b) = (numbers(&ctx, &[40, 50], DType::F32, 1)?, numbers(&ctx, &[50, 30], DType::F32, 2)?);
         a.matmul(&b)?.to_vec()
     };
-    let exact = product(&cuda).unwrap();
+    let exact = product().unwrap();
     cuda.set_tf32(true);
-    assert_eq!(product(&cuda).unwrap(), exact);
+    assert_eq!(product().unwrap(), exact);
     // 1 + 2^-12 is not a TF32.
-    let fine = Tensor::from_slice(&cuda, &[1.0f32 + 2f32.powi(-12)], [1, 1]).unwrap();
-    let one = Tensor::<Cuda>::ones(&cuda, [1, 1], DType::F32).unwrap();
+    let fine = Tensor::from_slice(&ctx, &[1.0f32 + 2f32.powi(-12)], [1, 1]).unwrap();
+    let one = Tensor::ones(&ctx, [1, 1], DType::F32).unwrap();
     assert_eq!(fine.matmul(&one).unwrap().asscalar::<f32>().unwrap(), 1.0);
     cuda.set_tf32(false);
     assert_eq!(fine.matmul(&one).unwrap().asscalar::<f32>().unwrap(), 1.0 + 2f32.powi(-12));
@@ -166,7 +185,7 @@ fn tf32_agrees_where_it_does_not_round_and_is_off_unless_asked_for() {
 #[test]
 fn long_reductions_agree_with_the_reference() {
     for dtype in [DType::F32, DType::I64] {
-        agree!(&format!("sums of {dtype}"), |ctx| {
+        agree(&format!("sums of {dtype}"), |ctx| {
             let x = numbers(ctx, &[3, 40, 700], dtype, 1)?;
             let flat = numbers(ctx, &[20_000], dtype, 2)?;
             Ok(vec![
@@ -184,7 +203,7 @@ fn long_reductions_agree_with_the_reference() {
 /// Rows longer than a warp's share, and longer than shared memory; sorting beyond one block; many equal indices.
 #[test]
 fn long_rows_agree_with_the_reference() {
-    agree!("long rows", |ctx| {
+    agree("long rows", |ctx| {
         let long = numbers(ctx, &[2, 2500], DType::F32, 1)?;
         Ok(vec![long.cumsum(1)?, long.argsort(1, false)?, long.argsort(1, true)?])
     });
@@ -200,7 +219,7 @@ fn convolutions_agree_with_the_reference() {
         (DType::F32, [2, 16, 6, 6], [16, 8, 3, 3], 1, 2, 2, 2),
         (DType::F64, [1, 4, 5, 5], [4, 1, 3, 3], 1, 1, 1, 4),
     ] {
-        agree!(&format!("convolution of {dtype} {image:?} {weight:?}"), |ctx| {
+        agree(&format!("convolution of {dtype} {image:?} {weight:?}"), |ctx| {
             let options = isograd_core::operators::ConvOptions {
                 stride: vec![stride],
                 padding: vec![padding],
@@ -222,7 +241,7 @@ fn convolutions_agree_with_the_reference() {
 #[test]
 fn gradients_of_lookups_agree_with_the_reference() {
     for dtype in [DType::F32, DType::F16] {
-        agree!(&format!("embedding of {dtype}"), |ctx| {
+        agree(&format!("embedding of {dtype}"), |ctx| {
             let table = numbers(ctx, &[7, 6], dtype, 1)?;
             let picks: Vec<i64> = (0..90).map(|i| (i * i) % 7).collect();
             let picks = Tensor::from_slice(ctx, &picks, [90])?;
@@ -232,4 +251,25 @@ fn gradients_of_lookups_agree_with_the_reference() {
             Ok(vec![y.detach(), table.grad()?])
         });
     }
+}
+
+/// Sums of integers do not depend on the order.
+#[test]
+fn additions_in_any_order_are_used_on_request_alone() {
+    let Some((cuda, host)) = device() else { return };
+    assert!(cuda.deterministic() && cuda.capabilities().deterministic);
+    let embedded = |ctx: &Dyn| {
+        let table = numbers(ctx, &[5, 3], DType::F32, 1)?;
+        let picks: Vec<i64> = (0..40).map(|i| (i * i) % 5).collect();
+        table.attach_grad()?;
+        autograd::record(|| table.embedding(&Tensor::from_slice(ctx, &picks, [40])?))?.backward()?;
+        Ok(vec![table.grad()?])
+    };
+    agrees("sorted additions", &cuda, &embedded);
+    assert!(host.has_loaded("scatter_add_sorted") && !host.has_loaded("scatter_add_atomic"));
+    cuda.set_deterministic(false);
+    assert!(!cuda.capabilities().deterministic);
+    agrees("additions in any order", &cuda, &embedded);
+    assert!(host.has_loaded("scatter_add_atomic"));
+    host.check_guards();
 }

@@ -7,7 +7,7 @@ use crate::{
     Nvrtc,
     driver::Architecture,
     elementwise::{self, Step},
-    gather,
+    gather::{self, Way},
     gemm::{self, Cores, Problem},
     reduce::{self, Folded, Team},
     rows,
@@ -22,11 +22,10 @@ use isograd_core::{
     },
 };
 use std::{
+    env,
     fmt::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    process::{Command, Stdio},
+    sync::Arc,
 };
 
 const ARCHITECTURES: [Architecture; 3] = [Architecture::new(7, 5), Architecture::new(8, 0), Architecture::new(9, 0)];
@@ -42,23 +41,43 @@ fn nvrtc() -> Option<&'static Nvrtc> {
     }
 }
 
-/// Compiles sources together, each in a namespace of its own: most of a compilation's time does not depend on its
-/// length. Groups are compiled side by side.
-fn compile(nvrtc: &Nvrtc, sources: &[Source], architectures: &[Architecture]) {
-    let texts: Vec<String> = sources.chunks(40).map(text).collect();
-    let jobs: Vec<(&String, Architecture)> =
-        texts.iter().flat_map(|t| architectures.iter().map(move |a| (t, *a))).collect();
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((text, architecture)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    nvrtc.compile("kernels", text, *architecture, Dialect::Cuda.build_options()).unwrap();
-                }
-            });
-        }
+/// Whether this process shall do its share of a test: `(number, processes)`.
+const SHARE: &str = "ISOGRAD_SHARE_OF_TEST";
+
+/// Compiles every job. NVRTC compiles one source at a time in a process, whatever the threads, so the test runs itself
+/// in one process per processor, each of which does its share.
+fn compile(test: &str, nvrtc: &Nvrtc, jobs: &[(String, Architecture)]) {
+    let share: Option<(usize, usize)> = env::var(SHARE).ok().map(|text| {
+        let (number, processes) = text.split_once('/').expect("the parent gives two numbers");
+        (number.parse().unwrap(), processes.parse().unwrap())
     });
+    let Some((number, processes)) = share else {
+        let processes = std::thread::available_parallelism().map_or(1, usize::from);
+        let start = |number: usize| {
+            Command::new(env::current_exe().unwrap())
+                .args([&format!("tests::sources::{test}"), "--exact", "--nocapture"])
+                .env(SHARE, format!("{number}/{processes}"))
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let children: Vec<_> = (0..processes).map(start).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+            assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
+        }
+        return;
+    };
+    for (text, architecture) in jobs.iter().skip(number).step_by(processes) {
+        let cubin = nvrtc.compile("kernels", text, *architecture, Dialect::Cuda.build_options()).unwrap();
+        assert!(cubin.starts_with(b"\x7fELF"), "what is compiled for {architecture} is machine code");
+    }
 }
+
+/// Several sources as one, each in a namespace of its own: a call of the compiler takes a while whatever its length.
+const TOGETHER: usize = 8;
 
 fn text(group: &[Source]) -> String {
     let mut text = String::new();
@@ -71,11 +90,13 @@ fn text(group: &[Source]) -> String {
         let defined: Vec<&str> = body.lines().filter_map(|l| l.strip_prefix("#define ")).collect();
         let names = defined.iter().filter_map(|l| l.split([' ', '(']).next());
         let forgotten: String = names.fold(String::new(), |t, name| t + "#undef " + name + "\n");
-        // Only the first kernel of a text with two is renamed: the other would be defined twice.
-        let body = body.replace("IG_KERNEL(scatter_add, ", &format!("IG_KERNEL(scatter_add_plain_{n}, "));
         let _ = writeln!(text, "namespace source_{n} {{\n{body}\n}}\n{forgotten}");
     }
     text
+}
+
+fn on_every_architecture(texts: &[String]) -> Vec<(String, Architecture)> {
+    texts.iter().flat_map(|t| ARCHITECTURES.map(|a| (t.clone(), a))).collect()
 }
 
 fn program(name: &str, roots: &[Expr], inputs: &[DType], scalars: &[DType]) -> Arc<Program> {
@@ -89,7 +110,7 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
     let numbers = || DType::ALL.into_iter().filter(|d| *d != DType::Bool);
     all.extend([1, 2, 4, 8].map(|bytes| gather::gather_source(bytes, 3)));
     for d in numbers() {
-        all.extend([false, true].map(|sorted| gather::scatter_source(d, 2, sorted)));
+        all.extend([Way::Ordered, Way::Sorted].map(|way| gather::scatter_source(d, 2, way)));
         all.extend([ReduceOp::Sum, ReduceOp::Prod].map(|op| rows::scan_source(op, d)));
         for kind in [Pool::Max, Pool::AvgWithPadding, Pool::AvgWithoutPadding] {
             all.extend(["pool", "pool_first", "pool_gradient"].map(|name| window::pool_source(name, kind, d)));
@@ -102,33 +123,29 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
             all.extend([false, true].map(|descending| rows::sort_source(name, d, descending)));
         }
     }
+    all.extend([DType::F32, DType::F64].map(|d| gather::scatter_source(d, 2, Way::Atomic)));
     for d in floats() {
         for (team, together) in [(32, 1), (32, 16 / d.size()), (256, 1), (256, 16 / d.size())] {
             all.extend([false, true].map(|logarithm| rows::source("softmax", d, team, together, logarithm)));
             all.push(rows::source("normalize", d, team, together, false));
         }
     }
-    let problems = [
-        Problem::MatMul { rank: 1 },
-        Problem::MatMul { rank: 2 },
-        Problem::Conv,
-        Problem::ConvInputGradient,
-        Problem::ConvWeightGradient,
-    ];
+    let products = [(1, false), (2, true)].map(|(rank, wide)| Problem::MatMul { rank, wide });
+    let convolutions = [Problem::Conv, Problem::ConvInputGradient, Problem::ConvWeightGradient];
     for d in numbers() {
-        for problem in problems {
-            let cores = [Cores::Small, Cores::Large, Cores::Tensor];
-            let has = |c: &Cores| match c {
-                Cores::Small => true,
-                Cores::Large => d.compute().size() == 4,
-                Cores::Tensor => Cores::tensor(architecture, d),
-            };
-            for cores in cores.into_iter().filter(has) {
-                let matmul = matches!(problem, Problem::MatMul { .. });
-                for along in [[false, true], [true, false]].into_iter().take(if matmul { 2 } else { 1 }) {
-                    all.push(gemm::Variant { problem, dtype: d, cores, along }.source());
-                }
+        let has = |c: &Cores| match c {
+            Cores::Small => true,
+            Cores::Large => d.compute().size() == 4,
+            Cores::Tensor => Cores::tensor(architecture, d),
+        };
+        for cores in [Cores::Small, Cores::Large, Cores::Tensor].into_iter().filter(has) {
+            let variant = |problem, along| gemm::Variant { problem, dtype: d, cores, along }.source();
+            for problem in products {
+                all.extend([[false, true], [true, false]].map(|along| variant(problem, along)));
             }
+            // Of integers, convolutions are computed one number per thread.
+            let convolutions = convolutions.into_iter().filter(|_| d.is_float());
+            all.extend(convolutions.map(|p| variant(p, window::along(p))));
         }
     }
     all
@@ -137,9 +154,11 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
 #[test]
 fn every_kernel_written_by_hand_compiles() {
     let Some(nvrtc) = nvrtc() else { return };
-    for architecture in ARCHITECTURES {
-        compile(nvrtc, &by_hand(architecture), &[architecture]);
-    }
+    let jobs: Vec<_> = ARCHITECTURES
+        .iter()
+        .flat_map(|a| by_hand(*a).chunks(TOGETHER).map(text).map(|t| (t, *a)).collect::<Vec<_>>())
+        .collect();
+    compile("every_kernel_written_by_hand_compiles", nvrtc, &jobs);
 }
 
 /// The frames of `map` and `reduce`, around a program that reads everything a program can read.
@@ -172,13 +191,15 @@ fn every_frame_of_map_and_reduce_compiles() {
             all.push(reduce::source(Folded::Parts(d.compute()), d, &variant));
         }
     }
-    compile(nvrtc, &all, &ARCHITECTURES);
+    let texts: Vec<String> = all.chunks(TOGETHER).map(text).collect();
+    compile("every_frame_of_map_and_reduce_compiles", nvrtc, &on_every_architecture(&texts));
 }
 
 /// All primitives, of which every operator and every derivative is made, with their own derivatives, on every dtype.
 #[test]
 fn every_operator_and_its_derivative_compiles() {
     let Some(nvrtc) = nvrtc() else { return };
+    let mut texts = Vec::new();
     for dtype in DType::ALL {
         let (x, y, head) = (Expr::input(0, dtype), Expr::input(1, dtype), Expr::input(2, dtype));
         let unary = Unary::ALL.iter().filter(|op| op.accepts(dtype)).map(|&op| Expr::unary(op, &x));
@@ -201,11 +222,9 @@ fn every_operator_and_its_derivative_compiles() {
                 renderer.map(&p).replacen(&identifier("operator"), &identifier(&format!("operator {n}")), 1)
             })
             .collect();
-        let text = renderer.preamble() + &kernels;
-        for architecture in ARCHITECTURES {
-            nvrtc.compile("operators", &text, architecture, Dialect::Cuda.build_options()).unwrap();
-        }
+        texts.push(renderer.preamble() + &kernels);
     }
+    compile("every_operator_and_its_derivative_compiles", nvrtc, &on_every_architecture(&texts));
 }
 
 #[test]

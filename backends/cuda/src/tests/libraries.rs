@@ -1,0 +1,218 @@
+//! cuBLAS, cuDNN and NCCL, by stand-ins (`host/libraries.c`) that compute on the host what the real ones compute on a
+//! device: whether they are called as their interfaces want it, and what happens where they are missing or others.
+
+use super::{
+    host::{self, Host},
+    results::{agrees, numbers},
+};
+use crate::{Cuda, driver::Architecture};
+use isograd_core::{DType, Dyn, Result, Tensor, autograd, operators::ConvOptions};
+use isograd_nn::{
+    BatchNorm, Block, Conv2D, Dense, Parameters, Sequential, Trainer,
+    initializers::Normal,
+    loss::{Loss, SoftmaxCrossEntropyLoss},
+    optimizer::SGD,
+};
+use libloading::Library;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, atomic::Ordering},
+};
+
+const NAMES: [&str; 3] = ["libcublas.so.13", "libcudnn.so.9", "libnccl.so.2"];
+
+/// A directory with what `source` compiles to, under the names of the libraries; `None` without a compiler.
+fn directory(name: &str, source: &str) -> Option<PathBuf> {
+    let directory = crate::temporary_directory(name);
+    let code = directory.join("libraries.c");
+    fs::write(&code, source).unwrap();
+    let library = directory.join(NAMES[0]);
+    let options = ["-shared", "-fPIC", "-O1", "-w", "-o"];
+    let compiled = Command::new("cc").args(options).args([&library, &code]).output();
+    let Ok(compiled) = compiled else {
+        assert!(!host::required(), "there is no cc");
+        eprintln!("skipped: there is no cc to make libraries");
+        return None;
+    };
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    for name in &NAMES[1..] {
+        fs::copy(&library, directory.join(name)).unwrap();
+    }
+    Some(directory)
+}
+
+fn stand_ins(name: &str) -> Option<PathBuf> {
+    directory(name, include_str!("host/libraries.c"))
+}
+
+fn device(number: i32, libraries: &Path) -> Option<(Cuda, Arc<Host>)> {
+    let host = Host::with_libraries(Architecture::new(9, 0), Some((number, libraries.into())))?;
+    Some((Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap(), host))
+}
+
+/// How often the library of that name computed something, in the ordinary and in the fast way.
+fn calls(directory: &Path, name: &str) -> [i32; 2] {
+    // SAFETY: the file is open already, so that this is the same library; the functions have no arguments.
+    unsafe {
+        let library = Library::new(directory.join(name)).unwrap();
+        ["ig_calls", "ig_fast_calls"].map(|f| library.get::<unsafe extern "C" fn() -> i32>(f.as_bytes()).unwrap()())
+    }
+}
+
+fn products(ctx: &Dyn, dtype: DType) -> Result<Vec<Tensor>> {
+    let (a, b) = (numbers(ctx, &[2, 5, 7], dtype, 1)?, numbers(ctx, &[2, 7, 4], dtype, 2)?);
+    let (c, d) = (numbers(ctx, &[7, 5], dtype, 3)?, numbers(ctx, &[4, 7], dtype, 4)?);
+    Ok(vec![a.matmul(&b)?, c.t()?.matmul(&d.t()?)?, a.matmul(&d.t()?)?, d.matmul(&c)?])
+}
+
+fn convolutions(ctx: &Dyn, dtype: DType) -> Result<Vec<Tensor>> {
+    let mut all = Vec::new();
+    for (image, weight, stride, padding, dilation, groups) in [
+        (&[2usize, 3, 9][..], &[4usize, 3, 3][..], 2, 1, 1, 1),
+        (&[2, 4, 7, 6], &[6, 2, 3, 2], 1, 2, 2, 2),
+        (&[1, 2, 4, 5, 3], &[3, 2, 2, 3, 1], 1, 0, 1, 1),
+    ] {
+        let (stride, padding, dilation) = (vec![stride], vec![padding], vec![dilation]);
+        let options = ConvOptions { stride, padding, dilation, groups, ..Default::default() };
+        let (x, w) = (numbers(ctx, image, dtype, 1)?, numbers(ctx, weight, dtype, 2)?);
+        x.attach_grad()?;
+        w.attach_grad()?;
+        let y = autograd::record(|| x.conv(&w, None, &options))?;
+        y.backward()?;
+        all.extend([y.detach(), x.grad()?, w.grad()?]);
+    }
+    Ok(all)
+}
+
+#[test]
+fn products_go_to_cublas_and_what_it_refuses_to_own_kernels() {
+    let Some(directory) = stand_ins("cublas") else { return };
+    let Some((cuda, host)) = device(0, &directory) else { return };
+    for (dtype, expected) in [(DType::F32, 4), (DType::F64, 8), (DType::F16, 8)] {
+        agrees(&format!("products of {dtype}"), &cuda, &|ctx| products(ctx, dtype));
+        assert_eq!(calls(&directory, NAMES[0])[0], expected);
+    }
+    host.check_guards();
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn convolutions_go_to_cudnn_by_algorithms_that_repeat_their_results() {
+    let Some(directory) = stand_ins("cudnn") else { return };
+    let Some((cuda, host)) = device(0, &directory) else { return };
+    for (dtype, expected) in [(DType::F32, 9), (DType::F64, 18), (DType::F16, 18)] {
+        agrees(&format!("convolutions of {dtype}"), &cuda, &|ctx| convolutions(ctx, dtype));
+        assert_eq!(calls(&directory, NAMES[1]), [expected, 0]);
+    }
+    // Plans are kept.
+    convolutions(&Dyn::new(cuda.clone()), DType::F32).unwrap();
+    assert_eq!(calls(&directory, NAMES[1]), [27, 0]);
+    cuda.set_deterministic(false);
+    agrees("convolutions by fast algorithms", &cuda, &|ctx| convolutions(ctx, DType::F32));
+    assert_eq!(calls(&directory, NAMES[1]), [27, 9]);
+    host.check_guards();
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// A training step that is captured once and replayed gives what it gives step by step.
+#[test]
+fn a_training_step_is_captured_and_replayed() {
+    let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let ctx = Dyn::new(cuda.clone());
+    let train = |captured: bool| -> Result<Vec<f32>> {
+        let mut net = Sequential::new();
+        net.add(Conv2D::new(2, 3).in_channels(1)).add(BatchNorm::new().in_channels(2)).add(Dense::new(3).in_units(18));
+        net.initialize(Normal { sigma: 0.1 }, &ctx)?;
+        for (k, (_, parameter)) in net.collect_params().iter().enumerate() {
+            let shape = parameter.data()?.shape().clone();
+            parameter.set_data(&numbers(&ctx, &shape, DType::F32, k)?)?;
+        }
+        let batch = numbers(&ctx, &[4, 1, 5, 5], DType::F32, 9)?;
+        let classes = Tensor::from_slice(&ctx, &[0i64, 2, 1, 2], [4])?;
+        let sgd = SGD { momentum: 0.9, ..SGD::new(0.125) };
+        let mut trainer = Trainer::new(net.collect_params(), sgd)?;
+        let mut step = || {
+            let loss = SoftmaxCrossEntropyLoss::default();
+            autograd::record(|| loss.loss(&net.forward(&batch)?, &classes))?.backward()?;
+            trainer.step(4)
+        };
+        step()?;
+        match captured {
+            false => (0..3).try_for_each(|_| step())?,
+            true => {
+                let graph = cuda.capture(&mut step)?;
+                (0..3).try_for_each(|_| graph.replay())?;
+            }
+        }
+        let values = net.collect_params().iter().map(|(_, p)| p.data()?.to_vec()).collect::<Result<Vec<_>>>()?;
+        Ok(values.concat())
+    };
+    let (step_by_step, replayed) = (train(false).unwrap(), train(true).unwrap());
+    assert!(step_by_step.iter().all(|v| v.is_finite()));
+    assert_eq!(step_by_step, replayed);
+    host.check_guards();
+}
+
+/// The libraries of a future version, whose functions have other names, and files that are none.
+#[test]
+fn other_libraries_of_those_names_are_passed_over() {
+    let Some(other) = directory("other-libraries", "int of_another_version(void) { return 0; }") else { return };
+    let broken = crate::temporary_directory("broken-libraries");
+    NAMES.iter().for_each(|name| fs::write(broken.join(name), "not a library").unwrap());
+    for directory in [other, broken] {
+        let devices = [0, 1].map(|number| device(number, &directory));
+        let [Some((cuda, _)), Some((second, _))] = devices else { return };
+        agrees("products", &cuda, &|ctx| products(ctx, DType::F32));
+        agrees("convolutions", &cuda, &|ctx| convolutions(ctx, DType::F32));
+        let parts = [&cuda, &second].map(|c| numbers(&Dyn::new(c.clone()), &[3], DType::F32, 1).unwrap());
+        assert!(!Tensor::all_reduce(&parts).unwrap());
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+/// Two devices train as one does on the whole batch; their gradients are added up by NCCL, and the new values copied
+/// from the first device to the second.
+#[test]
+fn several_devices_train_by_nccl_and_copies_between_them() {
+    let Some(directory) = stand_ins("nccl") else { return };
+    let devices = [0, 1].map(|number| device(number, &directory));
+    let [Some((first, _)), Some((second, host))] = devices else { return };
+    let contexts = [Dyn::new(first), Dyn::new(second)];
+    let train = |contexts: &[Dyn]| -> Result<Vec<f32>> {
+        let mut net = Sequential::new();
+        net.add(Dense::new(3).in_units(4)).add(Dense::new(2).in_units(3));
+        net.initialize_on(Normal { sigma: 0.0 }, contexts)?;
+        for (k, (_, parameter)) in net.collect_params().iter().enumerate() {
+            let shape = parameter.data()?.shape().clone();
+            parameter.set_data(&numbers(&contexts[0], &shape, DType::F32, k)?)?;
+        }
+        let mut trainer = Trainer::new(net.collect_params(), SGD::new(0.25))?;
+        let batch = numbers(&contexts[0], &[4, 4], DType::F32, 9)?;
+        for _ in 0..2 {
+            let parts = isograd_nn::parallel::split_and_load(&batch, contexts, 0, true)?;
+            let losses = autograd::record(|| {
+                parts.iter().map(|x| net.forward(x)?.sum((), false)).collect::<Result<Vec<Tensor>>>()
+            })?;
+            losses.iter().try_for_each(Tensor::backward)?;
+            trainer.step(4)?;
+        }
+        let values: Result<Vec<_>> = net.collect_params().iter().map(|(_, p)| p.list_data()).collect();
+        let values = values?.into_iter().flatten();
+        Ok(values.map(|t| t.to_vec::<f32>()).collect::<Result<Vec<_>>>()?.concat())
+    };
+    let alone = train(&contexts[..1]).unwrap();
+    assert_eq!(calls(&directory, NAMES[2])[0], 0);
+    let together = train(&contexts).unwrap();
+    // Four parameters, two steps.
+    assert_eq!(calls(&directory, NAMES[2])[0], 8);
+    assert!(host.copies.load(Ordering::Relaxed) > 8);
+    let each: usize = alone.len();
+    assert_eq!(together.len(), 2 * each);
+    let sum = |values: &[f32]| values.iter().map(|v| *v as f64).sum::<f64>();
+    assert_eq!(sum(&together), 2.0 * sum(&alone));
+    host.check_guards();
+    fs::remove_dir_all(directory).unwrap();
+}
