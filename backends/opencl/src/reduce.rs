@@ -150,7 +150,7 @@ fn source(program: &Program, v: &Variant) -> String {
     };
     let walk = |axes: std::ops::Range<usize>, variables: &[(String, usize)]| {
         let operands: Vec<Stepped<'_>> = variables.iter().map(|(n, s)| Stepped { name: n, strides: *s }).collect();
-        take_axes(axes, SHAPE, &operands)
+        take_axes(v.class, axes, SHAPE, &operands)
     };
     let with_out = |variables: &[String]| {
         let mut all = stepped(variables);
@@ -361,8 +361,8 @@ pub(crate) fn reduce(
         class: facts.class,
         style,
         op,
-        kept: padded_rank(kept),
-        reduced: padded_rank(shape.rank() - kept),
+        kept: padded_rank(facts.class, kept),
+        reduced: padded_rank(facts.class, shape.rank() - kept),
         partial: parts > 1,
         narrow: is_narrow(facts.class, results.saturating_mul(terms), layouts),
         unit,
