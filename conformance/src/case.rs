@@ -1,7 +1,7 @@
 //! What a case is, what it measures, and how it fails.
 
-use crate::{bounds, numbers::Numbers, oracle::Cell};
-use isograd_core::{Backend, DType, Error, Value};
+use crate::{bounds, numbers::Numbers, oracle::Cell, suite::Progress};
+use isograd_core::{DType, Dyn, Error, Value};
 use std::fmt;
 
 /// How much is drawn.
@@ -136,10 +136,9 @@ impl fmt::Display for Failure {
 pub type Checked = Result<Measured, Failure>;
 
 /// What a case runs in.
-#[derive(Debug)]
-pub struct Environment<'a, B: Backend> {
+pub struct Environment<'a> {
     /// The device under test.
-    pub ctx: &'a B,
+    pub ctx: &'a Dyn,
     /// The dtype under test.
     pub dtype: DType,
     /// How much to draw.
@@ -148,9 +147,17 @@ pub struct Environment<'a, B: Backend> {
     pub seed: u64,
     /// At most about this many elements: lowered to make a failing draw small.
     pub size: usize,
+    /// Who is told how far a long case is.
+    pub progress: &'a dyn Progress,
 }
 
-impl<B: Backend> Environment<'_, B> {
+impl fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({:?} {} {:?} seed {} size {})", self.ctx, self.dtype, self.level, self.seed, self.size)
+    }
+}
+
+impl Environment<'_> {
     /// The generator for `what`.
     pub fn numbers(&self, what: &str) -> Numbers {
         Numbers::new(self.seed, &format!("{what} {}", self.dtype))
@@ -167,10 +174,10 @@ impl<B: Backend> Environment<'_, B> {
 }
 
 /// What a case does.
-pub type Run<B> = Box<dyn Fn(&Environment<'_, B>) -> Checked + Send + Sync>;
+pub type Run = Box<dyn Fn(&Environment<'_>) -> Checked + Send + Sync>;
 
 /// One thing that must hold, for each of its dtypes.
-pub struct Case<B: Backend> {
+pub struct Case {
     /// A name that is a Rust identifier, such as `forward_exp`.
     pub name: String,
     /// The dtypes that it is about.
@@ -180,10 +187,10 @@ pub struct Case<B: Backend> {
     /// Whether it asks for the same bits twice.
     pub repeatable: bool,
     /// Runs it.
-    pub run: Run<B>,
+    pub run: Run,
 }
 
-impl<B: Backend> fmt::Debug for Case<B> {
+impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Case({} {:?})", self.name, self.dtypes)
     }

@@ -33,4 +33,4 @@ pub use case::{Failure, Level, Options};
 pub use gradcheck::{cross_check, gradcheck};
 pub use names::NAMES;
 pub use report::Report;
-pub use suite::{Suite, check};
+pub use suite::{Progress, Suite, check};

@@ -3,13 +3,13 @@
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use isograd_conformance::{
-    Level, Options, Report, Suite, bounds, mutants,
-    report::{Status, page},
+    Level, NAMES, Options, Progress, Report, Suite, bounds, mutants,
+    report::{Line, Status, page},
 };
-use isograd_core::{Backend, DType};
+use isograd_core::{DType, Dyn};
 use isograd_cpu::Cpu;
 use isograd_reference::Reference;
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Parser)]
 #[command(about = "What every isograd backend must do")]
@@ -34,6 +34,9 @@ enum Command {
         /// Ten times as many draws, every f32 for functions of one argument, and buffers beyond 4 GiB: hours.
         #[arg(long)]
         full: bool,
+        /// A case that is known to fail, as NAME=REASON; it is listed as skipped, and fails the run once it passes.
+        #[arg(long, value_name = "NAME=REASON", value_parser = expectation)]
+        expect: Vec<(String, String)>,
         /// Where the draws start.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -55,6 +58,9 @@ enum Command {
     },
     /// Runs the suite on broken backends.
     Mutants {
+        /// The good device that the faults are planted in.
+        #[arg(long, default_value = "reference")]
+        device: String,
         /// Only faults whose name contains this, with what the failure says.
         #[arg(long)]
         filter: Option<String>,
@@ -63,6 +69,15 @@ enum Command {
     List,
     /// Prints the bound of every primitive, as in the book.
     Bounds,
+}
+
+/// Takes `NAME=REASON` apart.
+fn expectation(text: &str) -> Result<(String, String), String> {
+    let (name, why) = text.split_once('=').ok_or("write it as NAME=REASON")?;
+    if !NAMES.contains(&name) {
+        return Err(format!("there is no case {name}; `list` prints their names"));
+    }
+    Ok((name.into(), why.into()))
 }
 
 fn main() -> ExitCode {
@@ -76,29 +91,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn suite<B: Backend>(ctx: B, options: &Options) -> Report {
-    let suite = Suite::new(ctx);
-    let bar = ProgressBar::new(suite.count(options) as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
-        bar.set_style(style);
+/// A bar over the cases, which also says how far a long one is.
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn begins(&self, name: &str, dtype: DType) {
+        self.0.set_message(format!("{name} {dtype}"));
+        self.0.set_prefix("");
     }
-    let report = suite.run_with(options, &mut |line| {
-        bar.set_message(line.name.clone());
-        bar.inc(1);
-    });
-    bar.finish_and_clear();
+
+    fn reached(&self, part: u64, of: u64) {
+        self.0.set_prefix(format!("{:.1} %", 100.0 * part as f64 / of as f64));
+    }
+
+    fn ends(&self, _: &Line) {
+        self.0.inc(1);
+    }
+}
+
+fn suite(ctx: Dyn, options: &Options) -> Report {
+    let suite = Suite::new(ctx);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg} {prefix}");
+    let bar = ProgressBar::new(suite.count(options) as u64);
+    let bar = Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
+    bar.0.enable_steady_tick(Duration::from_secs(1));
+    let report = suite.run_with(options, &bar);
+    bar.0.finish_and_clear();
     report
 }
 
-/// What runs the suite on a device, given what follows the colon of its name.
-type Device = fn(&str, &Options) -> Result<Report, String>;
+/// Finds a device, given what follows the colon of its name.
+type Find = fn(&str) -> Result<Dyn, String>;
 
 /// The devices: a row for each backend.
-const DEVICES: &[(&str, Device)] = &[
-    ("cpu", |number, options| alone("cpu", number).map(|()| suite(Cpu::default(), options))),
-    ("reference", |number, options| alone("reference", number).map(|()| suite(Reference, options))),
+const DEVICES: &[(&str, Find)] = &[
+    ("cpu", |number| alone("cpu", number).map(|()| Dyn::new(Cpu::default()))),
+    ("reference", |number| alone("reference", number).map(|()| Dyn::new(Reference))),
     #[cfg(feature = "opencl")]
-    ("opencl", |which, options| Ok(suite(opencl(which)?, options))),
+    ("opencl", |which| opencl(which).map(Dyn::new)),
 ];
 
 /// There is one device of this kind, without a number.
@@ -106,13 +136,17 @@ fn alone(kind: &str, number: &str) -> Result<(), String> {
     if number.is_empty() { Ok(()) } else { Err(format!("there is no device {kind}:{number}; there is one {kind}")) }
 }
 
-fn on(device: &str, options: &Options) -> Result<Report, String> {
+fn find(device: &str) -> Result<Dyn, String> {
     let (kind, rest) = device.split_once(':').unwrap_or((device, ""));
-    let Some((_, run)) = DEVICES.iter().find(|(name, _)| *name == kind) else {
+    let Some((_, find)) = DEVICES.iter().find(|(name, _)| *name == kind) else {
         let names: Vec<&str> = DEVICES.iter().map(|(name, _)| *name).collect();
         return Err(format!("there is no device {device:?}; there are {}", names.join(", ")));
     };
-    let report = run(rest, options)?;
+    find(rest)
+}
+
+fn on(device: &str, options: &Options) -> Result<Report, String> {
+    let report = suite(find(device)?, options);
     if report.lines.is_empty() {
         let filter = options.filter.as_deref().map_or(String::new(), |f| format!(" whose name contains {f:?}"));
         let dtype = options.dtype.map_or(String::new(), |d| format!(" on {d}"));
@@ -138,9 +172,9 @@ fn run(command: Command) -> Result<bool, String> {
     let write =
         |path: PathBuf, text: String| std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()));
     match command {
-        Command::Run { device, filter, dtype, full, seed, json, html } => {
+        Command::Run { device, filter, dtype, full, expect, seed, json, html } => {
             let level = if full { Level::Full } else { Level::Default };
-            let options = Options { filter, dtype, level, seed, ..Options::default() };
+            let options = Options { filter, dtype, level, seed, expected: expect, ..Options::default() };
             let reports: Vec<Report> = device.iter().map(|d| on(d, &options)).collect::<Result<_, _>>()?;
             reports.iter().for_each(|r| println!("{r}"));
             if let Some(path) = json {
@@ -166,16 +200,17 @@ fn run(command: Command) -> Result<bool, String> {
             Suite::new(Reference).names().iter().for_each(|name| println!("{name}"));
             Ok(true)
         }
-        Command::Mutants { filter } => {
+        Command::Mutants { device, filter } => {
+            let good = find(&device)?;
             let unbroken = [
-                mutants::judge(mutants::Mutant::new(Reference, None), "unbroken", false),
-                mutants::judge(mutants::Lazy::new(Reference, "asynchronous", None), "unbroken, asynchronous", false),
+                mutants::judge(mutants::Mutant::new(good.clone(), None), "unbroken", false),
+                mutants::judge(mutants::Lazy::new(good.clone(), "asynchronous", None), "unbroken, asynchronous", false),
             ];
             for v in &unbroken {
                 println!("{}: {}", v.name, v.killed_by.as_ref().map_or("passes".into(), |k| format!("FAILS {k:?}")));
             }
             let verbose = filter.is_some();
-            let verdicts = mutants::run(&Reference, filter.as_deref(), &mut |v| match &v.killed_by {
+            let verdicts = mutants::run(&good, filter.as_deref(), &mut |v| match &v.killed_by {
                 Some((case, why)) => {
                     println!("killed  {:<60} by {case} ({:.1} s)", v.name, v.seconds);
                     if verbose {

@@ -12,7 +12,7 @@ use crate::{
     case::{Case, Checked, Environment, Failure, Measured},
     numbers::{Domain, Numbers},
 };
-use isograd_core::{Backend, DType, Result, Tensor, Value, autograd, operators::random};
+use isograd_core::{Backend, DType, Dyn, Result, Tensor, Value, autograd, operators::random};
 use isograd_nn::{
     Activation, BatchNorm, Block, Conv2D, Dense, Dropout, GlobalAvgPool2D, LSTM, LayerNorm, MaxPool2D, Parameters,
     Sequential, Trainer,
@@ -45,22 +45,22 @@ pub fn allowed(t: usize) -> f64 {
 
 /// Two convolutions with batch normalization around which the input goes as it is (He et al., arXiv:1512.03385).
 #[derive(Parameters)]
-struct Residual<B: Backend> {
-    first: Conv2D<B>,
-    first_norm: BatchNorm<B>,
-    second: Conv2D<B>,
-    second_norm: BatchNorm<B>,
+struct Residual {
+    first: Conv2D,
+    first_norm: BatchNorm,
+    second: Conv2D,
+    second_norm: BatchNorm,
 }
 
-impl<B: Backend> Residual<B> {
-    fn new(channels: usize) -> Residual<B> {
+impl Residual {
+    fn new(channels: usize) -> Residual {
         let conv = || Conv2D::new(channels, 3).padding(1).use_bias(false);
         Residual { first: conv(), first_norm: BatchNorm::new(), second: conv(), second_norm: BatchNorm::new() }
     }
 }
 
-impl<B: Backend> Block<B> for Residual<B> {
-    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+impl Block for Residual {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.first_norm.forward(&self.first.forward(x)?)?.relu()?;
         self.second_norm.forward(&self.second.forward(&y)?)?.add(x)?.relu()
     }
@@ -68,12 +68,12 @@ impl<B: Backend> Block<B> for Residual<B> {
 
 /// The last step of a recurrent network, `[time, batch, features]`.
 #[derive(Parameters)]
-struct Recurrent<B: Backend> {
-    lstm: LSTM<B>,
+struct Recurrent {
+    lstm: LSTM,
 }
 
-impl<B: Backend> Block<B> for Recurrent<B> {
-    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+impl Block for Recurrent {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.lstm.forward(x)?.select(0, -1)
     }
 }
@@ -81,15 +81,15 @@ impl<B: Backend> Block<B> for Recurrent<B> {
 /// Attention with one head over `[batch, time, features]`, around which the input goes as it is, normalized; then the mean
 /// over time (Vaswani et al., arXiv:1706.03762).
 #[derive(Parameters)]
-struct Attention<B: Backend> {
-    query: Dense<B>,
-    key: Dense<B>,
-    value: Dense<B>,
-    norm: LayerNorm<B>,
+struct Attention {
+    query: Dense,
+    key: Dense,
+    value: Dense,
+    norm: LayerNorm,
 }
 
-impl<B: Backend> Block<B> for Attention<B> {
-    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+impl Block for Attention {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (q, k, v) = (self.query.forward(x)?, self.key.forward(x)?, self.value.forward(x)?);
         let scale = (q.shape()[2] as f64).sqrt();
         let weights = q.matmul(&k.swapaxes(1, 2)?)?.div_scalar(scale)?.softmax(-1)?;
@@ -122,7 +122,7 @@ impl Kind {
         }
     }
 
-    fn network<B: Backend>(self) -> Sequential<B> {
+    fn network(self) -> Sequential {
         let mut net = Sequential::new();
         match self {
             Kind::Mlp => {
@@ -151,7 +151,7 @@ impl Kind {
         net
     }
 
-    fn batch<B: Backend>(self, ctx: &B, t: usize) -> Result<(Tensor<B>, Tensor<B>)> {
+    fn batch(self, ctx: &Dyn, t: usize) -> Result<(Tensor, Tensor)> {
         let mut numbers = Numbers::new(11, &format!("{self:?} {}", t % 3));
         let n = self.shape().iter().product();
         let values = Domain::Range(-1.5, 1.5, &[]).draw(&mut numbers, DType::F32, n);
@@ -161,7 +161,7 @@ impl Kind {
     }
 
     /// The losses, and the network that they led to.
-    fn trained<B: Backend>(self, ctx: &B) -> Result<(Vec<f64>, Sequential<B>)> {
+    fn trained(self, ctx: &Dyn) -> Result<(Vec<f64>, Sequential)> {
         random::seed(23);
         let net = self.network();
         net.initialize(Xavier::default(), ctx)?;
@@ -183,7 +183,7 @@ impl Kind {
     }
 }
 
-pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
+pub(crate) fn cases() -> Vec<Case> {
     let rows = [
         ("mlp", Kind::Mlp),
         ("lenet", Kind::Lenet),
@@ -202,12 +202,13 @@ pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
         .collect()
 }
 
-fn check<B: Backend>(e: &Environment<'_, B>, kind: Kind) -> Checked {
+fn check(e: &Environment<'_>, kind: Kind) -> Checked {
     if !e.ctx.capabilities().computes.contains(DType::I64) {
         return Err(Failure::skip("labels are int64, which the device does not compute with"));
     }
     let (losses, net) = kind.trained(e.ctx)?;
-    let (expected, reference) = kind.trained(&Reference)?;
+    let there = Dyn::new(Reference);
+    let (expected, reference) = kind.trained(&there)?;
     let unit = crate::bounds::power_of_two(-24);
     let mut measured = Measured::default();
     for (t, (&got, &right)) in losses.iter().zip(&expected).enumerate() {
@@ -228,8 +229,8 @@ fn check<B: Backend>(e: &Environment<'_, B>, kind: Kind) -> Checked {
         measured.merge(&Measured { elements: 1, open: 0, share: off / bound, ulp: off / unit, bound: bound / unit });
     }
     must(expected[STEPS - 1] < expected[0], "the reference learns")?;
-    exchanged(kind, &net, e.ctx, &Reference)?;
-    exchanged(kind, &reference, &Reference, e.ctx)?;
+    exchanged(kind, &net, e.ctx, &there)?;
+    exchanged(kind, &reference, &there, e.ctx)?;
     Ok(measured)
 }
 
@@ -238,12 +239,12 @@ fn must(holds: bool, what: &str) -> Result<(), Failure> {
 }
 
 /// What `net` saves here, a fresh network loads there: every parameter bit for bit, and the same predictions.
-fn exchanged<A: Backend, B: Backend>(kind: Kind, net: &Sequential<A>, here: &A, there: &B) -> Result<(), Failure> {
+fn exchanged(kind: Kind, net: &Sequential, here: &Dyn, there: &Dyn) -> Result<(), Failure> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("isograd-{}-{}.safetensors", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let file = Removed(std::env::temp_dir().join(name));
     net.save_parameters(&file.0)?;
-    let fresh = kind.network::<B>();
+    let fresh = kind.network();
     fresh.load_parameters(&file.0, there)?;
     let (mine, theirs) = (net.collect_params(), fresh.collect_params());
     must(mine.paths() == theirs.paths(), "a network that was loaded has the parameters of the one that was saved")?;

@@ -4,10 +4,10 @@ use crate::case::{Case, Checked, Environment, Failure, Measured};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
 use isograd_reference::Reference;
 
-type Check<B> = fn(&Environment<'_, B>) -> Result<(), Failure>;
+type Check = fn(&Environment<'_>) -> Result<(), Failure>;
 
-pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
-    let rows: &[(&str, Check<B>)] = &[
+pub(crate) fn cases() -> Vec<Case> {
+    let rows: &[(&str, Check)] = &[
         ("sharing", sharing),
         ("in_place", in_place),
         ("transfers", transfers),
@@ -32,11 +32,11 @@ fn must(holds: bool, what: &str) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(Failure::new("", format!("it does not hold that {what}"))) }
 }
 
-fn three<B: Backend>(ctx: &B) -> Result<Tensor<B>> {
+fn three(ctx: &Dyn) -> Result<Tensor> {
     Tensor::from_slice(ctx, &[1.0f32, 2.0, 3.0], [3])
 }
 
-fn sharing<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn sharing(e: &Environment<'_>) -> Result<(), Failure> {
     let x = three(e.ctx)?;
     must(x.as_in_context(e.ctx)?.shares_memory_with(&x), "as_in_context shares memory on the same context")?;
     let copy = x.copyto(e.ctx)?;
@@ -44,11 +44,11 @@ fn sharing<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
     x.slice(0, Some(1), None, 1)?.fill(7)?;
     must(x.to_vec::<f32>()? == [1.0, 7.0, 7.0], "a slice shares memory")?;
     must(copy.to_vec::<f32>()? == [1.0, 2.0, 3.0], "a copy keeps its elements when the source is written")?;
-    let there: Tensor<Dyn> = x.copyto(&Dyn::new(Reference))?;
+    let there: Tensor = x.copyto(&Dyn::new(Reference))?;
     must(there.copyto(e.ctx)?.to_vec::<f32>()? == [1.0, 7.0, 7.0], "a copy to another backend and back is the same")
 }
 
-fn in_place<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn in_place(e: &Environment<'_>) -> Result<(), Failure> {
     let x = three(e.ctx)?;
     let handle = x.clone();
     x.assign(&Tensor::from_slice(e.ctx, &[4.0f32, 5.0, 6.0], [3])?)?;
@@ -65,7 +65,7 @@ fn in_place<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
     must(matches!(y.backward(), Err(Error::SavedTensorModified { .. })), "a saved tensor that was written is an error")
 }
 
-fn transfers<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn transfers(e: &Environment<'_>) -> Result<(), Failure> {
     let bytes: Vec<u8> = (0..=255).collect();
     let mut buffer = e.ctx.alloc(256)?;
     e.ctx.upload(&bytes, &mut buffer, 0)?;
@@ -86,7 +86,7 @@ fn transfers<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
     must(all[..13] == bytes[..13], "buffers that live at once share no memory")
 }
 
-fn errors<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn errors(e: &Environment<'_>) -> Result<(), Failure> {
     let x = three(e.ctx)?;
     let other = Tensor::ones(e.ctx, [4], DType::F32)?;
     must(matches!(x.add(&other), Err(Error::ShapeMismatch { .. })), "shapes that do not fit are an error")?;
@@ -109,7 +109,7 @@ fn errors<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
     must(x.exp()?.size() == 3, "the context works after errors")
 }
 
-fn threads<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn threads(e: &Environment<'_>) -> Result<(), Failure> {
     let shared = Tensor::from_slice(e.ctx, &(0..2000).map(|i| i as f32).collect::<Vec<_>>(), [2000])?;
     let results: Vec<Result<bool>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
@@ -137,7 +137,7 @@ fn threads<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn many_allocations<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn many_allocations(e: &Environment<'_>) -> Result<(), Failure> {
     let mut x = three(e.ctx)?;
     for i in 0..300 {
         let big = Tensor::full(e.ctx, [600], i % 100, DType::F32)?;
@@ -172,7 +172,7 @@ fn resident() -> usize {
     text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
 }
 
-fn out_of_memory<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn out_of_memory(e: &Environment<'_>) -> Result<(), Failure> {
     for bytes in [isize::MAX as usize - 64, 1 << 60] {
         let refused = matches!(e.ctx.alloc(bytes), Err(Error::OutOfMemory { .. }));
         must(refused, "more memory than there is gives OutOfMemory")?;
@@ -180,7 +180,7 @@ fn out_of_memory<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
     must(three(e.ctx)?.exp()?.size() == 3, "the context works after memory ran out")
 }
 
-fn equality<B: Backend>(e: &Environment<'_, B>) -> Result<(), Failure> {
+fn equality(e: &Environment<'_>) -> Result<(), Failure> {
     must(e.ctx.clone() == *e.ctx, "a clone of a context is that context")?;
     must(!e.ctx.name().is_empty(), "a context has a name")?;
     e.ctx.synchronize()?;

@@ -4,7 +4,7 @@ use crate::{
     case::{Case, Checked, Environment, Failure, Measured, Options},
     report::{Line, Report, Status},
 };
-use isograd_core::{Backend, DType};
+use isograd_core::{Backend, DType, Dyn};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
@@ -12,15 +12,29 @@ use std::{
 
 /// All cases, for one device.
 #[derive(Debug)]
-pub struct Suite<B: Backend> {
-    ctx: B,
-    cases: Vec<Case<B>>,
+pub struct Suite {
+    ctx: Dyn,
+    cases: Vec<Case>,
 }
+
+/// Who is told how far a run is. All methods do nothing unless they are written.
+pub trait Progress: Sync {
+    /// A case begins.
+    fn begins(&self, _name: &str, _dtype: DType) {}
+
+    /// A long case is this far; called from any thread.
+    fn reached(&self, _part: u64, _of: u64) {}
+
+    /// A case is done.
+    fn ends(&self, _line: &Line) {}
+}
+
+impl Progress for () {}
 
 /// Elements that a draw has at most.
 const SIZE: usize = 400;
 
-impl<B: Backend> Suite<B> {
+impl Suite {
     /// The suite for `ctx`.
     ///
     /// ```
@@ -30,12 +44,12 @@ impl<B: Backend> Suite<B> {
     /// let report = Suite::new(Reference).run(&options);
     /// assert_eq!((report.passed(), report.failed(), report.skipped()), (4, 0, 0));
     /// ```
-    pub fn new(ctx: B) -> Suite<B> {
+    pub fn new(ctx: impl Backend) -> Suite {
         let mut cases = crate::operators::cases();
         cases.extend(crate::primitives::cases());
         cases.extend(crate::semantics::cases());
         cases.extend(crate::networks::cases());
-        Suite { ctx, cases }
+        Suite { ctx: Dyn::new(ctx), cases }
     }
 
     /// The names of the cases, in the order in which they run.
@@ -48,7 +62,7 @@ impl<B: Backend> Suite<B> {
         self.selected(options).count()
     }
 
-    fn selected<'a>(&'a self, options: &'a Options) -> impl Iterator<Item = (&'a Case<B>, DType)> {
+    fn selected<'a>(&'a self, options: &'a Options) -> impl Iterator<Item = (&'a Case, DType)> {
         (self.cases.iter())
             .filter(|c| options.filter.as_ref().is_none_or(|f| c.name.contains(f.as_str())))
             .flat_map(|c| c.dtypes.iter().map(move |d| (c, *d)))
@@ -57,16 +71,17 @@ impl<B: Backend> Suite<B> {
 
     /// Runs what `options` select.
     pub fn run(&self, options: &Options) -> Report {
-        self.run_with(options, &mut |_| ())
+        self.run_with(options, &())
     }
 
-    /// As [`Suite::run`], telling each line when it is done.
-    pub fn run_with(&self, options: &Options, told: &mut dyn FnMut(&Line)) -> Report {
+    /// As [`Suite::run`], telling how far it is.
+    pub fn run_with(&self, options: &Options, progress: &dyn Progress) -> Report {
         let start = Instant::now();
         let mut report = Report { device: self.ctx.name(), lines: vec![], seconds: 0.0 };
         for (case, dtype) in self.selected(options) {
-            let line = self.line(case, dtype, options);
-            told(&line);
+            progress.begins(&case.name, dtype);
+            let line = self.line(case, dtype, options, progress);
+            progress.ends(&line);
             let failed = matches!(line.status, Status::Failed(_));
             report.lines.push(line);
             if failed && options.stop {
@@ -77,13 +92,13 @@ impl<B: Backend> Suite<B> {
         report
     }
 
-    fn line(&self, case: &Case<B>, dtype: DType, options: &Options) -> Line {
+    fn line(&self, case: &Case, dtype: DType, options: &Options, progress: &dyn Progress) -> Line {
         let start = Instant::now();
-        let status = self.status(case, dtype, options);
+        let status = self.status(case, dtype, options, progress);
         Line { name: case.name.clone(), dtype, status, seconds: start.elapsed().as_secs_f64() }
     }
 
-    fn status(&self, case: &Case<B>, dtype: DType, options: &Options) -> Status {
+    fn status(&self, case: &Case, dtype: DType, options: &Options, progress: &dyn Progress) -> Status {
         let capabilities = self.ctx.capabilities();
         if !capabilities.stores.contains(dtype) {
             return Status::Skipped(format!("the device does not store {dtype}"));
@@ -95,7 +110,7 @@ impl<B: Backend> Suite<B> {
             return Status::Skipped("the device does not promise the same bits twice".into());
         }
         let expected = options.expected.iter().find(|(name, _)| *name == case.name);
-        match (self.attempt(case, dtype, options, SIZE), expected) {
+        match (self.attempt(case, dtype, options, SIZE, progress), expected) {
             (Err(failure), _) if failure.skipped => Status::Skipped(failure.why),
             (Ok(_), Some((_, why))) => {
                 Status::Failed(Box::new(Failure::new("", format!("it passes, though it is expected to fail: {why}"))))
@@ -108,7 +123,7 @@ impl<B: Backend> Suite<B> {
                 if !options.stop {
                     while size > 1 {
                         size /= 2;
-                        if let Err(smaller) = self.attempt(case, dtype, options, size) {
+                        if let Err(smaller) = self.attempt(case, dtype, options, size, progress) {
                             failure = smaller;
                         }
                     }
@@ -125,8 +140,9 @@ impl<B: Backend> Suite<B> {
         }
     }
 
-    fn attempt(&self, case: &Case<B>, dtype: DType, options: &Options, size: usize) -> Checked {
-        let environment = Environment { ctx: &self.ctx, dtype, level: options.level, seed: options.seed, size };
+    fn attempt(&self, case: &Case, dtype: DType, options: &Options, size: usize, progress: &dyn Progress) -> Checked {
+        let environment =
+            Environment { ctx: &self.ctx, dtype, level: options.level, seed: options.seed, size, progress };
         catch_unwind(AssertUnwindSafe(|| (case.run)(&environment))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or(panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
@@ -140,7 +156,7 @@ impl<B: Backend> Suite<B> {
 ///
 /// # Panics
 /// Panics when a check fails, or when there is no such case.
-pub fn check<B: Backend>(name: &str, ctx: B) {
+pub fn check(name: &str, ctx: impl Backend) {
     let mut suite = Suite::new(ctx);
     suite.cases.retain(|c| c.name == name);
     assert!(!suite.cases.is_empty(), "there is no case {name}");

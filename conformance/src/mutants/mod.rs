@@ -15,7 +15,7 @@ pub use table::{Fault, faults};
 use table::Plant;
 
 use crate::{Level, Options, Suite, report::Status};
-use isograd_core::Backend;
+use isograd_core::{Backend, Dyn};
 
 /// What became of a mutant.
 #[derive(Clone, Debug)]
@@ -36,8 +36,9 @@ pub struct Verdict {
 /// let verdicts = mutants::run(&isograd_reference::Reference, None, &mut |v| println!("{v:?}"));
 /// assert!(verdicts.iter().all(|v| v.killed_by.is_some()));
 /// ```
-pub fn run<B: Backend>(inner: &B, filter: Option<&str>, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
+pub fn run(inner: &impl Backend, filter: Option<&str>, told: &mut dyn FnMut(&Verdict)) -> Vec<Verdict> {
     let small = filter.is_some();
+    let inner = Dyn::new(inner.clone());
     let mut verdicts = Vec::new();
     for fault in faults().iter().filter(|f| filter.is_none_or(|part| f.name.contains(part))) {
         let verdict = match fault.plant {
@@ -52,7 +53,7 @@ pub fn run<B: Backend>(inner: &B, filter: Option<&str>, told: &mut dyn FnMut(&Ve
 
 /// Runs the quick suite on one mutant until a check fails, then what large memories show. Primitives come first: they
 /// find most faults soonest. `small`: the failure is shrunk.
-pub fn judge<B: Backend>(mutant: B, name: &'static str, small: bool) -> Verdict {
+pub fn judge(mutant: impl Backend, name: &'static str, small: bool) -> Verdict {
     let suite = Suite::new(mutant);
     let mut verdict = Verdict { name, killed_by: None, seconds: 0.0 };
     // Faults are called by the method that they sit in, if they sit in one.

@@ -2,13 +2,13 @@
 
 use super::{ALL, FLOATS, INTEGERS, NUMBERS, Rows, positions};
 use isograd_core::{
-    Backend, DType, Result, Tensor,
+    DType, Result, Tensor,
     operators::{PadMode, TakeMode, random},
 };
 
 const BOOL: &[DType] = &[DType::Bool];
 
-pub(super) fn created<B: Backend>(t: &mut Rows<B>) {
+pub(super) fn created(t: &mut Rows) {
     t.create("zeros", ALL, |ctx, d| Tensor::zeros(ctx, [3, 5], d));
     t.create("zeros", ALL, |ctx, d| Tensor::zeros(ctx, [3, 0], d));
     t.create("ones", ALL, |ctx, d| Tensor::ones(ctx, [7], d));
@@ -46,12 +46,12 @@ pub(super) fn created<B: Backend>(t: &mut Rows<B>) {
     }
 }
 
-type One<B> = fn(&Tensor<B>) -> Result<Tensor<B>>;
-type Two<B> = fn(&Tensor<B>, &Tensor<B>) -> Result<Tensor<B>>;
+type One = fn(&Tensor) -> Result<Tensor>;
+type Two = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Elementwise operators on integers and bool.
-pub(super) fn numbers<B: Backend>(t: &mut Rows<B>) {
-    let one: &[(&'static str, &'static [DType], One<B>)] = &[
+pub(super) fn numbers(t: &mut Rows) {
+    let one: &[(&'static str, &'static [DType], One)] = &[
         ("neg", INTEGERS, |x| x.neg()),
         ("abs", INTEGERS, |x| x.abs()),
         ("sign", INTEGERS, |x| x.sign()),
@@ -72,7 +72,7 @@ pub(super) fn numbers<B: Backend>(t: &mut Rows<B>) {
         t.constant(name, dtypes, &[&[3, 5]], move |x| f(&x[0]));
         t.last().elementwise = true;
     }
-    let two: &[(&'static str, &'static [DType], Two<B>)] = &[
+    let two: &[(&'static str, &'static [DType], Two)] = &[
         ("add", INTEGERS, |a, b| a.add(b)),
         ("sub", INTEGERS, |a, b| a.sub(b)),
         ("mul", INTEGERS, |a, b| a.mul(b)),
@@ -103,7 +103,7 @@ pub(super) fn numbers<B: Backend>(t: &mut Rows<B>) {
 }
 
 /// Reductions to positions, and integer reductions, products, orders and moves.
-pub(super) fn any<B: Backend>(t: &mut Rows<B>) {
+pub(super) fn any(t: &mut Rows) {
     for axis in [0isize, 1, -1] {
         t.constant("argmax", ALL, &[&[3, 5, 4]], move |x| x[0].argmax(axis, false));
         t.constant("argmin", ALL, &[&[3, 5, 4]], move |x| x[0].argmin(axis, true));

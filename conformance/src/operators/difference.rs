@@ -1,15 +1,15 @@
 //! Gradients against differences: first and second order, along random directions, in f64, on the device itself.
 
-use super::Pair;
+use super::Row;
 use crate::{
     case::{Checked, Environment, Failure, Level, Measured},
     gradcheck::gradcheck,
     numbers::Array,
 };
-use isograd_core::{Backend, DType, Tensor};
+use isograd_core::{DType, Tensor};
 
-pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) -> Checked {
-    let (row, ctx) = (&pair.tested, environment.ctx);
+pub(super) fn check(environment: &Environment<'_>, row: &Row) -> Checked {
+    let ctx = environment.ctx;
     // The oracle's gradients are held against the device's in a quick run, and those against differences in any other.
     if environment.level == Level::Quick {
         return Ok(Measured::default());
@@ -21,8 +21,8 @@ pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>
             Array::dense(DType::F64, shape, &values)
         })
         .collect();
-    let inputs: Vec<Tensor<B>> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_, _>>()?;
-    let f = |x: &[Tensor<B>]| (row.body)(ctx, DType::F64, x);
+    let inputs: Vec<Tensor> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_, _>>()?;
+    let f = |x: &[Tensor]| (row.body)(ctx, DType::F64, x);
     let y = f(&inputs)?;
     // Casts to narrower dtypes are steps; what is empty has no differences.
     if y.dtype() != DType::F64 || y.size() == 0 {

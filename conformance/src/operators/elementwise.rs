@@ -3,14 +3,14 @@
 use super::{ABOVE_ONE, Domain, POSITIVE, REAL, Rows, STEPS};
 use crate::numbers::Domain::{Range, Values};
 use isograd_core::{
-    Backend, Result, Tensor,
+    Result, Tensor,
     operators::{Fused, random},
 };
 
-type Unary<B> = fn(&Tensor<B>) -> Result<Tensor<B>>;
+type Unary = fn(&Tensor) -> Result<Tensor>;
 
-pub(super) fn unary<B: Backend>(t: &mut Rows<B>) {
-    let rows: &[(&'static str, Unary<B>, Domain)] = &[
+pub(super) fn unary(t: &mut Rows) {
+    let rows: &[(&'static str, Unary, Domain)] = &[
         ("neg", |x| x.neg(), REAL),
         ("abs", |x| x.abs(), REAL),
         ("sign", |x| x.sign(), REAL),
@@ -94,9 +94,9 @@ pub(super) fn unary<B: Backend>(t: &mut Rows<B>) {
     t.add("dropout", "squared, p = 0", &[(&[5], REAL)], |x| x[0].dropout(0.0)?.square());
 }
 
-pub(super) fn binary<B: Backend>(t: &mut Rows<B>) {
-    type Two<B> = fn(&Tensor<B>, &Tensor<B>) -> Result<Tensor<B>>;
-    let rows: &[(&'static str, Two<B>, Domain, Domain)] = &[
+pub(super) fn binary(t: &mut Rows) {
+    type Two = fn(&Tensor, &Tensor) -> Result<Tensor>;
+    let rows: &[(&'static str, Two, Domain, Domain)] = &[
         ("add", |a, b| a.add(b), REAL, REAL),
         ("sub", |a, b| a.sub(b), REAL, REAL),
         ("mul", |a, b| a.mul(b), REAL, REAL),

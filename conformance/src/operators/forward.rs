@@ -1,13 +1,13 @@
 //! Results against the oracle's: dense and strided inputs, any shape, special values, every number.
 
-use super::{Pair, Row, described, kind};
+use super::{Row, described, kind};
 use crate::{
     case::{Checked, Environment, Failure, Level, Measured, compare},
     numbers::{Array, Numbers, bit_patterns, shape, special},
     oracle::{Oracle, cells},
     suite::total,
 };
-use isograd_core::{Backend, DType, Shape, Tensor, Value};
+use isograd_core::{DType, Dyn, Shape, Tensor, Value};
 use isograd_reference::Reference;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,7 +28,7 @@ enum Draw {
     Patterns(usize),
 }
 
-fn draws<B: Backend>(environment: &Environment<'_, B>, row: &Row<B>) -> Vec<Draw> {
+fn draws(environment: &Environment<'_>, row: &Row) -> Vec<Draw> {
     let float = environment.dtype.is_float();
     let mut draws = vec![Draw::View];
     if row.elementwise {
@@ -57,27 +57,26 @@ fn draws<B: Backend>(environment: &Environment<'_, B>, row: &Row<B>) -> Vec<Draw
     draws
 }
 
-pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) -> Checked {
-    let row = &pair.tested;
+pub(super) fn check(environment: &Environment<'_>, row: &Row) -> Checked {
     let mut numbers = environment.numbers(&format!("{} {}", row.operator, row.variant));
     if row.exact {
-        return created(environment, pair);
+        return created(environment, row);
     }
     let every = environment.level == Level::Full && environment.dtype == DType::F32 && environment.size >= 400;
     let mut measured = Measured::default();
     if every && row.elementwise && row.inputs.len() == 1 {
-        measured = every_number(environment, pair)?;
+        measured = every_number(environment, row)?;
     }
     let drawn = total(draws(environment, row).into_iter().map(|draw| {
         let arrays = inputs(&mut numbers, environment, row, draw);
-        one(environment, pair, &arrays, draw)
+        one(environment, row, &arrays, draw)
             .map_err(|f| Failure { variant: format!("{:?}", draw), ..f }.on(described(&arrays)))
     }))?;
     measured.merge(&drawn);
     Ok(measured)
 }
 
-fn inputs<B: Backend>(numbers: &mut Numbers, environment: &Environment<'_, B>, row: &Row<B>, draw: Draw) -> Vec<Array> {
+fn inputs(numbers: &mut Numbers, environment: &Environment<'_>, row: &Row, draw: Draw) -> Vec<Array> {
     let dtype = environment.dtype;
     let whole = shape(numbers, environment.size);
     (row.inputs.iter())
@@ -121,18 +120,18 @@ fn broadcasting(numbers: &mut Numbers, whole: &Shape, all: bool) -> Shape {
 }
 
 /// A row's tensor and the bases of its inputs, or the kind of error.
-type Outcome<B> = Result<(Tensor<B>, Vec<Tensor<B>>), String>;
+type Outcome = Result<(Tensor, Vec<Tensor>), String>;
 
 /// The row's tensor, or the kind of error; and whether its inputs stayed as they were.
-fn computed<B: Backend>(ctx: &B, dtype: DType, row: &Row<B>, arrays: &[Array]) -> Result<Outcome<B>, Failure> {
-    let bases: Vec<Tensor<B>> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_, _>>()?;
-    let views: Vec<Tensor<B>> = arrays.iter().zip(&bases).map(|(a, b)| a.of(b)).collect::<Result<_, _>>()?;
+fn computed(ctx: &Dyn, dtype: DType, row: &Row, arrays: &[Array]) -> Result<Outcome, Failure> {
+    let bases: Vec<Tensor> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_, _>>()?;
+    let views: Vec<Tensor> = arrays.iter().zip(&bases).map(|(a, b)| a.of(b)).collect::<Result<_, _>>()?;
     Ok((row.body)(ctx, dtype, &views).map(|y| (y, bases)).map_err(|e| kind(&e)))
 }
 
-fn one<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>, arrays: &[Array], _: Draw) -> Checked {
-    let expected = computed(&Oracle, environment.dtype, &pair.oracle, arrays)?;
-    let got = computed(environment.ctx, environment.dtype, &pair.tested, arrays)?;
+fn one(environment: &Environment<'_>, row: &Row, arrays: &[Array], _: Draw) -> Checked {
+    let expected = computed(&Dyn::new(Oracle), environment.dtype, row, arrays)?;
+    let got = computed(environment.ctx, environment.dtype, row, arrays)?;
     let ((expected, _), (got, bases)) = match (expected, got) {
         (Ok(e), Ok(g)) => (e, g),
         (Err(e), Err(g)) if e == g => return Ok(Measured::default()),
@@ -150,7 +149,7 @@ fn one<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>, arrays: &[A
     Ok(measured)
 }
 
-fn same_form<B: Backend, C: Backend>(got: &Tensor<B>, expected: &Tensor<C>) -> Result<(), Failure> {
+fn same_form(got: &Tensor, expected: &Tensor) -> Result<(), Failure> {
     if got.shape() == expected.shape() && got.dtype() == expected.dtype() {
         return Ok(());
     }
@@ -161,10 +160,10 @@ fn same_form<B: Backend, C: Backend>(got: &Tensor<B>, expected: &Tensor<C>) -> R
 }
 
 /// All 2^32 numbers of f32, a part at a time, on as many threads as there are processors.
-fn every_number<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) -> Checked {
+fn every_number(environment: &Environment<'_>, row: &Row) -> Checked {
     const PART: u32 = 1 << 20;
     const PARTS: u32 = 1 << 12;
-    let next = AtomicU32::new(0);
+    let (next, done) = (AtomicU32::new(0), AtomicU32::new(0));
     let work = || -> Checked {
         let mut measured = Measured::default();
         loop {
@@ -175,12 +174,13 @@ fn every_number<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) ->
             let numbers = (0..PART).map(|i| f32::from_bits(part * PART + i));
             let values: Vec<Value> = numbers.map(Value::F32).collect();
             let arrays = [Array::dense(DType::F32, &[values.len()], &values)];
-            let checked = one(environment, pair, &arrays, Draw::Patterns(PART as usize)).map_err(|f| {
+            let checked = one(environment, row, &arrays, Draw::Patterns(PART as usize)).map_err(|f| {
                 // The others stop as well.
                 next.store(PARTS, Ordering::Relaxed);
                 Failure { variant: format!("every number, from bits {:#x} on", part * PART), ..f }
             });
             measured.merge(&checked?);
+            environment.progress.reached(u64::from(done.fetch_add(1, Ordering::Relaxed)) + 1, u64::from(PARTS));
         }
     };
     std::thread::scope(|scope| {
@@ -192,9 +192,9 @@ fn every_number<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) ->
 }
 
 /// What is created is the same everywhere, bit for bit; random numbers too.
-fn created<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) -> Checked {
-    let got = (pair.tested.body)(environment.ctx, environment.dtype, &[])?;
-    let expected = (pair.reference.body)(&Reference, environment.dtype, &[])?;
+fn created(environment: &Environment<'_>, row: &Row) -> Checked {
+    let got = (row.body)(environment.ctx, environment.dtype, &[])?;
+    let expected = (row.body)(&Dyn::new(Reference), environment.dtype, &[])?;
     same_form(&got, &expected)?;
     let (got, expected) = (got.to_values()?, expected.to_values()?);
     match (0..got.len()).find(|&i| got[i] != expected[i]) {

@@ -1,14 +1,14 @@
 //! Gradients against the oracle's analytic ones: each input used twice, through views, through another backend and back,
 //! written or added, with a head gradient that is not contiguous.
 
-use super::{Pair, Row, described};
+use super::{Row, described};
 use crate::{
     case::{Checked, Environment, Failure, Measured, compare},
     numbers::{Array, Numbers},
     oracle::{Oracle, cells},
     suite::total,
 };
-use isograd_core::{Backend, DType, Dyn, GradReq, Result, Tensor, autograd};
+use isograd_core::{DType, Dyn, GradReq, Result, Tensor, autograd};
 use isograd_reference::Reference;
 
 /// How the gradient is taken.
@@ -24,8 +24,7 @@ struct Way {
     head: Numbers,
 }
 
-pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>) -> Checked {
-    let row = &pair.tested;
+pub(super) fn check(environment: &Environment<'_>, row: &Row) -> Checked {
     let mut numbers = environment.numbers(&format!("gradient {} {}", row.operator, row.variant));
     total((0..environment.draws().min(10)).map(|draw| {
         let way = Way {
@@ -49,14 +48,14 @@ pub(super) fn check<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>
             if way.across { ", through another backend" } else { "" },
             if way.add { ", added" } else { "" }
         );
-        one(environment, pair, &arrays, &way).map_err(|f| Failure { variant: told, ..f }.on(described(&arrays)))
+        one(environment, row, &arrays, &way).map_err(|f| Failure { variant: told, ..f }.on(described(&arrays)))
     }))
 }
 
-fn one<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>, arrays: &[Array], way: &Way) -> Checked {
-    let expected = gradients(&Oracle, environment.dtype, &pair.oracle, arrays, way, None)?;
+fn one(environment: &Environment<'_>, row: &Row, arrays: &[Array], way: &Way) -> Checked {
+    let expected = gradients(&Dyn::new(Oracle), environment.dtype, row, arrays, way, None)?;
     let there = way.across.then(|| Dyn::new(Reference));
-    let got = gradients(environment.ctx, environment.dtype, &pair.tested, arrays, way, there.as_ref())?;
+    let got = gradients(environment.ctx, environment.dtype, row, arrays, way, there.as_ref())?;
     let mut measured = Measured::default();
     for (k, (g, e)) in got.iter().zip(&expected).enumerate() {
         if g.dtype() != e.dtype() || g.shape() != e.shape() {
@@ -68,32 +67,32 @@ fn one<B: Backend>(environment: &Environment<'_, B>, pair: &Pair<B>, arrays: &[A
     Ok(measured)
 }
 
-fn gradients<B: Backend>(
-    ctx: &B,
+fn gradients(
+    ctx: &Dyn,
     dtype: DType,
-    row: &Row<B>,
+    row: &Row,
     arrays: &[Array],
     way: &Way,
     there: Option<&Dyn>,
-) -> Result<Vec<Tensor<B>>> {
-    let bases: Vec<Tensor<B>> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_>>()?;
+) -> Result<Vec<Tensor>> {
+    let bases: Vec<Tensor> = arrays.iter().map(|a| a.base(ctx)).collect::<Result<_>>()?;
     for base in &bases {
         base.attach_grad_with(if way.add { GradReq::Add } else { GradReq::Write })?;
     }
     for _ in 0..if way.add { 2 } else { 1 } {
         let mut numbers = way.head.clone();
         let (y, again) = autograd::record(|| -> Result<_> {
-            let views: Vec<Tensor<B>> = (arrays.iter().zip(&bases))
+            let views: Vec<Tensor> = (arrays.iter().zip(&bases))
                 .map(|(a, b)| {
                     let view = a.of(b)?;
                     there.map_or(Ok(view.clone()), |there| view.copyto(there)?.copyto(ctx))
                 })
                 .collect::<Result<_>>()?;
             // Each input is used once more, so that gradients must add up.
-            let again: Vec<Tensor<B>> = views.iter().map(|x| x.mul_scalar(0.5)).collect::<Result<_>>()?;
+            let again: Vec<Tensor> = views.iter().map(|x| x.mul_scalar(0.5)).collect::<Result<_>>()?;
             Ok(((row.body)(ctx, dtype, &views)?, again))
         })?;
-        let mut heads: Vec<&Tensor<B>> = again.iter().collect();
+        let mut heads: Vec<&Tensor> = again.iter().collect();
         if y.requires_grad() {
             heads.push(&y);
         }

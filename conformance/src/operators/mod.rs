@@ -20,10 +20,8 @@ use crate::{
         Array,
         Domain::{self, Range},
     },
-    oracle::Oracle,
 };
-use isograd_core::{Backend, DType, Error, Result, Tensor, operators};
-use isograd_reference::Reference;
+use isograd_core::{DType, Dyn, Error, Result, Tensor, operators};
 use std::sync::Arc;
 
 const FLOATS: &[DType] = &[DType::F16, DType::BF16, DType::F32, DType::F64];
@@ -38,10 +36,10 @@ const INSIDE: Domain = Range(-0.8, 0.8, &[0.0]);
 const ABOVE_ONE: Domain = Range(1.3, 3.0, &[]);
 const STEPS: Domain = Range(-2.4, 2.4, &[-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0]);
 
-type Body<B> = Box<dyn Fn(&B, DType, &[Tensor<B>]) -> Result<Tensor<B>> + Send + Sync>;
+type Body = Box<dyn Fn(&Dyn, DType, &[Tensor]) -> Result<Tensor> + Send + Sync>;
 
 /// A row of the table.
-pub struct Row<B: Backend> {
+pub struct Row {
     /// The operator, as in `operators::NAMES`.
     pub operator: &'static str,
     /// Which variant of it.
@@ -56,24 +54,24 @@ pub struct Row<B: Backend> {
     pub differentiable: bool,
     /// Whether results must be the reference backend's, bit for bit.
     pub exact: bool,
-    body: Body<B>,
+    body: Body,
 }
 
-impl<B: Backend> std::fmt::Debug for Row<B> {
+impl std::fmt::Debug for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({}) {:?}", self.operator, self.variant, self.inputs)
     }
 }
 
-struct Rows<B: Backend>(Vec<Row<B>>);
+struct Rows(Vec<Row>);
 
-impl<B: Backend> Rows<B> {
+impl Rows {
     fn add(
         &mut self,
         operator: &'static str,
         variant: impl Into<String>,
         inputs: &[(&[usize], Domain)],
-        body: impl Fn(&[Tensor<B>]) -> Result<Tensor<B>> + Send + Sync + 'static,
+        body: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
     ) {
         self.0.push(Row {
             operator,
@@ -93,7 +91,7 @@ impl<B: Backend> Rows<B> {
         operator: &'static str,
         variant: impl Into<String>,
         inputs: &[(&[usize], Domain)],
-        body: impl Fn(&[Tensor<B>]) -> Result<Tensor<B>> + Send + Sync + 'static,
+        body: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
     ) {
         self.add(operator, variant, inputs, body);
         self.last().elementwise = true;
@@ -105,7 +103,7 @@ impl<B: Backend> Rows<B> {
         operator: &'static str,
         dtypes: &'static [DType],
         shapes: &[&[usize]],
-        body: impl Fn(&[Tensor<B>]) -> Result<Tensor<B>> + Send + Sync + 'static,
+        body: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
     ) {
         let variant = format!("constant row {}", self.0.len());
         self.add(operator, variant, &[], body);
@@ -119,7 +117,7 @@ impl<B: Backend> Rows<B> {
         &mut self,
         operator: &'static str,
         dtypes: &'static [DType],
-        body: impl Fn(&B, DType) -> Result<Tensor<B>> + Send + Sync + 'static,
+        body: impl Fn(&Dyn, DType) -> Result<Tensor> + Send + Sync + 'static,
     ) {
         self.constant(operator, dtypes, &[], |x| Ok(x[0].clone()));
         let row = self.last();
@@ -127,17 +125,17 @@ impl<B: Backend> Rows<B> {
         row.body = Box::new(move |ctx, dtype, _| body(ctx, dtype));
     }
 
-    fn last(&mut self) -> &mut Row<B> {
+    fn last(&mut self) -> &mut Row {
         self.0.last_mut().expect("a row was just added")
     }
 }
 
-fn positions<B: Backend>(like: &Tensor<B>, values: &[i64], shape: &[usize]) -> Result<Tensor<B>> {
+fn positions(like: &Tensor, values: &[i64], shape: &[usize]) -> Result<Tensor> {
     Tensor::from_slice(like.ctx(), values, shape)
 }
 
 /// All rows.
-pub fn table<B: Backend>() -> Vec<Row<B>> {
+pub fn table() -> Vec<Row> {
     let mut t = Rows(Vec::new());
     elementwise::unary(&mut t);
     elementwise::binary(&mut t);
@@ -153,26 +151,17 @@ pub fn table<B: Backend>() -> Vec<Row<B>> {
     t.0
 }
 
-/// A row for the device under test, and the same one for what it is compared with.
-struct Pair<B: Backend> {
-    tested: Row<B>,
-    oracle: Row<Oracle>,
-    reference: Row<Reference>,
-}
-
 /// The cases of all operators.
-pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
-    let rows = table::<B>().into_iter().zip(table::<Oracle>()).zip(table::<Reference>());
-    let mut pairs: Vec<Arc<Pair<B>>> =
-        rows.map(|((tested, oracle), reference)| Arc::new(Pair { tested, oracle, reference })).collect();
+pub(crate) fn cases() -> Vec<Case> {
+    let mut rows: Vec<Arc<Row>> = table().into_iter().map(Arc::new).collect();
     let mut cases = Vec::new();
     for name in operators::NAMES {
-        let (mine, others) = pairs.into_iter().partition::<Vec<_>, _>(|p| p.tested.operator == *name);
-        pairs = others;
+        let (mine, others) = rows.into_iter().partition::<Vec<_>, _>(|r| r.operator == *name);
+        rows = others;
         if mine.is_empty() {
             continue;
         }
-        let smooth: Vec<Arc<Pair<B>>> = mine.iter().filter(|p| p.tested.differentiable).cloned().collect();
+        let smooth: Vec<Arc<Row>> = mine.iter().filter(|r| r.differentiable).cloned().collect();
         cases.push(case(format!("forward_{name}"), mine, forward::check));
         if !smooth.is_empty() {
             let again = smooth.clone();
@@ -187,22 +176,18 @@ pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
     cases
 }
 
-fn case<B: Backend>(
-    name: String,
-    pairs: Vec<Arc<Pair<B>>>,
-    check: fn(&Environment<'_, B>, &Pair<B>) -> Checked,
-) -> Case<B> {
-    let dtypes = DType::ALL.into_iter().filter(|d| pairs.iter().any(|p| p.tested.dtypes.contains(d))).collect();
+fn case(name: String, rows: Vec<Arc<Row>>, check: fn(&Environment<'_>, &Row) -> Checked) -> Case {
+    let dtypes = DType::ALL.into_iter().filter(|d| rows.iter().any(|r| r.dtypes.contains(d))).collect();
     Case {
         name,
         dtypes,
         computes: true,
         repeatable: false,
         run: Box::new(move |environment| {
-            let rows = pairs.iter().filter(|p| p.tested.dtypes.contains(&environment.dtype));
-            crate::suite::total(rows.map(|p| {
-                check(environment, p).map_err(|mut f| {
-                    f.variant = format!("{} ({}) {}", p.tested.operator, p.tested.variant, f.variant);
+            let rows = rows.iter().filter(|r| r.dtypes.contains(&environment.dtype));
+            crate::suite::total(rows.map(|r| {
+                check(environment, r).map_err(|mut f| {
+                    f.variant = format!("{} ({}) {}", r.operator, r.variant, f.variant);
                     f
                 })
             }))
@@ -226,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_operator_has_a_row() {
-        let table = table::<Oracle>();
+        let table = table();
         for name in operators::NAMES {
             assert!(table.iter().any(|r| r.operator == *name), "{name} has no row");
         }

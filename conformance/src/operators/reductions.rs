@@ -2,11 +2,11 @@
 
 use super::{Domain, POSITIVE, REAL, Rows};
 use crate::numbers::Domain::{Range, Values};
-use isograd_core::{Backend, Result, Tensor};
+use isograd_core::{Result, Tensor};
 
-pub(super) fn reductions<B: Backend>(t: &mut Rows<B>) {
-    type Fold<B> = fn(&Tensor<B>, &[isize], bool) -> Result<Tensor<B>>;
-    let rows: &[(&'static str, Fold<B>, Domain)] = &[
+pub(super) fn reductions(t: &mut Rows) {
+    type Fold = fn(&Tensor, &[isize], bool) -> Result<Tensor>;
+    let rows: &[(&'static str, Fold, Domain)] = &[
         ("sum", |x, a, k| x.sum(a, k), REAL),
         ("mean", |x, a, k| x.mean(a, k), REAL),
         ("prod", |x, a, k| x.prod(a, k), REAL),
@@ -60,7 +60,7 @@ pub(super) fn reductions<B: Backend>(t: &mut Rows<B>) {
     t.add("logsumexp", "large numbers", &[(&[4], Range(700.0, 702.0, &[]))], |x| x[0].logsumexp((), false));
 }
 
-pub(super) fn products<B: Backend>(t: &mut Rows<B>) {
+pub(super) fn products(t: &mut Rows) {
     let shapes: &[(&[usize], &[usize])] = &[
         (&[2, 3], &[3, 4]),
         (&[3], &[3]),
@@ -87,7 +87,7 @@ pub(super) fn products<B: Backend>(t: &mut Rows<B>) {
     t.add("outer", "", &[(&[3], REAL), (&[2, 2], REAL)], |x| x[0].outer(&x[1]));
 }
 
-pub(super) fn normalization<B: Backend>(t: &mut Rows<B>) {
+pub(super) fn normalization(t: &mut Rows) {
     for (shape, axis) in [(&[3, 2, 2][..], 1), (&[4, 3], -1), (&[2, 2, 3, 2], 1), (&[3, 2, 2], 0)] {
         let p = [shape[if axis < 0 { shape.len() - 1 } else { axis as usize }]];
         let affine = [(shape, REAL), (&p[..], POSITIVE), (&p[..], REAL)];

@@ -2,14 +2,14 @@
 
 use super::{REAL, Rows, positions};
 use isograd_core::{
-    Backend, Result, Tensor,
+    Result, Tensor,
     operators::{Index, PadMode, TakeMode},
 };
 
-pub(super) fn shapes<B: Backend>(t: &mut Rows<B>) {
-    type One<B> = fn(&Tensor<B>) -> Result<Tensor<B>>;
+pub(super) fn shapes(t: &mut Rows) {
+    type One = fn(&Tensor) -> Result<Tensor>;
     // Each is squared, so that the second derivative goes through it as well.
-    let rows: &[(&'static str, One<B>)] = &[
+    let rows: &[(&'static str, One)] = &[
         ("reshape", |x| x.reshape([3, -1])),
         ("reshape", |x| x.transpose(&[2, 0, 1])?.reshape([4, 3])),
         ("reshape", |x| x.reshape_codes(&[-3, -2])),
@@ -61,7 +61,7 @@ pub(super) fn shapes<B: Backend>(t: &mut Rows<B>) {
     });
 }
 
-pub(super) fn indices<B: Backend>(t: &mut Rows<B>) {
+pub(super) fn indices(t: &mut Rows) {
     for mode in [TakeMode::Raise, TakeMode::Clip, TakeMode::Wrap] {
         t.add("take", format!("{mode:?}"), &[(&[3, 2], REAL)], move |x| {
             let far = if mode == TakeMode::Raise { 2 } else { 7 };

@@ -1,12 +1,9 @@
 //! Rows of convolution and pooling.
 
 use super::{INSIDE, REAL, Rows};
-use isograd_core::{
-    Backend,
-    operators::{ConvOptions, PoolOptions},
-};
+use isograd_core::operators::{ConvOptions, PoolOptions};
 
-pub(super) fn windows<B: Backend>(t: &mut Rows<B>) {
+pub(super) fn windows(t: &mut Rows) {
     let options = |stride: &[usize], padding: &[usize], dilation: &[usize], groups: usize| ConvOptions {
         stride: stride.to_vec(),
         padding: padding.to_vec(),

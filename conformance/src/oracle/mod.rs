@@ -13,8 +13,9 @@ pub use cell::Cell;
 
 use cell::{Sum, binary, convert, product, select, unary};
 use isograd_core::{
-    Backend, Capabilities, DType, Error, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Tensor, Value, Window,
-    backend::composed,
+    Backend, Capabilities, DType, Dyn, Error, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Tensor, Value,
+    Window,
+    backend::{DynBuffer, composed},
     expr::{Kernel, Operation, scalar},
 };
 use std::cell::RefCell;
@@ -35,7 +36,7 @@ thread_local! {
     static DOWNLOADED: RefCell<Vec<Cell>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The elements of a tensor, in row-major order, with their bounds.
+/// The elements of a tensor on the oracle, by type or behind [`Dyn`], in row-major order, with their bounds.
 ///
 /// ```
 /// use isograd_conformance::oracle::{Oracle, cells};
@@ -50,7 +51,7 @@ thread_local! {
 ///
 /// # Errors
 /// None in practice; what the oracle reports.
-pub fn cells(x: &Tensor<Oracle>) -> Result<Vec<Cell>> {
+pub fn cells<B: Backend>(x: &Tensor<B>) -> Result<Vec<Cell>> {
     if x.size() == 0 {
         return Ok(vec![]);
     }
@@ -66,11 +67,11 @@ pub(crate) fn tapped(read: impl FnOnce() -> Result<()>) -> Result<Vec<Cell>> {
     Ok(DOWNLOADED.take())
 }
 
-pub(crate) fn downloaded(ctx: &Oracle, memory: &Memory, dtype: DType, count: usize) -> Result<Vec<Cell>> {
-    if memory.cells.is_none() {
-        return Ok((0..count).map(|i| memory.get(dtype, i)).collect());
-    }
-    tapped(|| ctx.download(memory, 0, &mut vec![0; count * dtype.size()]))
+pub(crate) fn downloaded(ctx: &Dyn, memory: &DynBuffer, dtype: DType, count: usize) -> Result<Vec<Cell>> {
+    let mut bytes = vec![0; count * dtype.size()];
+    let cells = tapped(|| ctx.download(memory, 0, &mut bytes))?;
+    let decoded = || (0..count).map(|i| Cell::exact(Value::read(dtype, &bytes, i))).collect();
+    Ok(if cells.is_empty() { decoded() } else { cells })
 }
 
 impl Memory {

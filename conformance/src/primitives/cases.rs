@@ -16,10 +16,10 @@ const NUMBERS: &[DType] =
     &[DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32, DType::I64, DType::U8, DType::I8];
 const INTEGERS: &[DType] = &[DType::I32, DType::I64, DType::U8, DType::I8, DType::Bool];
 
-pub(super) type Check<B> = fn(&Environment<'_, B>, &mut Numbers) -> Checked;
+pub(super) type Check = fn(&Environment<'_>, &mut Numbers) -> Checked;
 
-pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
-    let rows: &[(&str, &[DType], Check<B>)] = &[
+pub(crate) fn cases() -> Vec<Case> {
+    let rows: &[(&str, &[DType], Check)] = &[
         ("map_layouts", &DType::ALL, map_layouts),
         ("map_old", NUMBERS, map_old),
         ("map_outputs", NUMBERS, map_outputs),
@@ -45,7 +45,7 @@ pub(crate) fn cases<B: Backend>() -> Vec<Case<B>> {
         ("programs", NUMBERS, programs::random),
     ];
     // Run once: they are long, or take no draws.
-    let once: &[(&str, &[DType], Check<B>)] = &[
+    let once: &[(&str, &[DType], Check)] = &[
         ("long_rows", FLOATS, rows::long),
         ("large_products", FLOATS, large_matmul),
         ("large", &[DType::U8, DType::I32, DType::F32], sizes::large),
@@ -93,7 +93,7 @@ pub(super) fn distinct(numbers: &mut Numbers, shape: &[usize]) -> Layout {
 }
 
 /// Two outputs, each of which reads what the other held.
-fn old_of_both<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn old_of_both(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (d, s) = (e.dtype, not_empty(n, e.size));
     let roots = [Expr::old(1, d) + Expr::input(0, d), Expr::old(0, d) - Expr::input(0, d)];
     let layout = any(n, &s);
@@ -133,7 +133,7 @@ pub(super) fn map(name: &str, roots: &[Expr], inputs: &[DType]) -> Result<Launch
     Ok(Launch::Map(Program::new(name, roots, inputs, &[])?, vec![]))
 }
 
-fn map_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_layouts(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (d, s) = (e.dtype, not_empty(n, e.size * 4));
     let x = inputs(d, 2);
     let root = if d == DType::Bool { x[0].xor(&x[1]) } else { &x[0] - &x[1] };
@@ -146,7 +146,7 @@ fn map_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     check(e, &map("difference", &[root], &[d, d])?, &regions, &[Region::output(d, distinct(n, &s))])
 }
 
-fn map_old<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_old(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (d, s) = (e.dtype, not_empty(n, e.size));
     let root = Expr::old(0, d) * &Expr::input(0, d).like(2) + Expr::input(0, d);
     let layout = any(n, &s);
@@ -157,7 +157,7 @@ fn map_old<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     total([check(e, &map("old", &[root], &[d])?, &[x], &[y]), old_of_both(e, n)])
 }
 
-fn map_outputs<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_outputs(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (d, s) = (e.dtype, not_empty(n, e.size));
     let x = inputs(d, 2);
     let roots = [&x[0] + &x[1], x[0].less(&x[1]), &x[0] * &x[1]];
@@ -171,7 +171,7 @@ fn map_outputs<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     check(e, &map("three", &roots, &[d, d])?, &regions, &outputs)
 }
 
-fn map_index<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_index(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (d, s) = (e.dtype, not_empty(n, e.size * 4));
     let scaled = Expr::index() * &Expr::constant(3i64) + Expr::constant(1i64);
     let launch = Launch::Map(
@@ -181,7 +181,7 @@ fn map_index<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     check(e, &launch, &[], &[Region::output(d, distinct(n, &s))])
 }
 
-fn map_random<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_random(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let s = not_empty(n, e.size);
     let seed = Expr::scalar(0, DType::I64);
     let far = Expr::index() + Expr::scalar(1, DType::I64);
@@ -194,7 +194,7 @@ fn map_random<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
 }
 
 /// Every primitive of one argument, on special values and some others.
-fn map_unary<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_unary(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let d = e.dtype;
     let mut values = special(d);
     values.extend(Domain::Any.draw(n, d, 40));
@@ -206,16 +206,16 @@ fn map_unary<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
     }))
 }
 
-fn map_binary<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_binary(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     pairs(e, n, |op| !matches!(op, Binary::Shl | Binary::Shr))
 }
 
-fn map_binary_integers<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn map_binary_integers(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     pairs(e, n, |op| matches!(op, Binary::Shl | Binary::Shr | Binary::Rem | Binary::Div | Binary::Pow | Binary::Xor))
 }
 
 /// Every primitive of two arguments, each special value with each.
-fn pairs<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, of: fn(Binary) -> bool) -> Checked {
+fn pairs(e: &Environment<'_>, n: &mut Numbers, of: fn(Binary) -> bool) -> Checked {
     let d = e.dtype;
     let mut values = special(d);
     values.extend(Domain::Any.draw(n, d, 8));
@@ -233,7 +233,7 @@ fn pairs<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, of: fn(Binary) -> 
     }))
 }
 
-fn reduce<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, kept: Shape, reduced: Shape, out: DType) -> Checked {
+fn reduce(e: &Environment<'_>, n: &mut Numbers, kept: Shape, reduced: Shape, out: DType) -> Checked {
     let d = e.dtype;
     let whole: Shape = kept.iter().chain(reduced.iter()).copied().collect();
     total(ReduceOp::ALL.iter().filter(|op| op.primitive().accepts(d)).map(|&op| {
@@ -252,7 +252,7 @@ fn reduce<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, kept: Shape, redu
 }
 
 /// Where the largest elements are: a reduction that knows the index, reads two inputs and has another dtype than they.
-fn reduce_index<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, kept: &Shape, terms: usize) -> Checked {
+fn reduce_index(e: &Environment<'_>, n: &mut Numbers, kept: &Shape, terms: usize) -> Checked {
     let d = e.dtype;
     let mut whole = kept.clone();
     whole.push(terms);
@@ -266,21 +266,21 @@ fn reduce_index<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, kept: &Shap
     }))
 }
 
-fn reduce_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn reduce_layouts(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let kept = not_empty(n, 30);
     let reduced = not_empty(n, e.size / 8);
     let reduced = if reduced.rank() == 0 { Shape::from([13]) } else { reduced };
     total([reduce_index(e, n, &kept, reduced.size()), reduce(e, n, kept, reduced, e.dtype)])
 }
 
-fn reduce_bool<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn reduce_bool(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let kept = not_empty(n, 60);
     let reduced = Shape::from([1 + n.below(4)]);
     reduce(e, n, kept, reduced, DType::Bool)
 }
 
 /// Many terms: their errors must stay those of the dtype that is computed in.
-fn reduce_long<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn reduce_long(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let terms = 1 + n.below(e.size * 20);
     reduce(e, n, Shape::from([3]), Shape::from([terms]), e.dtype)
 }
@@ -295,14 +295,14 @@ fn along(n: &mut Numbers, size: usize) -> (Shape, usize, Shape) {
     (s, axis, other)
 }
 
-fn gather_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn gather_layouts(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (s, axis, picked) = along(n, e.size);
     // All sizes equal, so that a wrong axis is within bounds.
     let cube = Shape::from([4, 4, 4]);
     total([gather(e, n, s, axis, picked), gather(e, n, cube.clone(), axis % 3, cube)])
 }
 
-fn gather<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: Shape, axis: usize, picked: Shape) -> Checked {
+fn gather(e: &Environment<'_>, n: &mut Numbers, s: Shape, axis: usize, picked: Shape) -> Checked {
     let layout = any(n, &s);
     let source = Region::input(n, e.dtype, layout, Domain::Extreme);
     let layout = any(n, &picked);
@@ -310,7 +310,7 @@ fn gather<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: Shape, axis: u
     check(e, &Launch::Gather(axis), &[source, index], &[Region::output(e.dtype, distinct(n, &picked))])
 }
 
-fn scatter<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: Shape, axis: usize, picked: Shape) -> Checked {
+fn scatter(e: &Environment<'_>, n: &mut Numbers, s: Shape, axis: usize, picked: Shape) -> Checked {
     let (layout, domain) = (any(n, &picked), if e.dtype.is_int() { Domain::Extreme } else { Domain::Any });
     let source = Region::input(n, e.dtype, layout, domain);
     let layout = any(n, &picked);
@@ -320,19 +320,19 @@ fn scatter<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: Shape, axis: 
     check(e, &Launch::ScatterAdd(axis), &[source, index, start], &[output])
 }
 
-fn scatter_layouts<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn scatter_layouts(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (s, axis, picked) = along(n, e.size);
     scatter(e, n, s, axis, picked)
 }
 
 /// Hundreds of terms for each place.
-fn scatter_duplicates<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn scatter_duplicates(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let many = 2 + e.size * 3;
     scatter(e, n, [2, 3].into(), 0, [many, 3].into())
 }
 
 /// Nothing outside is read or written, and the error says where; the context stays usable.
-fn out_of_range<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn out_of_range(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let d = e.dtype;
     for bad in [5i64, -1, i64::MAX, i64::MIN, 1 << 32] {
         for scatters in [false, true] {
@@ -362,16 +362,16 @@ fn out_of_range<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked 
     gather_layouts(e, n)
 }
 
-pub(super) fn region_of(e: &Environment<'_, impl Backend>, n: &mut Numbers, shape: &[usize]) -> Region {
+pub(super) fn region_of(e: &Environment<'_>, n: &mut Numbers, shape: &[usize]) -> Region {
     let layout = any(n, shape);
     Region::input(n, e.dtype, layout, Domain::Any)
 }
 
-pub(super) fn output<const N: usize>(e: &Environment<'_, impl Backend>, n: &mut Numbers, shape: [usize; N]) -> Region {
+pub(super) fn output<const N: usize>(e: &Environment<'_>, n: &mut Numbers, shape: [usize; N]) -> Region {
     Region::output(e.dtype, if n.below(2) == 0 { Layout::contiguous(shape) } else { distinct(n, &shape) })
 }
 
-fn matmul<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn matmul(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     // Vectors are special to most implementations.
     let mut side = || if n.below(4) == 0 { 1 } else { 1 + n.below(20) };
     let (m, c) = (side(), side());
@@ -381,7 +381,7 @@ fn matmul<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
 }
 
 /// Larger than the blocks that implementations cut matrices into, and no multiple of them.
-fn large_matmul<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+fn large_matmul(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let cut = |size: usize| (size * e.size / 400).max(1);
     total(
         [[1, 131, 67, 37], [1, 33, 67, 139], [1, 35, 523, 34], [67, 3, 5, 2]]
@@ -389,12 +389,7 @@ fn large_matmul<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked 
     )
 }
 
-fn product<B: Backend>(
-    e: &Environment<'_, B>,
-    n: &mut Numbers,
-    [batch, m, k, c]: [usize; 4],
-    domain: Domain,
-) -> Checked {
+fn product(e: &Environment<'_>, n: &mut Numbers, [batch, m, k, c]: [usize; 4], domain: Domain) -> Checked {
     let [a, b] = [[batch, m, k], [batch, k, c]].map(|shape| {
         let layout = any(n, &shape);
         Region::input(n, e.dtype, layout, domain)

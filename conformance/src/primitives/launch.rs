@@ -1,7 +1,7 @@
 //! One call of a method of [`Backend`], as a value, so that it runs on any backend.
 
 use isograd_core::{
-    Backend, Operand, OperandMut, Pool, ReduceOp, Result, Shape, Value, Window,
+    Backend, Dyn, Operand, OperandMut, Pool, ReduceOp, Result, Shape, Value, Window,
     backend::{composed, launch},
     expr::{Kernel, Program},
 };
@@ -41,13 +41,7 @@ impl Launch {
     }
 
     /// Calls the method on `ctx`, or what it is composed of.
-    pub fn call<B: Backend>(
-        &self,
-        ctx: &B,
-        compose: bool,
-        x: &[Operand<'_, B>],
-        y: &mut [OperandMut<'_, B>],
-    ) -> Result<()> {
+    pub fn call(&self, ctx: &Dyn, compose: bool, x: &[Operand<'_, Dyn>], y: &mut [OperandMut<'_, Dyn>]) -> Result<()> {
         match self {
             Launch::Map(program, scalars) => launch::map(ctx, &Kernel::new(program, scalars), x, y),
             Launch::Reduce(op, program, scalars, shape) => {

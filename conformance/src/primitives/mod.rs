@@ -21,7 +21,8 @@ use crate::{
     numbers::{Domain, Numbers},
     oracle::{Oracle, downloaded},
 };
-use isograd_core::{Backend, DType, Layout, Operand, OperandMut, Result, Value};
+use isograd_core::backend::DynBuffer;
+use isograd_core::{Backend, DType, Dyn, Layout, Operand, OperandMut, Result, Value};
 
 /// Memory and a layout into it.
 #[derive(Clone, Debug)]
@@ -59,25 +60,25 @@ impl Region {
         Region { dtype, layout, bytes }
     }
 
-    fn upload<B: Backend>(&self, ctx: &B) -> Result<B::Buffer> {
+    fn upload(&self, ctx: &Dyn) -> Result<DynBuffer> {
         let mut buffer = ctx.alloc(self.bytes.len())?;
         ctx.upload(&self.bytes, &mut buffer, 0)?;
         Ok(buffer)
     }
 }
 
-struct Ran<B: Backend> {
-    inputs: Vec<B::Buffer>,
-    outputs: Vec<B::Buffer>,
+struct Ran {
+    inputs: Vec<DynBuffer>,
+    outputs: Vec<DynBuffer>,
 }
 
-fn run<B: Backend>(ctx: &B, launch: &Launch, composed: bool, inputs: &[Region], outputs: &[Region]) -> Result<Ran<B>> {
-    let inputs_on: Vec<B::Buffer> = inputs.iter().map(|r| r.upload(ctx)).collect::<Result<_>>()?;
-    let mut outputs_on: Vec<B::Buffer> = outputs.iter().map(|r| r.upload(ctx)).collect::<Result<_>>()?;
+fn run(ctx: &Dyn, launch: &Launch, composed: bool, inputs: &[Region], outputs: &[Region]) -> Result<Ran> {
+    let inputs_on: Vec<DynBuffer> = inputs.iter().map(|r| r.upload(ctx)).collect::<Result<_>>()?;
+    let mut outputs_on: Vec<DynBuffer> = outputs.iter().map(|r| r.upload(ctx)).collect::<Result<_>>()?;
     {
-        let operands: Vec<Operand<'_, B>> =
+        let operands: Vec<Operand<'_, Dyn>> =
             inputs_on.iter().zip(inputs).map(|(b, r)| Operand::new(b, r.dtype, &r.layout)).collect();
-        let mut targets: Vec<OperandMut<'_, B>> =
+        let mut targets: Vec<OperandMut<'_, Dyn>> =
             outputs_on.iter_mut().zip(outputs).map(|(b, r)| OperandMut::new(b, r.dtype, &r.layout)).collect();
         launch.call(ctx, composed, &operands, &mut targets)?;
     }
@@ -85,19 +86,14 @@ fn run<B: Backend>(ctx: &B, launch: &Launch, composed: bool, inputs: &[Region], 
     Ok(Ran { inputs: inputs_on, outputs: outputs_on })
 }
 
-fn bytes<B: Backend>(ctx: &B, buffer: &B::Buffer, like: &Region) -> Result<Vec<u8>> {
+fn bytes(ctx: &Dyn, buffer: &DynBuffer, like: &Region) -> Result<Vec<u8>> {
     let mut bytes = vec![0; like.bytes.len()];
     ctx.download(buffer, 0, &mut bytes)?;
     Ok(bytes)
 }
 
 /// Runs one launch and checks all that must hold of it.
-pub(crate) fn check<B: Backend>(
-    environment: &Environment<'_, B>,
-    launch: &Launch,
-    inputs: &[Region],
-    outputs: &[Region],
-) -> Checked {
+pub(crate) fn check(environment: &Environment<'_>, launch: &Launch, inputs: &[Region], outputs: &[Region]) -> Checked {
     let described = || -> Vec<String> {
         let all = inputs.iter().chain(outputs);
         all.map(|r| format!("{} {:?}", r.dtype, r.layout)).collect()
@@ -111,18 +107,19 @@ pub(crate) fn check<B: Backend>(
     Ok(measured)
 }
 
-fn one<B: Backend>(
-    environment: &Environment<'_, B>,
+fn one(
+    environment: &Environment<'_>,
     launch: &Launch,
     composed: bool,
     inputs: &[Region],
     outputs: &[Region],
 ) -> Checked {
-    let expected = run(&Oracle, launch, false, inputs, outputs)?;
+    let oracle = Dyn::new(Oracle);
+    let expected = run(&oracle, launch, false, inputs, outputs)?;
     let got = run(environment.ctx, launch, composed, inputs, outputs)?;
     let mut measured = crate::case::Measured::default();
     let mut first = Vec::new();
-    for ((region, on), oracle) in outputs.iter().zip(&got.outputs).zip(&expected.outputs) {
+    for ((region, on), right) in outputs.iter().zip(&got.outputs).zip(&expected.outputs) {
         let after = bytes(environment.ctx, on, region)?;
         let count = region.bytes.len() / region.dtype.size();
         let mut mine = vec![false; count];
@@ -136,7 +133,7 @@ fn one<B: Backend>(
         if region.dtype == DType::Bool && after.iter().any(|&b| b > 1) {
             return Err(Failure::new("", "a bool is neither 0 nor 1"));
         }
-        let cells = downloaded(&Oracle, oracle, region.dtype, count)?;
+        let cells = downloaded(&oracle, right, region.dtype, count)?;
         let values: Vec<Value> = region.layout.positions().map(|at| Value::read(region.dtype, &after, at)).collect();
         let cells: Vec<_> = region.layout.positions().map(|at| cells[at]).collect();
         measured.merge(&compare(region.dtype, &values, &cells)?);

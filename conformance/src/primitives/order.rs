@@ -5,8 +5,9 @@ use crate::{
     case::{Checked, Environment, Failure, Measured},
     numbers::Numbers,
 };
+use isograd_core::backend::DynBuffer;
 use isograd_core::{
-    Backend, DType, Error, Expr, Layout, Operand, OperandMut, ReduceOp, Result, Value,
+    Backend, DType, Dyn, Error, Expr, Layout, Operand, OperandMut, ReduceOp, Result, Value,
     expr::{Kernel, Program},
 };
 use std::sync::Arc;
@@ -17,18 +18,18 @@ fn must(holds: bool, what: &str) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(Failure::new("", format!("it does not hold that {what}"))) }
 }
 
-fn upload<B: Backend>(ctx: &B, values: &[f32], to: &mut B::Buffer) -> Result<()> {
+fn upload(ctx: &Dyn, values: &[f32], to: &mut DynBuffer) -> Result<()> {
     ctx.upload(bytemuck::cast_slice(values), to, 0)
 }
 
-fn fresh<B: Backend>(ctx: &B, value: f32) -> Result<B::Buffer> {
+fn fresh(ctx: &Dyn, value: f32) -> Result<DynBuffer> {
     let mut buffer = ctx.alloc(N * 4)?;
     upload(ctx, &[value; N], &mut buffer)?;
     Ok(buffer)
 }
 
 /// The one number that the whole buffer holds; NaN if there are several.
-fn all<B: Backend>(ctx: &B, from: &B::Buffer) -> Result<f32> {
+fn all(ctx: &Dyn, from: &DynBuffer) -> Result<f32> {
     let mut values = vec![f32::NAN; N];
     ctx.download(from, 0, bytemuck::cast_slice_mut(&mut values))?;
     Ok(if values.iter().all(|v| *v == values[0]) { values[0] } else { f32::NAN })
@@ -52,19 +53,19 @@ impl Line {
         })
     }
 
-    fn write<B: Backend>(&self, ctx: &B, from: &B::Buffer, a: f32, b: f32, to: &mut B::Buffer) -> Result<()> {
+    fn write(&self, ctx: &Dyn, from: &DynBuffer, a: f32, b: f32, to: &mut DynBuffer) -> Result<()> {
         let scalars = [Value::F32(a), Value::F32(b)];
         let x = Operand::new(from, DType::F32, &self.flat);
         ctx.map(&Kernel::new(&self.written, &scalars), &[x], &mut [OperandMut::new(to, DType::F32, &self.flat)])
     }
 
-    fn update<B: Backend>(&self, ctx: &B, a: f32, b: f32, to: &mut B::Buffer) -> Result<()> {
+    fn update(&self, ctx: &Dyn, a: f32, b: f32, to: &mut DynBuffer) -> Result<()> {
         let scalars = [Value::F32(a), Value::F32(b)];
         ctx.map(&Kernel::new(&self.updated, &scalars), &[], &mut [OperandMut::new(to, DType::F32, &self.flat)])
     }
 }
 
-pub(super) fn order<B: Backend>(e: &Environment<'_, B>, _: &mut Numbers) -> Checked {
+pub(super) fn order(e: &Environment<'_>, _: &mut Numbers) -> Checked {
     let (ctx, line) = (e.ctx, Line::new()?);
     // Nothing here waits but downloads.
     let (mut x, mut y, mut z) = (fresh(ctx, 1.0)?, fresh(ctx, 0.0)?, fresh(ctx, 0.0)?);
@@ -128,7 +129,7 @@ pub(super) fn order<B: Backend>(e: &Environment<'_, B>, _: &mut Numbers) -> Chec
 
 /// A position out of range is told by the call or by the next wait, whichever wait that is and whatever ran since; once;
 /// and the context goes on.
-pub(super) fn errors<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn errors(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (ctx, line) = (e.ctx, Line::new()?);
     let flat = Layout::contiguous([3]);
     let source = Region::input(n, DType::F32, flat.clone(), crate::numbers::Domain::Any).upload(ctx)?;

@@ -11,7 +11,7 @@ use crate::{
 };
 use isograd_core::{Backend, DType, Expr, Value, expr::Program};
 
-pub(super) fn random<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn random(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (d, s) = (e.dtype, not_empty(n, e.size));
     let computes = e.ctx.capabilities().computes;
     let near = [d, d, d, DType::Bool, DType::F32, DType::I32, DType::F16, DType::U8];

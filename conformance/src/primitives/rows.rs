@@ -10,14 +10,14 @@ use crate::{
     numbers::{Domain, Numbers, special},
     suite::total,
 };
-use isograd_core::{Backend, DType, ReduceOp, Value};
+use isograd_core::{DType, ReduceOp, Value};
 
-pub(super) fn softmax<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn softmax(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let s = [1 + n.below(4), 1 + n.below(3), 1 + n.below(e.size / 4 + 1)];
     softmax_of(e, n, s)
 }
 
-fn softmax_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 3]) -> Checked {
+fn softmax_of(e: &Environment<'_>, n: &mut Numbers, s: [usize; 3]) -> Checked {
     const MASKED: Domain = Domain::Values(&[0.5, f64::NEG_INFINITY, -1.25, 2.0, 0.25, f64::NEG_INFINITY, 1.5]);
     const NONE: Domain = Domain::Values(&[f64::NEG_INFINITY]);
     // Large arguments overflow where the largest is not taken off.
@@ -29,7 +29,7 @@ fn softmax_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 3]
 }
 
 /// Rows longer than what one workgroup holds.
-pub(super) fn long<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn long(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let mut checks = Vec::new();
     for base in [260, 1030, 2100] {
         let length = (base + n.below(200)) * e.size / 400 + 1;
@@ -44,12 +44,12 @@ pub(super) fn long<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Check
     total(checks)
 }
 
-pub(super) fn normalize<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn normalize(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let s = [1 + n.below(4), 2 + n.below(3), 3 + n.below(e.size / 4 + 1)];
     normalize_of(e, n, s)
 }
 
-fn normalize_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 3]) -> Checked {
+fn normalize_of(e: &Environment<'_>, n: &mut Numbers, s: [usize; 3]) -> Checked {
     let layout = distinct(n, &s);
     // The mean of squares less the square of the mean cancels where the mean is large.
     let domain = n.pick(&[Domain::Range(-1.0, 3.0, &[]), Domain::Range(60.0, 61.0, &[]), Domain::Values(&[1.5])]);
@@ -59,12 +59,12 @@ fn normalize_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 
     check(e, &Launch::Normalize(1e-3), &[x], &outputs)
 }
 
-pub(super) fn scan<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn scan(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let s = [1 + n.below(4), 1 + n.below(e.size / 4 + 1)];
     scan_of(e, n, s)
 }
 
-fn scan_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 2]) -> Checked {
+fn scan_of(e: &Environment<'_>, n: &mut Numbers, s: [usize; 2]) -> Checked {
     let layout = any(n, &s);
     let terms = if e.dtype.is_int() { Domain::Extreme } else { Domain::Any };
     let sum =
@@ -74,13 +74,13 @@ fn scan_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 2]) -
     total([sum, check(e, &Launch::Scan(ReduceOp::Prod), &[x], &[output(e, n, s)])])
 }
 
-pub(super) fn argsort<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn argsort(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let s = [1 + n.below(4), 1 + n.below(e.size / 6 + 1)];
     let descending = n.below(2) == 0;
     argsort_of(e, n, s, descending)
 }
 
-fn argsort_of<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers, s: [usize; 2], descending: bool) -> Checked {
+fn argsort_of(e: &Environment<'_>, n: &mut Numbers, s: [usize; 2], descending: bool) -> Checked {
     // Few different numbers, NaN and both zeros among them: ties must keep their order.
     let few = special(e.dtype);
     let values: Vec<Value> = (0..s.iter().product()).map(|_| n.pick(&few)).collect();

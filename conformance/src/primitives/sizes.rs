@@ -5,14 +5,15 @@ use crate::{
     numbers::Numbers,
     suite::total,
 };
+use isograd_core::backend::DynBuffer;
 use isograd_core::{
-    Backend, DType, Error, Expr, Layout, Operand, OperandMut, ReduceOp, Value,
+    Backend, DType, Dyn, Error, Expr, Layout, Operand, OperandMut, ReduceOp, Value,
     backend::launch,
     expr::{Kernel, Program, scalar},
 };
 
 /// Elements of the largest outputs: more than 65,535 groups of 256, where the code is optimized.
-fn large_size<B: Backend>(e: &Environment<'_, B>) -> usize {
+fn large_size(e: &Environment<'_>) -> usize {
     match e.level {
         Level::Quick => (1 << 17) + 259,
         _ if cfg!(debug_assertions) => (1 << 18) + 259,
@@ -21,7 +22,7 @@ fn large_size<B: Backend>(e: &Environment<'_, B>) -> usize {
     }
 }
 
-fn compared<B: Backend>(ctx: &B, name: &str, buffer: &B::Buffer, dtype: DType, expected: &[u8]) -> Checked {
+fn compared(ctx: &Dyn, name: &str, buffer: &DynBuffer, dtype: DType, expected: &[u8]) -> Checked {
     let mut got = vec![0; expected.len()];
     ctx.download(buffer, 0, &mut got)?;
     if got == expected {
@@ -46,7 +47,7 @@ fn bytes_of(dtype: DType, n: usize, f: impl Fn(usize) -> Value) -> Vec<u8> {
 }
 
 /// One axis of many elements: the index, random bits, an upload and download in one piece, a map, a reduction.
-pub(super) fn large<B: Backend>(e: &Environment<'_, B>, _: &mut Numbers) -> Checked {
+pub(super) fn large(e: &Environment<'_>, _: &mut Numbers) -> Checked {
     let (ctx, d, n) = (e.ctx, e.dtype, large_size(e));
     let flat = Layout::contiguous([n]);
     let value = |i: usize| Value::I64((i as i64 >> 16).wrapping_add(i as i64 * 3) & 127);
@@ -89,7 +90,7 @@ pub(super) fn large<B: Backend>(e: &Environment<'_, B>, _: &mut Numbers) -> Chec
     total([index, moved, mapped, reduced, bits].map(Ok))
 }
 
-fn random_bits<B: Backend>(ctx: &B, n: usize) -> Checked {
+fn random_bits(ctx: &Dyn, n: usize) -> Checked {
     let flat = Layout::contiguous([n]);
     let mut words = ctx.alloc(n * 4)?;
     let root = Expr::random_bits(&Expr::constant(0x1234_5678_9abci64), &Expr::index(), 2).cast(DType::I32);
@@ -100,7 +101,7 @@ fn random_bits<B: Backend>(ctx: &B, n: usize) -> Checked {
 }
 
 /// More rows than 65,535, which no axis merges with: grids of two axes end there.
-pub(super) fn many_rows<B: Backend>(e: &Environment<'_, B>, _: &mut Numbers) -> Checked {
+pub(super) fn many_rows(e: &Environment<'_>, _: &mut Numbers) -> Checked {
     let (ctx, d, rows) = (e.ctx, DType::F32, 65_540usize);
     let value = |r: usize, c: usize| (r % 1021) as f32 - (c * 7) as f32;
     let mut bytes = vec![0; rows * 4 * 4];
@@ -170,7 +171,7 @@ fn free_memory() -> usize {
 
 /// Elements beyond position 2^31 (with `--full` also 2^32) of one buffer, read and written by the primitives. What lies where a
 /// position would wrap to is something else.
-pub(super) fn far_offsets<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn far_offsets(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     if e.level == Level::Quick {
         return Err(Failure::skip("it takes 2 GiB: not in a quick run"));
     }
@@ -190,13 +191,13 @@ pub(super) fn far_offsets<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -
     Ok(measured)
 }
 
-fn far<B: Backend>(ctx: &B, n: &mut Numbers, buffer: &mut B::Buffer, base: usize) -> Checked {
+fn far(ctx: &Dyn, n: &mut Numbers, buffer: &mut DynBuffer, base: usize) -> Checked {
     const PART: usize = 1000;
     let d = DType::U8;
     let (near, beyond): (Vec<u8>, Vec<u8>) = (0..PART).map(|_| (n.below(100) as u8, 100 + n.below(100) as u8)).unzip();
     ctx.upload(&near, buffer, 0)?;
     ctx.upload(&beyond, buffer, base)?;
-    let expect = |name: &str, from: &B::Buffer, offset: usize, expected: &[u8]| -> Checked {
+    let expect = |name: &str, from: &DynBuffer, offset: usize, expected: &[u8]| -> Checked {
         let mut got = vec![0; expected.len()];
         ctx.download(from, offset, &mut got)?;
         if got == expected {

@@ -10,7 +10,7 @@ use crate::{
     numbers::{Domain, Numbers},
     suite::total,
 };
-use isograd_core::{Backend, Layout, Pool, Window};
+use isograd_core::{Layout, Pool, Window};
 
 fn window(n: &mut Numbers, axes: usize) -> Window {
     let mut w = Window::new(&vec![1; axes]);
@@ -24,7 +24,7 @@ fn window(n: &mut Numbers, axes: usize) -> Window {
 }
 
 /// Axes, and the sizes of an input that some windows fit in.
-fn spatial(e: &Environment<'_, impl Backend>, n: &mut Numbers, w: &Window) -> Vec<usize> {
+fn spatial(e: &Environment<'_>, n: &mut Numbers, w: &Window) -> Vec<usize> {
     let room = [0, 20, 6, 3][w.axes()] * e.size / 400;
     (0..w.axes()).map(|a| w.extent(a) + n.below(room + 1)).collect()
 }
@@ -34,11 +34,11 @@ fn windows(w: &Window, sizes: &[usize], ceil: bool) -> Vec<usize> {
 }
 
 /// Convolution and pooling are asked for dense outputs only, the ones that core gives them.
-fn dense(e: &Environment<'_, impl Backend>, shape: &[usize]) -> Region {
+fn dense(e: &Environment<'_>, shape: &[usize]) -> Region {
     Region::output(e.dtype, Layout::contiguous(shape))
 }
 
-pub(super) fn conv<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn conv(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let axes = n.pick(&[1, 2, 2, 2, 3]);
     let mut w = window(n, axes);
     let (batch, mut per, mut outs) = (1 + n.below(2), n.pick(&[1, 2, 3]), n.pick(&[1, 2, 4]));
@@ -64,7 +64,7 @@ pub(super) fn conv<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Check
     ])
 }
 
-pub(super) fn pool<B: Backend>(e: &Environment<'_, B>, n: &mut Numbers) -> Checked {
+pub(super) fn pool(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let axes = n.pick(&[1, 2, 2, 2, 3]);
     let mut w = window(n, axes);
     w.dilation.iter_mut().for_each(|d| *d = 1);

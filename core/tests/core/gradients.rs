@@ -1,10 +1,9 @@
 //! Every differentiable operator against central differences, in f64, to the third order. The table is in
 //! `common/gradients.rs`.
 
-mod common;
-
-use common::gradients;
+use super::common::gradients;
 use isograd_core::{DType, Dyn, Tensor, autograd, operators};
+use isograd_cpu::Cpu;
 use isograd_reference::Reference;
 
 #[test]
@@ -13,8 +12,9 @@ fn every_gradient_agrees_with_differences() {
 }
 
 #[test]
-fn every_gradient_agrees_on_a_device_chosen_at_run_time() {
+fn every_gradient_agrees_on_devices_chosen_at_run_time() {
     gradients::check_some(&Dyn::new(Reference), 7);
+    gradients::check_all(&Dyn::new(Cpu::with_threads(2).unwrap()));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! `map`, `reduce`, `gather` and `scatter_add` against the reference backend, over views of every kind, and across the
 //! sizes from which on several threads work.
 
-mod common;
-use common::{Array, Random, close, epsilon, layout};
+use super::common::{Array, Random, close, epsilon, layout};
 use isograd_core::{
     Backend, DType, Error, Layout, ReduceOp, Shape, Value,
     backend::launch,

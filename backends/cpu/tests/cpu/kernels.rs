@@ -1,7 +1,6 @@
 //! The overridden kernels against what they override, on the same device and on the reference backend.
 
-mod common;
-use common::{Array, FLOATS, Random, close, epsilon, layout};
+use super::common::{Array, FLOATS, Random, close, epsilon, layout};
 use isograd_core::{
     Backend, DType, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Value, Window, backend::composed,
 };

@@ -1,8 +1,6 @@
 //! Random shapes, strides, axes and slices against models on plain vectors that index element by element.
 
-mod common;
-
-use common::properties::{self, Model, SliceSpec};
+use super::common::properties::{self, Model, SliceSpec};
 use isograd_core::Dyn;
 use isograd_reference::Reference;
 use proptest::prelude::*;

@@ -1,7 +1,6 @@
 //! The matrix product against the composed one and the reference backend.
 
-mod common;
-use common::{Array, Random, close, epsilon, layout};
+use super::common::{Array, Random, close, epsilon, layout};
 use isograd_core::{Backend, DType, Value, backend::composed};
 use isograd_cpu::Cpu;
 use isograd_reference::Reference;

@@ -1,6 +1,6 @@
 //! What is rendered and compared, on which elements, and how close the results must be.
 
-use crate::{Bound, Case};
+use super::{Bound, Case};
 use isograd_core::expr::scalar::philox;
 use isograd_core::expr::{Binary, Expr, Program, Unary};
 use isograd_core::{DType, Value};

@@ -1,34 +1,63 @@
 //! What operators, in-place writes, autograd, random numbers and printing mean, on known values. The bodies are in
-//! `common/semantics.rs` (operators) and `common/graphs.rs` (autograd); each runs on the reference backend directly and
-//! through `Dyn`.
+//! `common/semantics.rs` (operators) and `common/graphs.rs` (autograd); each runs on the reference backend directly, and
+//! on several devices through `Dyn`.
 
-mod common;
-
-use common::device::Numbered;
+use super::common::device::Numbered;
 use isograd_core::Dyn;
+use isograd_cpu::Cpu;
 use isograd_reference::Reference;
 
-macro_rules! on_each_device {
-    ($($module:ident: $($name:ident)*;)*) => { $( mod $module { $(
+/// Makes a test of each body on `devices`.
+macro_rules! on_each {
+    ($devices:ident, $($module:ident: $($name:ident)*;)*) => { $( mod $module { $(
         #[test]
         fn $name() {
-            super::common::$module::$name(&super::Reference);
-            super::common::$module::$name(&super::Dyn::new(super::Reference));
-            super::common::$module::$name(&super::Numbered::new(0));
+            use crate::common::$module::$name as body;
+            body(&isograd_reference::Reference);
+            crate::semantics::$devices().iter().for_each(body);
         }
     )* } )* };
 }
 
-on_each_device! {
+fn devices() -> [Dyn; 3] {
+    [Dyn::new(Reference), Dyn::new(Numbered::new(0)), Dyn::new(Cpu::default())]
+}
+
+on_each! { devices,
     semantics: empty_and_rank_0 nan_goes_through rounding integers positions_of_extremes broadcasting slices reshapes
         in_place windows_and_pooling sorting norms_of_nothing creation casts matrices
-        random_moments random_is_repeatable random_bits_are_pinned permutations dropping printing;
+        random_moments random_is_repeatable random_bits_are_pinned permutations dropping;
     graphs: leaves requests heads kept_and_consumed higher_orders without_touching_grad modes versions in_place_on_recorded
-        leaves_share_no_memory threads deep_chains memory_is_freed_during_backward what_is_saved drawing views_of_variables;
+        leaves_share_no_memory threads deep_chains what_is_saved views_of_variables;
+}
+
+/// Without the CPU backend, whose name and pool would show.
+mod named {
+    use crate::common;
+    use isograd_core::Dyn;
+    use isograd_reference::Reference;
+
+    #[test]
+    fn printing() {
+        common::semantics::printing(&Reference);
+        common::semantics::printing(&Dyn::new(Reference));
+    }
+
+    #[test]
+    fn drawing() {
+        common::graphs::drawing(&Reference);
+        common::graphs::drawing(&Dyn::new(Reference));
+    }
+
+    #[test]
+    fn memory_is_freed_during_backward() {
+        common::graphs::memory_is_freed_during_backward(&Reference);
+        common::graphs::memory_is_freed_during_backward(&Dyn::new(Reference));
+    }
 }
 
 mod devices {
-    use super::common::device::Numbered;
+    use crate::common::device::Numbered;
     use isograd_core::{DType, Dyn, Tensor, autograd};
     use isograd_reference::Reference;
 

@@ -3,9 +3,7 @@
 //!
 //! To add one: a row in `provoked`. A variant without a row fails `every_variant_is_provoked`.
 
-mod common;
-
-use common::device::Numbered;
+use super::common::device::Numbered;
 use isograd_core::{
     Backend, Backward, DType, Dyn, Error, Expr, Result, Tensor, autograd,
     format::npz,
@@ -161,7 +159,7 @@ fn every_text_says_what_and_where_and_the_way_out() {
 #[test]
 fn every_variant_is_provoked() {
     // Variants are the lines of the enum that are indented once and open with an upper-case letter.
-    let source = include_str!("../src/error.rs");
+    let source = include_str!("../../src/error.rs");
     let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}\n").next().unwrap();
     let variants: Vec<&str> = (body.lines())
         .filter_map(|l| l.strip_prefix("    "))

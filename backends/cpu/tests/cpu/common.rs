@@ -1,5 +1,4 @@
 //! Arrays on any backend, filled from a seeded generator, for tests that compare two ways to compute the same.
-#![allow(dead_code)]
 
 use isograd_core::{Backend, DType, Layout, Operand, OperandMut, Shape, Value};
 

@@ -1,10 +1,9 @@
 //! Operators and layers against what MXNet 1.9.1 computed, outputs and gradients. The cases are data, in
 //! `golden/mxnet/ops`; how each is written in operators of core is in `common/mxnet.rs`.
 
-mod common;
-
-use common::golden;
+use super::common::golden;
 use isograd_core::Dyn;
+use isograd_cpu::Cpu;
 use isograd_reference::Reference;
 
 fn folder() -> &'static str {
@@ -17,8 +16,9 @@ fn every_sample_agrees() {
 }
 
 #[test]
-fn every_sample_agrees_on_a_device_chosen_at_run_time() {
+fn every_sample_agrees_on_devices_chosen_at_run_time() {
     golden::run(&Dyn::new(Reference), folder());
+    golden::run(&Dyn::new(Cpu::default()), folder());
 }
 
 #[test]
