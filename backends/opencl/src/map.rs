@@ -6,7 +6,7 @@ use crate::{
     memory,
     platform::Class,
     program::ENTRY,
-    walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
+    walk::{SIMPLE_LOOP, Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, Result, Shape,
@@ -160,7 +160,8 @@ fn source(program: &Program, variant: &Variant) -> String {
                 // Side by side, which the compiler makes vectors of, or at any distance.
                 let side_by_side: Vec<String> = (0..operands).map(|k| format!("s{k} == 1")).collect();
                 let (all, each) = (side_by_side.join(" && "), "for (ig_p j = 0; j < count; j++)");
-                writeln!(text, "if ({all}) {each} {{\n{dense}}} else {each} {{\n{statements}}}").unwrap();
+                writeln!(text, "if ({all}) {each} {{\n{dense}}} else {{\n{SIMPLE_LOOP}{each} {{\n{statements}}}\n}}")
+                    .unwrap();
             } else {
                 writeln!(text, "for (ig_p j = 0; j < count; j++) {{\n{statements}}}").unwrap();
             }

@@ -61,6 +61,9 @@ pub(crate) struct Stepped<'a> {
     pub strides: usize,
 }
 
+/// Stands before a loop that gains nothing from vectors or copies of its body, which take the compiler's time.
+pub(crate) const SIMPLE_LOOP: &str = "#pragma clang loop vectorize(disable) interleave(disable) unroll(disable)\n";
+
 /// Statements that take the axes `from..to` (the last one first) off `rest`, the row-major number of an index over them, and
 /// add their share to the position of each operand. `shape` is the word of axis 0. On a CPU they are a loop over the axes
 /// after the leading ones of size 1; on a GPU a straight line.
@@ -77,8 +80,8 @@ pub(crate) fn take_axes(class: Class, axes: std::ops::Range<usize>, shape: usize
         writeln!(
             text,
             "{{ int axis = {}, first = {first};
-while (first < axis && W({shape} + first) == 1) first++;
-for (; axis > first; axis--) {{ const ig_p size = W({shape} + axis), at = rest % size; rest /= size; {}}}
+{SIMPLE_LOOP}while (first < axis && W({shape} + first) == 1) first++;
+{SIMPLE_LOOP}for (; axis > first; axis--) {{ const ig_p size = W({shape} + axis), at = rest % size; rest /= size; {}}}
 {{ const ig_p at = rest; {}}} }}",
             axes.end - 1,
             steps("axis"),

@@ -1,7 +1,7 @@
 //! Every kernel against the CPU backend, on the first OpenCL device, with the work divided as on a CPU and as on a GPU.
 //! Where there is no device a test says so and passes.
 
-#[path = "../../cpu/tests/common/mod.rs"]
+#[path = "../../cpu/tests/cpu/common.rs"]
 mod common;
 
 use common::{Array, FLOATS, Random, close, epsilon, layout};
