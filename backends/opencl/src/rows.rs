@@ -114,7 +114,8 @@ pub(crate) fn softmax(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float() {
+    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
+    if composed || !output.layout.is_contiguous() {
         return composed::softmax(ctx, logarithm, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 64);
@@ -173,7 +174,8 @@ pub(crate) fn normalize(
     rstd: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float() {
+    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
+    if composed || [&*output, &*mean, &*rstd].iter().any(|o| !o.layout.is_contiguous()) {
         return composed::normalize(ctx, epsilon, input, output, mean, rstd);
     }
     let w = walk(ctx, input.layout, &[output.layout, mean.layout, rstd.layout], 24);
@@ -220,7 +222,7 @@ pub(crate) fn scan(
     let length = input.layout.shape().last().copied().unwrap_or(0);
     // One work item goes through a row: not where a GPU would have few of them.
     let few = ctx.shared.facts.class == Class::Gpu && length > 0 && input.layout.size() / length < 64;
-    if length == 0 || few {
+    if length == 0 || few || !output.layout.is_contiguous() {
         return composed::scan(ctx, op, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 8);
@@ -289,7 +291,7 @@ pub(crate) fn argsort(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if input.layout.rank() == 0 {
+    if input.layout.rank() == 0 || !output.layout.is_contiguous() {
         return composed::argsort(ctx, descending, input, output);
     }
     let mut w = walk(ctx, input.layout, &[output.layout], 1);
