@@ -7,7 +7,21 @@ use isograd_core::{
     expr::{Binary, Expr, Program, Unary},
 };
 use opencl3::error_codes::{CL_DEVICE_NOT_AVAILABLE, CL_MEM_OBJECT_ALLOCATION_FAILURE, CL_OUT_OF_RESOURCES};
-use std::{fs, path::Path, process::Command, sync::atomic::Ordering};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::{Once, atomic::Ordering},
+};
+
+/// Says once, where also a test that passes is heard, what is skipped.
+fn skipped(why: &Error) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = std::io::stderr().write_all(format!("skipped what needs an OpenCL device: {why}\n").as_bytes());
+    });
+}
 
 /// A context of its own, with its cache in a folder that lives as long as the test.
 fn context() -> Option<(OpenCl, tempfile::TempDir)> {
@@ -15,7 +29,7 @@ fn context() -> Option<(OpenCl, tempfile::TempDir)> {
     match OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() }) {
         Ok(ctx) => Some((ctx, folder)),
         Err(e) => {
-            println!("skipped: {e}");
+            skipped(&e);
             None
         }
     }
@@ -126,7 +140,7 @@ fn every_kernel_builds_fast() {
         let options = Options { class: Some(class), cache: Some(folder.path()) };
         let ctx = match OpenCl::separate(0, &options) {
             Ok(ctx) => ctx,
-            Err(e) => return println!("skipped: {e}"),
+            Err(e) => return skipped(&e),
         };
         let dtypes = [DType::F16, DType::BF16, DType::F32, DType::F64, DType::I64];
         for d in dtypes.into_iter().filter(|d| ctx.capabilities().computes.contains(*d)) {
