@@ -16,8 +16,8 @@ use isograd::{
         DataLoader, Dataset, Generator, SimpleDataset, Transform,
         vision::{
             CenterCrop, Image, Normalize, RandomBrightness, RandomColorJitter, RandomContrast, RandomCrop,
-            RandomFlipLeftRight, RandomFlipTopBottom, RandomHue, RandomLighting, RandomResizedCrop, RandomSaturation,
-            Resize, ToTensor,
+            RandomFlipLeftRight, RandomFlipTopBottom, RandomHue, RandomLighting, RandomResizedCrop, RandomRotation,
+            RandomSaturation, Resize, ToTensor,
         },
     },
     prelude::*,
@@ -57,6 +57,7 @@ fn rows(width: usize, height: usize) -> Vec<(&'static str, Augmentation)> {
         ("RandomFlipLeftRight", Box::new(RandomFlipLeftRight::default())),
         ("RandomFlipTopBottom", Box::new(RandomFlipTopBottom::default())),
         ("RandomCrop, padding 24", Box::new(RandomCrop::new(width, height).padding(24, 0))),
+        ("RandomRotation, 30 degrees", Box::new(RandomRotation::new(-30.0, 30.0))),
         ("RandomResizedCrop", Box::new(RandomResizedCrop::new(width, height).scale(0.1, 1.0).ratio(0.5, 2.0))),
         ("RandomBrightness 0.5", Box::new(RandomBrightness::new(0.5))),
         ("RandomContrast 0.7", Box::new(RandomContrast::new(0.7))),

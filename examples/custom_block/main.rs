@@ -15,12 +15,12 @@ use checks::Checks;
 use clap::Parser;
 use fixed_hidden_mlp::{FixedHiddenMlp, norm};
 use isograd::{
-    nn::{initializers::Uniform, optimizer::SGD, summary},
+    nn::{initializers::Uniform, optimizer::SGD, picture, summary},
     operators::random,
     prelude::*,
 };
 use my_sequential::MySequential;
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 #[derive(Parser)]
 #[command(about = "Blocks of one's own")]
@@ -31,6 +31,9 @@ struct Options {
     /// Seed of the weights and of the input.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// Draws the computational graph of FixedHiddenMlp into this file, SVG.
+    #[arg(long)]
+    graph: Option<PathBuf>,
 }
 
 /// A container in a block.
@@ -90,6 +93,11 @@ fn main() -> Result<ExitCode> {
         (0.8..=1.0).contains(&size) || (0.0..8.0).contains(&size)
     });
     let all = net.collect_params();
+    if let Some(file) = &options.graph {
+        let drawn = picture(&autograd::record(|| net.forward(&x))?, &all)?;
+        let failed = |source| Error::Io { action: "write", path: file.clone(), source };
+        std::fs::write(file, drawn.svg()).map_err(failed)?;
+    }
     checks.claim("the layer that is used twice has its parameters once", {
         all.paths() == ["rand_weight", "dense.weight", "dense.bias"]
     });

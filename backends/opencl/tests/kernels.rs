@@ -1,6 +1,7 @@
 //! Every kernel against the CPU backend, on the first OpenCL device, with the work divided as on a CPU and as on a GPU.
 //! Where there is no device a test says so and passes.
 
+#[allow(dead_code)]
 #[path = "../../cpu/tests/cpu/common.rs"]
 mod common;
 

@@ -52,6 +52,19 @@ impl<B: Backend> TransformerEncoderBlock<B> {
         }
     }
 
+    /// Uses the parameters of `other`: gradients add up, and a step changes both blocks.
+    #[must_use]
+    pub fn share(self, other: &Self) -> Self {
+        TransformerEncoderBlock {
+            self_attn: self.self_attn.share(&other.self_attn),
+            linear1: self.linear1.share(&other.linear1),
+            linear2: self.linear2.share(&other.linear2),
+            norm1: self.norm1.share(&other.norm1),
+            norm2: self.norm2.share(&other.norm2),
+            ..self
+        }
+    }
+
     /// Whether each half normalizes what it reads, rather than what it gives.
     #[must_use]
     pub fn pre_norm(mut self, pre_norm: bool) -> Self {

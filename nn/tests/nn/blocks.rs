@@ -4,7 +4,8 @@ use isograd_core::{Backend, DType, Error, GradReq, Result, Tensor, autograd, ope
 use isograd_nn::{
     Activation, BatchNorm, Block, Concurrent, Constant, Conv2D, Conv2DTranspose, Dense, Dropout, Embedding, Flatten,
     GRU, GRUCell, GroupNorm, Identity, InstanceNorm, LSTM, LSTMCell, Lambda, LayerNorm, MultiHeadAttention, PReLU,
-    Parameter, ParameterDict, Parameters, PositionalEmbedding, RNN, RNNCell, Residual, Sequential, Trainer, hooks,
+    Parameter, ParameterDict, Parameters, PositionalEmbedding, RNN, RNNCell, Residual, Sequential, Trainer,
+    TransformerEncoderBlock, hooks,
     initializers::{One, Uniform, Zero},
     optimizer::SGD,
     picture, summary, summary_of,
@@ -339,6 +340,8 @@ fn every_layer_shares_its_parameters<B: Backend>(ctx: &B) {
     check(ctx, &series, layer.clone(), LSTM::new(1).share(&layer));
     let layer = MultiHeadAttention::new(4, 2);
     check(ctx, &series, layer.clone(), MultiHeadAttention::new(2, 1).share(&layer));
+    let layer = TransformerEncoderBlock::new(4, 2, 6);
+    check(ctx, &series, layer.clone(), TransformerEncoderBlock::new(4, 2, 6).share(&layer));
     let layer = PositionalEmbedding::new(9, 4);
     check(ctx, &series, layer.clone(), PositionalEmbedding::new(2, 3).share(&layer));
     let layer = GRU::new(3);

@@ -6,7 +6,7 @@ use isograd_nn::data::{
     vision::{
         Cast, CenterCrop, CropResize, Image, ImageFolder, Interpolation, Normalize, RandomBrightness,
         RandomColorJitter, RandomContrast, RandomCrop, RandomFlipLeftRight, RandomFlipTopBottom, RandomHue,
-        RandomLighting, RandomResizedCrop, RandomSaturation, Resize, ToTensor,
+        RandomLighting, RandomResizedCrop, RandomRotation, RandomSaturation, Resize, ToTensor,
     },
 };
 use proptest::prelude::*;
@@ -39,6 +39,7 @@ fn random() -> Vec<(&'static str, Boxed)> {
         ("flip left right", Box::new(RandomFlipLeftRight::default())),
         ("flip top bottom", Box::new(RandomFlipTopBottom::default())),
         ("crop", Box::new(RandomCrop::new(9, 7).padding(2, 128))),
+        ("rotation", Box::new(RandomRotation::new(-30.0, 30.0))),
         ("resized crop", Box::new(RandomResizedCrop::new(9, 7))),
         ("brightness", Box::new(RandomBrightness::new(0.5))),
         ("contrast", Box::new(RandomContrast::new(0.5))),

@@ -1,4 +1,4 @@
-//! Transforms that move pixels: resizing, cropping, flipping.
+//! Transforms that move pixels: resizing, cropping, turning, flipping.
 
 use super::Image;
 use crate::data::{Generator, Transform};
@@ -324,6 +324,85 @@ impl Transform<Image> for RandomResizedCrop {
             }
         }
         CenterCrop::new(self.width, self.height).interpolation(self.interpolation).apply(image, generator)
+    }
+}
+
+/// Turned about its centre by a random angle, as Gluon's `RandomRotation`. What comes from beyond the border is filled.
+///
+/// ```
+/// use isograd_nn::data::{Generator, Transform, vision::{Image, RandomRotation}};
+/// use rand::SeedableRng;
+/// let image = Image::new(2, 2, 1, vec![1, 2, 3, 4])?;
+/// let quarter = RandomRotation::new(90.0, 90.0).apply(image, &mut Generator::seed_from_u64(1))?;
+/// assert_eq!(quarter.data(), [2, 4, 1, 3]);                            // against the clock
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomRotation {
+    angles: (f64, f64),
+    fill: u8,
+    probability: f64,
+}
+
+impl RandomRotation {
+    /// By an angle between `least` and `most`, in degrees against the clock.
+    pub fn new(least: f64, most: f64) -> Self {
+        RandomRotation { angles: (least, most), fill: 0, probability: 1.0 }
+    }
+
+    /// What every channel is beyond the border (0).
+    #[must_use]
+    pub fn fill(mut self, value: u8) -> Self {
+        self.fill = value;
+        self
+    }
+
+    /// How often it turns at all (always).
+    #[must_use]
+    pub fn probability(mut self, probability: f64) -> Self {
+        self.probability = probability;
+        self
+    }
+}
+
+impl Transform<Image> for RandomRotation {
+    type Output = Image;
+
+    fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
+        let (least, most) = self.angles;
+        if !(least <= most && least.is_finite() && most.is_finite()) {
+            let why = format!("angles ({least}, {most}): they are finite, the lower one first");
+            return Err(Error::invalid("RandomRotation", why));
+        }
+        if !(0.0..=1.0).contains(&self.probability) {
+            return Err(Error::invalid("RandomRotation", format!("{} is no probability", self.probability)));
+        }
+        if !generator.random_bool(self.probability) {
+            return Ok(image);
+        }
+        let (sin, cos) = generator.random_range(least..=most).to_radians().sin_cos();
+        let (width, height) = (image.width(), image.height());
+        let centre = ((width - 1) as f64 / 2.0, (height - 1) as f64 / 2.0);
+        let mut data = Vec::with_capacity(image.data().len());
+        for j in 0..height {
+            for i in 0..width {
+                // Where the pixel comes from; rows count downwards.
+                let (x, y) = (i as f64 - centre.0, j as f64 - centre.1);
+                let (x, y) = (centre.0 + cos * x - sin * y, centre.1 + sin * x + cos * y);
+                let (left, top) = (x.floor(), y.floor());
+                let (across, down) = ((x - left) as f32, (y - top) as f32);
+                let value = |dx: f64, dy: f64, channel: usize| {
+                    let (x, y) = (left + dx, top + dy);
+                    let inside = x >= 0.0 && y >= 0.0 && x < width as f64 && y < height as f64;
+                    f32::from(if inside { image.pixel(x as usize, y as usize)[channel] } else { self.fill })
+                };
+                for c in 0..image.channels() {
+                    let row = |dy| value(0.0, dy, c) * (1.0 - across) + value(1.0, dy, c) * across;
+                    data.push((row(0.0) * (1.0 - down) + row(1.0) * down).round() as u8);
+                }
+            }
+        }
+        Image::new(height, width, image.channels(), data)
     }
 }
 

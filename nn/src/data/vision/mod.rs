@@ -19,6 +19,6 @@ pub use color::{RandomBrightness, RandomColorJitter, RandomContrast, RandomHue, 
 pub use folder::ImageFolder;
 pub use geometry::{
     CenterCrop, CropResize, Interpolation, RandomCrop, RandomFlipLeftRight, RandomFlipTopBottom, RandomResizedCrop,
-    Resize,
+    RandomRotation, Resize,
 };
 pub use image::Image;
