@@ -35,11 +35,13 @@ pub(crate) struct Cache(Option<PathBuf>);
 const HEAD: usize = blake3::OUT_LEN;
 
 impl Cache {
-    /// The folder that `ISOGRAD_CACHE_DIR` names (none if it is empty), else `isograd` in the user's cache folder.
-    pub fn of_user() -> Cache {
+    /// The folder that `ISOGRAD_CACHE_DIR` names (none if it is empty), else `isograd` in the user's cache folder, or none
+    /// where the driver keeps what it compiled itself: then asking it for binaries costs more than they save.
+    pub fn of_user(kept_by_driver: bool) -> Cache {
         let folder = match std::env::var_os("ISOGRAD_CACHE_DIR") {
             Some(folder) if folder.is_empty() => None,
             Some(folder) => Some(PathBuf::from(folder)),
+            None if kept_by_driver => None,
             None => etcetera::choose_base_strategy().ok().map(|base| base.cache_dir().join("isograd")),
         };
         Cache(folder.map(|f| f.join("opencl")))
@@ -48,6 +50,11 @@ impl Cache {
     /// The cache in `folder`.
     pub fn at(folder: &Path) -> Cache {
         Cache(Some(folder.to_path_buf()))
+    }
+
+    /// Whether there is a folder.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 
     fn file(&self, key: &Key) -> Option<PathBuf> {

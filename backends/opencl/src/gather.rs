@@ -99,7 +99,7 @@ ig_p rest = i / inner;",
             for (k, n) in names.iter().enumerate() {
                 writeln!(text, "{n} += start * s{k};").unwrap();
             }
-            text += &take_axes(0..last, GATHER_SHAPE, &stepped);
+            text += &take_axes(class, 0..last, GATHER_SHAPE, &stepped);
             // One index for the whole run: rows are copied.
             writeln!(
                 text,
@@ -123,7 +123,7 @@ i += count;
         Class::Gpu => {
             text += "for (ig_p i = (ig_p)get_global_id(0); i < n; i += (ig_p)get_global_size(0)) {\nig_p rest = i;\n";
             text += &positions;
-            text += &take_axes(0..rank, GATHER_SHAPE, &stepped);
+            text += &take_axes(class, 0..rank, GATHER_SHAPE, &stepped);
             text += &one("");
             text += "}\n";
         }
@@ -149,7 +149,7 @@ pub(crate) fn gather(
     let class = shared.facts.class;
     let shape = output.layout.shape();
     let n = shape.size();
-    let rank = padded_rank(shape.rank());
+    let rank = padded_rank(class, shape.rank());
     let narrow = is_narrow(class, n, [source.layout, index.layout, output.layout]);
     let lines = without_axis(source.layout, axis, output.layout);
     let (run, grid) = ctx.elements(n, 8);
@@ -233,7 +233,7 @@ const ig_p low = owner * range, high = min(low + range, size);",
             text += "(void)lines;\n";
             text += &positions;
             text += "ps += begin * s0; pi += begin * s1; po += begin * s2;\n";
-            text += &take_axes(0..last, SCATTER_SHAPE, &stepped);
+            text += &take_axes(class, 0..last, SCATTER_SHAPE, &stepped);
             writeln!(
                 text,
                 "for (ig_p i = 0; i < count; i++) {{
@@ -261,7 +261,7 @@ const ig_p from = ps + i * ts + w * s0, to = po + (ig_p)at * to_stride + w * s2;
 const ig_p owner = task / lines, low = owner * range, high = min(low + range, size);
 ig_p rest = task % lines;\n";
             text += &positions;
-            text += &take_axes(0..rank, SCATTER_SHAPE, &stepped);
+            text += &take_axes(class, 0..rank, SCATTER_SHAPE, &stepped);
             writeln!(
                 text,
                 "for (ig_p i = 0; i < count; i++) {{
@@ -317,7 +317,8 @@ fn scatter_into(
     let layouts = [across(source.layout), across(index.layout), across(output.layout)];
     let shape = layouts[0].shape().clone();
     let lines = shape.size();
-    let rank = padded_rank(shape.rank());
+    let class = facts.class;
+    let rank = padded_rank(class, shape.rank());
     let inner = shape.last().copied().unwrap_or(1);
     let strips = lines / inner * inner.div_ceil(STRIP);
     // Every owner of a line reads all of its indices, so there are no more owners than keep the device busy.
@@ -340,7 +341,6 @@ fn scatter_into(
     }
     let dtype = source.dtype;
     let bits = (dtype as u64) << 8 | (rank as u64) << 1 | u64::from(narrow);
-    let class = facts.class;
     let kernel =
         shared.kernel(("scatter_add", 0, bits), "scatter_add", || scatter_source(dtype, class, narrow, rank))?;
     let grid = match class {

@@ -117,8 +117,9 @@ const ig_p terms = W(1), width = W(2), panels = W(3), tasks = W(4), each = W(5);
         type_name(dtype)
     )
     .unwrap();
-    let walk =
-        |group: usize, name: &str| take_axes(0..AXES, shape(group), &[Stepped { name, strides: strides(group) }]);
+    let walk = |group: usize, name: &str| {
+        take_axes(class, 0..AXES, shape(group), &[Stepped { name, strides: strides(group) }])
+    };
     match class {
         Class::Cpu => {
             writeln!(

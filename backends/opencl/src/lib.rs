@@ -2,7 +2,7 @@
 //!
 //! The OpenCL library is loaded when the first device is opened; where there is none, [`OpenCl::new`] says what to install.
 //! Kernels are rendered from expressions and a few templates, compiled by the device's driver, and kept in memory and on
-//! disk (in the folder that `ISOGRAD_CACHE_DIR` names, or the user's cache folder). Sizes and strides are arguments, so new
+//! disk (in the folder that `ISOGRAD_CACHE_DIR` names, or the user's cache folder; PoCL keeps its own). Sizes and strides are arguments, so new
 //! shapes compile nothing. Memory is pooled per context.
 //!
 //! ```
@@ -21,6 +21,7 @@
 //! Where things are: `platform` finds devices; `context` is what the handles to one context share; `memory`, `program` and
 //! `cache`, `launch` its parts; `walk` the text that element loops share; each kind of kernel is a file of its own.
 
+mod builtins;
 mod cache;
 mod context;
 mod conv;
@@ -74,7 +75,8 @@ static CONTEXTS: Mutex<Vec<Option<OpenCl>>> = Mutex::new(Vec::new());
 /// Choices for [`OpenCl::separate`].
 #[derive(Clone, Debug, Default)]
 pub struct Options<'a> {
-    /// Where compiled kernels are kept; without it, where `ISOGRAD_CACHE_DIR` says, or the user's cache folder.
+    /// Where compiled kernels are kept; without it, where `ISOGRAD_CACHE_DIR` says, or the user's cache folder (PoCL keeps
+    /// its own).
     pub cache: Option<&'a Path>,
     /// How kernels divide their work; without it, as the device's kind suggests.
     pub class: Option<Class>,
@@ -114,7 +116,7 @@ impl OpenCl {
             return Err(Error::UnknownDevice { name, available: available.join(", "), hint: String::new() });
         };
         facts.class = options.class.unwrap_or(facts.class);
-        let cache = options.cache.map_or_else(Cache::of_user, Cache::at);
+        let cache = options.cache.map_or_else(|| Cache::of_user(builtins::is_pocl(&facts)), Cache::at);
         let programs = Programs::new(&facts, cache);
         Ok(OpenCl { shared: Arc::new(Shared::new(name, facts, programs)?) })
     }

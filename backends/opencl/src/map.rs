@@ -6,10 +6,10 @@ use crate::{
     memory,
     platform::Class,
     program::ENTRY,
-    walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
+    walk::{SIMPLE_LOOP, Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
 };
 use isograd_core::{
-    DType, Layout, Operand, OperandMut, Result,
+    DType, Layout, Operand, OperandMut, Result, Shape,
     expr::{
         Kernel, Program,
         render::{Dialect, Names, Renderer, type_name},
@@ -33,9 +33,9 @@ enum Step {
 struct Variant {
     class: Class,
     narrow: bool,
-    /// Axes; 0: everything is dense, one long axis.
+    /// Axes; 0 (on a GPU): everything is dense, one long axis.
     rank: usize,
-    /// Per operand; empty: all `Any`.
+    /// Per operand, where some rest along the last axis while the others go by one element; else empty.
     steps: SmallVec<[Step; 8]>,
     /// Whether the words are passed by value.
     direct: bool,
@@ -48,13 +48,6 @@ impl Variant {
     fn bits(&self) -> u64 {
         let steps = self.steps.iter().fold(0u64, |bits, s| bits << 2 | (*s as u64 + 1));
         steps << 12 | (self.rank as u64) << 2 | u64::from(self.narrow) << 1 | u64::from(self.direct)
-    }
-
-    fn step(&self, operand: usize) -> Step {
-        match self.rank {
-            0 => Step::One,
-            _ => self.steps.get(operand).copied().unwrap_or(Step::Any),
-        }
     }
 
     /// Words per operand: offset and strides.
@@ -73,16 +66,14 @@ fn dtypes(program: &Program) -> impl Iterator<Item = DType> + '_ {
     program.inputs().iter().copied().chain(program.outputs().iter().map(|(_, d)| *d))
 }
 
-fn source(program: &Program, variant: &Variant) -> String {
+/// The statements for element `j` of a row, whose operands go by `steps`; missing ones are `Any`.
+fn element_statements(renderer: &mut Renderer, program: &Program, steps: &[Step]) -> String {
     let inputs = program.inputs().len();
     let operands = inputs + program.outputs().len();
-    let element = |k: usize| {
-        let at = match variant.step(k) {
-            Step::Any => format!("j * s{k}"),
-            Step::Still => "0".into(),
-            Step::One => "j".into(),
-        };
-        format!("q{k}[{at}]")
+    let element = |k: usize| match steps.get(k).unwrap_or(&Step::Any) {
+        Step::Any => format!("q{k}[j * s{k}]"),
+        Step::Still => format!("q{k}[0]"),
+        Step::One => format!("q{k}[j]"),
     };
     let names = Names {
         inputs: (0..inputs).map(element).collect(),
@@ -91,8 +82,22 @@ fn source(program: &Program, variant: &Variant) -> String {
         index: "i + j".into(),
         ..Names::default()
     };
-    let mut renderer = Renderer::new(Dialect::OpenCl);
     let body = renderer.body(program, &names);
+    let mut statements = body.statements;
+    for (k, stored) in body.stored.iter().enumerate() {
+        writeln!(statements, "{} = {stored};", element(inputs + k)).unwrap();
+    }
+    statements
+}
+
+fn source(program: &Program, variant: &Variant) -> String {
+    let inputs = program.inputs().len();
+    let operands = inputs + program.outputs().len();
+    let class = variant.class;
+    let ones: SmallVec<[Step; 8]> = SmallVec::from_elem(Step::One, operands);
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let statements = element_statements(&mut renderer, program, if variant.rank == 0 { &ones } else { &variant.steps });
+    let dense = element_statements(&mut renderer, program, &ones);
     let mut text = renderer.preamble();
     text += &head(variant.narrow, variant.direct, variant.operand(operands));
     let mut parameters = vec!["WORDS".to_string()];
@@ -110,24 +115,14 @@ fn source(program: &Program, variant: &Variant) -> String {
         let constant = if k < inputs { "const " } else { "" };
         writeln!(positions, "ig_p p{k} = W({});", variant.operand(k)).unwrap();
         writeln!(pointers, "__global {constant}{} *restrict q{k} = m{k} + p{k};", type_name(d)).unwrap();
-        if variant.step(k) == Step::Any {
+        if variant.rank > 0 {
             writeln!(text, "const ig_p s{k} = W({});", variant.operand(k) + variant.rank).unwrap();
         }
-    }
-    let mut statements = body.statements;
-    for (k, stored) in body.stored.iter().enumerate() {
-        writeln!(statements, "{} = {stored};", element(inputs + k)).unwrap();
     }
     let variables: Vec<String> = (0..operands).map(|k| format!("p{k}")).collect();
     let stepped: Vec<Stepped<'_>> =
         variables.iter().enumerate().map(|(k, v)| Stepped { name: v, strides: variant.operand(k) + 1 }).collect();
-    match (variant.class, variant.rank) {
-        (Class::Cpu, 0) => {
-            text += "const ig_p i = 0, begin = (ig_p)get_global_id(0) * W(1), end = min(begin + W(1), n);\n";
-            text += &positions;
-            text += &pointers;
-            writeln!(text, "for (ig_p j = begin; j < end; j++) {{\n{statements}}}").unwrap();
-        }
+    match (class, variant.rank) {
         (Class::Gpu, 0) => {
             text += "const ig_p i = 0;\n";
             text += &positions;
@@ -137,6 +132,14 @@ fn source(program: &Program, variant: &Variant) -> String {
                 "for (ig_p j = (ig_p)get_global_id(0); j < n; j += (ig_p)get_global_size(0)) {{\n{statements}}}"
             )
             .unwrap();
+        }
+        (Class::Gpu, rank) => {
+            text += "const ig_p j = 0;\n";
+            text += "for (ig_p i = (ig_p)get_global_id(0); i < n; i += (ig_p)get_global_size(0)) {\nig_p rest = i;\n";
+            text += &positions;
+            text += &take_axes(class, 0..rank, 2, &stepped);
+            text += &pointers;
+            writeln!(text, "{statements}}}").unwrap();
         }
         (Class::Cpu, rank) => {
             writeln!(
@@ -149,23 +152,20 @@ fn source(program: &Program, variant: &Variant) -> String {
             text += "ig_p rest = i / inner;\n";
             text += &positions;
             for (k, v) in variables.iter().enumerate() {
-                match variant.step(k) {
-                    Step::Any => writeln!(text, "{v} += start * s{k};").unwrap(),
-                    Step::One => writeln!(text, "{v} += start;").unwrap(),
-                    Step::Still => (),
-                }
+                writeln!(text, "{v} += start * s{k};").unwrap();
             }
-            text += &take_axes(0..rank - 1, 2, &stepped);
+            text += &take_axes(class, 0..rank - 1, 2, &stepped);
             text += &pointers;
-            writeln!(text, "for (ig_p j = 0; j < count; j++) {{\n{statements}}}\ni += count;\n}}").unwrap();
-        }
-        (Class::Gpu, rank) => {
-            text += "const ig_p j = 0;\n";
-            text += "for (ig_p i = (ig_p)get_global_id(0); i < n; i += (ig_p)get_global_size(0)) {\nig_p rest = i;\n";
-            text += &positions;
-            text += &take_axes(0..rank, 2, &stepped);
-            text += &pointers;
-            writeln!(text, "{statements}}}").unwrap();
+            if variant.steps.is_empty() {
+                // Side by side, which the compiler makes vectors of, or at any distance.
+                let side_by_side: Vec<String> = (0..operands).map(|k| format!("s{k} == 1")).collect();
+                let (all, each) = (side_by_side.join(" && "), "for (ig_p j = 0; j < count; j++)");
+                writeln!(text, "if ({all}) {each} {{\n{dense}}} else {{\n{SIMPLE_LOOP}{each} {{\n{statements}}}\n}}")
+                    .unwrap();
+            } else {
+                writeln!(text, "for (ig_p j = 0; j < count; j++) {{\n{statements}}}").unwrap();
+            }
+            text += "i += count;\n}\n";
         }
     }
     text + "}\n"
@@ -193,12 +193,14 @@ pub(crate) fn map(
     let shape = outputs[0].layout.shape();
     let n = shape.size();
     let dense = layouts.iter().all(|l| l.is_contiguous());
-    let rank = if dense { 0 } else { padded_rank(shape.rank()) };
+    let flat = Shape::from([n]);
+    let shape = if dense { &flat } else { shape };
+    let rank = if dense && class == Class::Gpu { 0 } else { padded_rank(class, shape.rank()) };
     let mut steps = SmallVec::new();
     if class == Class::Cpu && !dense && layouts.len() <= SPECIALIZED {
         let all: SmallVec<[Step; 8]> = layouts.iter().map(|l| step_of(l)).collect();
         // Where one operand strides, the loop is not vectorized anyway.
-        if !all.contains(&Step::Any) {
+        if !all.contains(&Step::Any) && all.contains(&Step::Still) {
             steps = all;
         }
     }
@@ -215,7 +217,7 @@ pub(crate) fn map(
     for l in &layouts {
         words.push(l.offset() as u64);
         if rank > 0 {
-            push_strides(&mut words, l.strides(), rank);
+            push_strides(&mut words, if dense { &[1] } else { l.strides() }, rank);
         }
     }
     let compiled =

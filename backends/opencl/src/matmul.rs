@@ -24,7 +24,13 @@ pub(crate) fn matmul(
     let left = Factor { operand: a.with_layout(&by_term), axes: [batch, 1, 1] };
     let right = Factor { operand: *b, axes: [batch, 1, 1] };
     let small = shape.size() * k <= SMALL || m == 1 || n == 1;
-    if small || !a.dtype.is_float() || !gemm::can(ctx) || !gemm::fits(&left) || !gemm::fits(&right) {
+    if small
+        || !output.layout.is_contiguous()
+        || !a.dtype.is_float()
+        || !gemm::can(ctx)
+        || !gemm::fits(&left)
+        || !gemm::fits(&right)
+    {
         return composed::matmul(ctx, a, b, output);
     }
     let (left, right) = (gemm::pack(ctx, Side::Left, &left)?, gemm::pack(ctx, Side::Right, &right)?);

@@ -226,7 +226,7 @@ pub(crate) fn pool(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if window.axes() > 3 || !dtype.is_float() {
+    if window.axes() > 3 || !dtype.is_float() || !output.layout.is_contiguous() {
         return composed::pool(ctx, kind, window, input, output);
     }
     let shared = &ctx.shared;
@@ -253,7 +253,7 @@ pub(crate) fn pool_gradient(
     let planes = output.layout.shape()[0] * output.layout.shape()[1];
     // With few planes a GPU is faster with the composed form's many launches.
     let few = shared.facts.class == Class::Gpu && planes < 64 && output.layout.size() > 1 << 16;
-    if window.axes() > 3 || !dtype.is_float() || few {
+    if window.axes() > 3 || !dtype.is_float() || few || !output.layout.is_contiguous() {
         return composed::pool_gradient(ctx, kind, window, input, head, output);
     }
     if dtype.compute() != dtype {

@@ -1,6 +1,7 @@
 //! Compiled kernels: kept in memory by what they compute, and on disk by their source.
 
 use crate::{
+    builtins,
     cache::{Cache, Key},
     context::Shared,
     platform::{self, Description},
@@ -9,7 +10,10 @@ use isograd_core::{Error, Result, expr::render::Dialect};
 use opencl3::{error_codes::ClError, kernel::Kernel, program::Program};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, RwLock},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The name of the only kernel of a source.
@@ -37,6 +41,9 @@ pub(crate) struct Programs {
     options: String,
     /// What besides source and options a binary depends on.
     device: String,
+    /// What takes the place of the driver's declarations, if something does, and whether it still has sufficed.
+    declarations: Option<String>,
+    pub sufficed: AtomicBool,
 }
 
 impl Programs {
@@ -45,7 +52,9 @@ impl Programs {
         let options = options.iter().filter(|o| facts.exact_division || !o.contains("correctly-rounded"));
         let options = options.copied().collect::<Vec<_>>().join(" ");
         let device = [&facts.platform, &facts.vendor, &facts.name, &facts.driver].map(String::as_str).join("\n");
-        Programs { named: RwLock::default(), built: Mutex::default(), cache, options, device }
+        let declarations = builtins::is_pocl(facts).then(|| builtins::declarations(facts));
+        let (named, built, sufficed) = (RwLock::default(), Mutex::default(), AtomicBool::new(true));
+        Programs { named, built, cache, options, device, declarations, sufficed }
     }
 }
 
@@ -83,7 +92,9 @@ impl Shared {
             None => {
                 let program = self.build(op, source)?;
                 let kernel = Kernel::create(&program, ENTRY).map_err(|e| self.failed(op, e))?;
-                if let Some(binary) = program.get_binaries().ok().and_then(|b| b.into_iter().next()) {
+                if programs.cache.is_some()
+                    && let Some(binary) = program.get_binaries().ok().and_then(|b| b.into_iter().next())
+                {
                     programs.cache.store(&key, &binary);
                 }
                 kernel
@@ -102,9 +113,24 @@ impl Shared {
     }
 
     fn build(&self, op: &str, source: &str) -> Result<Program> {
+        let programs = &self.programs;
+        if let Some(declarations) = &programs.declarations
+            && programs.sufficed.load(Ordering::Relaxed)
+        {
+            let options = format!("{} {}", programs.options, builtins::OPTION);
+            if let Ok(program) = self.build_with(op, &format!("{declarations}{source}"), &options) {
+                return Ok(program);
+            }
+        }
+        let program = self.build_with(op, source, &programs.options)?;
+        programs.sufficed.store(false, Ordering::Relaxed);
+        Ok(program)
+    }
+
+    fn build_with(&self, op: &str, source: &str, options: &str) -> Result<Program> {
         let device = self.facts.device.id();
         let mut program = Program::create_from_source(&self.context, source).map_err(|e| self.failed(op, e))?;
-        match program.build(&[device], &self.programs.options) {
+        match program.build(&[device], options) {
             Ok(()) => Ok(program),
             Err(e) => {
                 let log = program.get_build_log(device).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::{
     walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
 };
 use isograd_core::{
-    Layout, Operand, OperandMut, ReduceOp, Result,
+    DType, Layout, Operand, OperandMut, ReduceOp, Result,
     expr::{
         Expr, Kernel, PerDType, Program,
         render::{Dialect, Names, Renderer, type_name},
@@ -54,6 +54,8 @@ struct Variant {
     reduced: usize,
     /// Whether partial results are written, of the dtype that is computed in.
     partial: bool,
+    /// The dtype of the output, which need not be the program's.
+    stored: DType,
     narrow: bool,
     /// Per input of `rows`: whether it lies dense along the last reduced axis; of `columns`: along the last kept one.
     unit: SmallVec<[bool; 8]>,
@@ -69,7 +71,8 @@ impl Variant {
         let unit = self.unit.iter().fold(1u64, |bits, u| bits << 1 | u64::from(*u));
         let flags = [self.partial, self.narrow, self.direct];
         let flags = flags.iter().fold(0u64, |bits, f| bits << 1 | u64::from(*f));
-        unit << 20
+        unit << 24
+            | (self.stored as u64) << 20
             | (self.kept as u64) << 13
             | (self.reduced as u64) << 7
             | flags << 4
@@ -84,7 +87,7 @@ impl Variant {
 
 fn source(program: &Program, v: &Variant) -> String {
     let inputs = program.inputs().len();
-    let (result, stored_dtype) = program.outputs()[0];
+    let (result, stored_dtype) = (program.outputs()[0].0, v.stored);
     let dtype = program.instructions()[result as usize].dtype;
     let ty = type_name(dtype);
     let mut renderer = Renderer::new(Dialect::OpenCl);
@@ -150,7 +153,7 @@ fn source(program: &Program, v: &Variant) -> String {
     };
     let walk = |axes: std::ops::Range<usize>, variables: &[(String, usize)]| {
         let operands: Vec<Stepped<'_>> = variables.iter().map(|(n, s)| Stepped { name: n, strides: *s }).collect();
-        take_axes(axes, SHAPE, &operands)
+        take_axes(v.class, axes, SHAPE, &operands)
     };
     let with_out = |variables: &[String]| {
         let mut all = stepped(variables);
@@ -361,9 +364,10 @@ pub(crate) fn reduce(
         class: facts.class,
         style,
         op,
-        kept: padded_rank(kept),
-        reduced: padded_rank(shape.rank() - kept),
+        kept: padded_rank(facts.class, kept),
+        reduced: padded_rank(facts.class, shape.rank() - kept),
         partial: parts > 1,
+        stored: output.dtype,
         narrow: is_narrow(facts.class, results.saturating_mul(terms), layouts),
         unit,
         direct: true,
@@ -397,9 +401,8 @@ pub(crate) fn reduce(
     push(output.layout);
 
     let compiled = shared.kernel(("reduce", program.id(), v.bits()), program.name(), || source(program, &v))?;
-    let dtype = program.outputs()[0].1;
     let partial = match v.partial {
-        true => Some(memory::alloc(shared, results * parts * dtype.compute().size())?),
+        true => Some(memory::alloc(shared, results * parts * output.dtype.compute().size())?),
         false => None,
     };
     let uploaded;

@@ -26,6 +26,7 @@ const SHAPE: usize = 8;
 /// What every kernel over rows is given: the words, and the axes that it is compiled for.
 struct Walk {
     words: Words,
+    class: Class,
     rank: usize,
     rows: usize,
     length: usize,
@@ -37,7 +38,8 @@ fn walk(ctx: &OpenCl, input: &Layout, outputs: &[&Layout], cost: usize) -> Walk 
     let last = input.rank() - 1;
     let (outer, length) = (&input.shape()[..last], input.shape()[last]);
     let rows: usize = outer.iter().product();
-    let rank = padded_rank(last);
+    let class = ctx.shared.facts.class;
+    let rank = padded_rank(class, last);
     let (each, grid) = ctx.tasks(rows, length * cost);
     let mut words = Words::new();
     words.extend([rows as u64, each as u64, length as u64, input.strides()[last] as i64 as u64, input.offset() as u64]);
@@ -45,8 +47,8 @@ fn walk(ctx: &OpenCl, input: &Layout, outputs: &[&Layout], cost: usize) -> Walk 
     words.extend([offset(0), offset(1), offset(2)]);
     push_shape(&mut words, outer, rank);
     push_strides(&mut words, &input.strides()[..last], rank);
-    let narrow = is_narrow(ctx.shared.facts.class, rows * length, outputs.iter().copied().chain([input]));
-    Walk { words, rank, rows, length, narrow, grid }
+    let narrow = is_narrow(class, rows * length, outputs.iter().copied().chain([input]));
+    Walk { words, class, rank, rows, length, narrow, grid }
 }
 
 impl Walk {
@@ -56,11 +58,10 @@ impl Walk {
 }
 
 /// The kernel up to the start of a row: `x` is its first element, `s` the stride, `n` the length, `row` its number.
-fn opening(renderer: &Renderer, dtype: DType, rank: usize, narrow: bool, outputs: &str, functions: &str) -> String {
+fn opening(renderer: &Renderer, dtype: DType, w: &Walk, outputs: &str) -> String {
     let ty = type_name(dtype);
     let mut text = crate::preamble(renderer, dtype);
-    text += &head(narrow, true, SHAPE + 2 * rank);
-    text += functions;
+    text += &head(w.narrow, true, SHAPE + 2 * w.rank);
     writeln!(
         text,
         "__kernel void {ENTRY}(WORDS, __global const {ty} *restrict source, {outputs}) {{
@@ -70,13 +71,13 @@ const ig_p last = min(row + W(1), W(0));
 for (; row < last; row++) {{
 ig_p p = W(4), rest = row;
 {}__global const {ty} *restrict x = source + p;",
-        take_axes(0..rank, SHAPE, &[Stepped { name: "p", strides: SHAPE + rank }])
+        take_axes(w.class, 0..w.rank, SHAPE, &[Stepped { name: "p", strides: SHAPE + w.rank }])
     )
     .unwrap();
     text
 }
 
-fn softmax_source(logarithm: bool, dtype: DType, rank: usize, narrow: bool) -> String {
+fn softmax_source(logarithm: bool, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let (ty, ct) = (type_name(dtype), type_name(compute));
     let mut renderer = Renderer::new(Dialect::OpenCl);
@@ -85,7 +86,7 @@ fn softmax_source(logarithm: bool, dtype: DType, rank: usize, narrow: bool) -> S
     let least = renderer.constant(ReduceOp::Max.identity(compute));
     let result = if logarithm { "v - largest - shift" } else { "exp(v - largest) / sum" };
     let stored = renderer.store(dtype, "y");
-    let mut text = opening(&renderer, dtype, rank, narrow, &format!("__global {ty} *restrict out"), "");
+    let mut text = opening(&renderer, dtype, w, &format!("__global {ty} *restrict out"));
     let shift = if logarithm { format!("const {ct} shift = log(sum);\n") } else { String::new() };
     writeln!(
         text,
@@ -113,18 +114,19 @@ pub(crate) fn softmax(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float() {
+    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
+    if composed || !output.layout.is_contiguous() {
         return composed::softmax(ctx, logarithm, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 64);
-    let kernel = ctx.shared.kernel(("softmax", 0, w.bits(dtype, logarithm.into())), "softmax", || {
-        softmax_source(logarithm, dtype, w.rank, w.narrow)
-    })?;
+    let kernel = ctx
+        .shared
+        .kernel(("softmax", 0, w.bits(dtype, logarithm.into())), "softmax", || softmax_source(logarithm, dtype, &w))?;
     let args = [Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(&*output.buffer)];
     ctx.shared.launch(&kernel, &args, w.grid)
 }
 
-fn normalize_source(dtype: DType, rank: usize, narrow: bool) -> String {
+fn normalize_source(dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let (ty, ct) = (type_name(dtype), type_name(compute));
     let mut renderer = Renderer::new(Dialect::OpenCl);
@@ -133,7 +135,7 @@ fn normalize_source(dtype: DType, rank: usize, narrow: bool) -> String {
     let outputs = format!(
         "__global {ty} *restrict out, __global {ct} *restrict means, __global {ct} *restrict rstds, const {ct} epsilon"
     );
-    let mut text = opening(&renderer, dtype, rank, narrow, &outputs, "");
+    let mut text = opening(&renderer, dtype, w, &outputs);
     // Sums of blocks, so that errors grow with their number, not that of the elements.
     let sum = |name: &str, term: &str| {
         format!(
@@ -172,13 +174,12 @@ pub(crate) fn normalize(
     rstd: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float() {
+    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
+    if composed || [&*output, &*mean, &*rstd].iter().any(|o| !o.layout.is_contiguous()) {
         return composed::normalize(ctx, epsilon, input, output, mean, rstd);
     }
     let w = walk(ctx, input.layout, &[output.layout, mean.layout, rstd.layout], 24);
-    let kernel = ctx
-        .shared
-        .kernel(("normalize", 0, w.bits(dtype, 0)), "normalize", || normalize_source(dtype, w.rank, w.narrow))?;
+    let kernel = ctx.shared.kernel(("normalize", 0, w.bits(dtype, 0)), "normalize", || normalize_source(dtype, &w))?;
     let args = [
         Arg::Words(&w.words),
         Arg::Memory(input.buffer),
@@ -190,7 +191,7 @@ pub(crate) fn normalize(
     ctx.shared.launch(&kernel, &args, w.grid)
 }
 
-fn scan_source(op: ReduceOp, dtype: DType, rank: usize, narrow: bool) -> String {
+fn scan_source(op: ReduceOp, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let (ty, ct) = (type_name(dtype), type_name(compute));
     let mut renderer = Renderer::new(Dialect::OpenCl);
@@ -198,7 +199,7 @@ fn scan_source(op: ReduceOp, dtype: DType, rank: usize, narrow: bool) -> String 
     let folded = renderer.binary(op.primitive(), compute, "acc", "v");
     let identity = renderer.constant(op.identity(compute));
     let stored = renderer.store(dtype, "acc");
-    let mut text = opening(&renderer, dtype, rank, narrow, &format!("__global {ty} *restrict out"), "");
+    let mut text = opening(&renderer, dtype, w, &format!("__global {ty} *restrict out"));
     writeln!(
         text,
         "__global {ty} *restrict to = out + W(5) + row * n;
@@ -221,20 +222,18 @@ pub(crate) fn scan(
     let length = input.layout.shape().last().copied().unwrap_or(0);
     // One work item goes through a row: not where a GPU would have few of them.
     let few = ctx.shared.facts.class == Class::Gpu && length > 0 && input.layout.size() / length < 64;
-    if length == 0 || few {
+    if length == 0 || few || !output.layout.is_contiguous() {
         return composed::scan(ctx, op, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 8);
-    let kernel = ctx
-        .shared
-        .kernel(("scan", 0, w.bits(dtype, op as u64)), "scan", || scan_source(op, dtype, w.rank, w.narrow))?;
+    let kernel = ctx.shared.kernel(("scan", 0, w.bits(dtype, op as u64)), "scan", || scan_source(op, dtype, &w))?;
     let args = [Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(&*output.buffer)];
     ctx.shared.launch(&kernel, &args, w.grid)
 }
 
 /// One pass of a merge sort: runs of `width` positions, sorted, become runs of twice that. Each element finds its place by
 /// searching the other run, so that all are moved at once.
-fn sort_source(descending: bool, dtype: DType, rank: usize, narrow: bool) -> String {
+fn sort_source(descending: bool, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let ct = type_name(compute);
     let mut renderer = Renderer::new(Dialect::OpenCl);
@@ -246,7 +245,7 @@ fn sort_source(descending: bool, dtype: DType, rank: usize, narrow: bool) -> Str
         (false, true) => "l > r",
     };
     let mut text = crate::preamble(&renderer, dtype);
-    text += &head(narrow, true, SHAPE + 2 * rank);
+    text += &head(w.narrow, true, SHAPE + 2 * w.rank);
     let ty = type_name(dtype);
     writeln!(
         text,
@@ -279,7 +278,7 @@ if (before) low = half_way + 1; else high = half_way;
 to[(ig_p)target + row * n + start + (i - (first ? start : middle)) + (low - other)] = mine;
 }}
 }}",
-        take_axes(0..rank, SHAPE, &[Stepped { name: "p", strides: SHAPE + rank }])
+        take_axes(w.class, 0..w.rank, SHAPE, &[Stepped { name: "p", strides: SHAPE + w.rank }])
     )
     .unwrap();
     text
@@ -292,7 +291,7 @@ pub(crate) fn argsort(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    if input.layout.rank() == 0 {
+    if input.layout.rank() == 0 || !output.layout.is_contiguous() {
         return composed::argsort(ctx, descending, input, output);
     }
     let mut w = walk(ctx, input.layout, &[output.layout], 1);
@@ -301,9 +300,9 @@ pub(crate) fn argsort(
     // Here work is counted in elements.
     let run = if ctx.shared.facts.class == Class::Gpu { total.div_ceil(grid.global[0]) } else { run };
     w.words[1] = run as u64;
-    let kernel = ctx.shared.kernel(("argsort", 0, w.bits(dtype, descending.into())), "argsort", || {
-        sort_source(descending, dtype, w.rank, w.narrow)
-    })?;
+    let kernel = ctx
+        .shared
+        .kernel(("argsort", 0, w.bits(dtype, descending.into())), "argsort", || sort_source(descending, dtype, &w))?;
     let passes = w.length.next_power_of_two().trailing_zeros() as usize;
     let offset = output.layout.offset();
     let scratch = memory::alloc(&ctx.shared, total * DType::I64.size())?;

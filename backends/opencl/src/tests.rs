@@ -1,13 +1,27 @@
 //! What happens when the driver fails, and when its caches are damaged or shared. Where there is no device a test says so and
 //! passes.
 
-use crate::{OpenCl, Options, faults::Point};
+use crate::{Class, OpenCl, Options, faults::Point};
 use isograd_core::{
     Backend, DType, Error, Tensor,
-    expr::{Expr, Program},
+    expr::{Binary, Expr, Program, Unary},
 };
 use opencl3::error_codes::{CL_DEVICE_NOT_AVAILABLE, CL_MEM_OBJECT_ALLOCATION_FAILURE, CL_OUT_OF_RESOURCES};
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::{Once, atomic::Ordering},
+};
+
+/// Says once, where also a test that passes is heard, what is skipped.
+fn skipped(why: &Error) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = std::io::stderr().write_all(format!("skipped what needs an OpenCL device: {why}\n").as_bytes());
+    });
+}
 
 /// A context of its own, with its cache in a folder that lives as long as the test.
 fn context() -> Option<(OpenCl, tempfile::TempDir)> {
@@ -15,7 +29,7 @@ fn context() -> Option<(OpenCl, tempfile::TempDir)> {
     match OpenCl::separate(0, &Options { cache: Some(folder.path()), ..Options::default() }) {
         Ok(ctx) => Some((ctx, folder)),
         Err(e) => {
-            println!("skipped: {e}");
+            skipped(&e);
             None
         }
     }
@@ -116,6 +130,63 @@ fn an_index_out_of_range_is_told_by_the_next_wait_once() {
     assert!(matches!(error, Error::IndexOutOfRange { op: "gather", index: 7, axis: 0, size: 3, .. }), "{error}");
     ctx.synchronize().unwrap();
     assert_eq!(x.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn every_kernel_builds_fast() {
+    use Binary::{And, Or, Shl, Shr, Xor};
+    for class in [Class::Cpu, Class::Gpu] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { class: Some(class), cache: Some(folder.path()) };
+        let ctx = match OpenCl::separate(0, &options) {
+            Ok(ctx) => ctx,
+            Err(e) => return skipped(&e),
+        };
+        let dtypes = [DType::F16, DType::F32, DType::F64, DType::I64];
+        for d in dtypes.into_iter().filter(|d| ctx.capabilities().computes.contains(*d)) {
+            let float = d.is_float();
+            let (x, y) = (Expr::input(0, d), Expr::input(1, d));
+            let unary = Unary::ALL.iter().filter(|op| match op {
+                Unary::Not => !float,
+                Unary::Neg | Unary::Abs | Unary::Sign | Unary::Relu => true,
+                _ => float,
+            });
+            let binary = Binary::ALL.iter().filter(|op| match op {
+                And | Or | Xor | Shl | Shr => !float,
+                Binary::Hypot | Binary::Atan2 => float,
+                _ => true,
+            });
+            let unary = unary.map(|op| Expr::unary(*op, &x).cast(d));
+            let all = unary.chain(binary.map(|op| Expr::binary(*op, &x, &y).cast(d)));
+            let bits = Expr::random_bits(&Expr::constant(1i64), &Expr::index(), 0).cast(d);
+            let whole = x.cast(DType::I64).cast(d);
+            let sum = all.chain([bits, whole]).reduce(|a, b| a + b).unwrap();
+            let program = Program::new("every primitive", &[sum], &[d, d], &[]).unwrap();
+            let layout = isograd_core::Layout::contiguous([4]);
+            let (a, mut b) = (ctx.alloc(64).unwrap(), ctx.alloc(64).unwrap());
+            let inputs = [isograd_core::Operand::new(&a, d, &layout); 2];
+            let mut target = [isograd_core::OperandMut::new(&mut b, d, &layout)];
+            ctx.map(&isograd_core::expr::Kernel::new(&program, &[]), &inputs, &mut target).unwrap();
+
+            let square = Tensor::full(&ctx, [40, 40], 1.0, d).unwrap();
+            square.matmul(&square).unwrap().sum((), false).unwrap();
+            square.cumsum(0).unwrap();
+            let order = square.argsort(1, false).unwrap();
+            square.scatter_add(1, &order, &square.gather(1, &order).unwrap()).unwrap();
+            if float {
+                square.softmax(1).unwrap();
+            }
+            let images = Tensor::full(&ctx, [2, 3, 9, 9], 1.0, d).unwrap();
+            if float {
+                images.max_pool(&isograd_core::operators::PoolOptions::new(&[3, 3])).unwrap();
+            }
+        }
+        ctx.synchronize().unwrap();
+        assert!(
+            ctx.shared.programs.sufficed.load(Ordering::Relaxed),
+            "{class:?}: a kernel calls what `builtins` lacks"
+        );
+    }
 }
 
 /// Every file of the cache, with its content.

@@ -13,12 +13,12 @@ use std::fmt::Write;
 /// The numbers that a kernel takes.
 pub(crate) type Words = SmallVec<[u64; 64]>;
 
-/// The number of axes that a kernel is compiled for, so that there are few kernels: layouts are padded with axes of size 1.
-pub(crate) fn padded_rank(rank: usize) -> usize {
-    match rank {
-        0..=2 => rank.max(1),
-        3..=4 => 4,
-        _ => rank.next_multiple_of(4),
+/// The number of axes that a kernel is compiled for, so that there are few kernels: layouts are padded in front with axes of
+/// size 1, which cost next to nothing on a CPU, because it skips them.
+pub(crate) fn padded_rank(class: Class, rank: usize) -> usize {
+    match (class, rank) {
+        (Class::Gpu, 0..=2) => rank.max(1),
+        _ => rank.next_multiple_of(4).max(4),
     }
 }
 
@@ -61,11 +61,35 @@ pub(crate) struct Stepped<'a> {
     pub strides: usize,
 }
 
+/// Stands before a loop that gains nothing from vectors or copies of its body, which take the compiler's time.
+pub(crate) const SIMPLE_LOOP: &str = "#pragma clang loop vectorize(disable) interleave(disable) unroll(disable)\n";
+
 /// Statements that take the axes `from..to` (the last one first) off `rest`, the row-major number of an index over them, and
-/// add their share to the position of each operand. `shape` is the word of axis 0.
-pub(crate) fn take_axes(axes: std::ops::Range<usize>, shape: usize, operands: &[Stepped<'_>]) -> String {
+/// add their share to the position of each operand. `shape` is the word of axis 0. On a CPU they are a loop over the axes
+/// after the leading ones of size 1; on a GPU a straight line.
+pub(crate) fn take_axes(class: Class, axes: std::ops::Range<usize>, shape: usize, operands: &[Stepped<'_>]) -> String {
     let mut text = String::new();
     let first = axes.start;
+    if class == Class::Cpu {
+        if axes.is_empty() {
+            return text;
+        }
+        let steps = |axis: &str| -> String {
+            operands.iter().map(|o| format!("{} += at * W({} + {axis}); ", o.name, o.strides)).collect()
+        };
+        writeln!(
+            text,
+            "{{ int axis = {}, first = {first};
+{SIMPLE_LOOP}while (first < axis && W({shape} + first) == 1) first++;
+{SIMPLE_LOOP}for (; axis > first; axis--) {{ const ig_p size = W({shape} + axis), at = rest % size; rest /= size; {}}}
+{{ const ig_p at = rest; {}}} }}",
+            axes.end - 1,
+            steps("axis"),
+            steps("axis"),
+        )
+        .unwrap();
+        return text;
+    }
     for axis in axes.rev() {
         if axis == first {
             text += "{ const ig_p at = rest; ";
