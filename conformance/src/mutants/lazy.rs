@@ -133,7 +133,10 @@ impl<B: Backend> Lazy<B> {
             if queue.failed && self.is(Haste::ErrorsStop) {
                 break;
             }
-            match task(&self.inner) {
+            // The device inside may be asynchronous itself, and tell later.
+            let done = task(&self.inner);
+            let told = self.inner.synchronize();
+            match done.and(told) {
                 Err(e) => {
                     queue.error.get_or_insert(e);
                     queue.failed = true;

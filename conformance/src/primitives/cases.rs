@@ -367,8 +367,14 @@ pub(super) fn region_of(e: &Environment<'_>, n: &mut Numbers, shape: &[usize]) -
     Region::input(n, e.dtype, layout, Domain::Any)
 }
 
+/// An output of a method that core provides: contiguous, as core promises, at any offset.
 pub(super) fn output<const N: usize>(e: &Environment<'_>, n: &mut Numbers, shape: [usize; N]) -> Region {
-    Region::output(e.dtype, if n.below(2) == 0 { Layout::contiguous(shape) } else { distinct(n, &shape) })
+    Region::output(e.dtype, shifted(n, &shape))
+}
+
+pub(super) fn shifted(n: &mut Numbers, shape: &[usize]) -> Layout {
+    let contiguous = Layout::contiguous(shape);
+    Layout::new(shape, contiguous.strides(), n.pick(&[0, 0, 1, 4]))
 }
 
 fn matmul(e: &Environment<'_>, n: &mut Numbers) -> Checked {

@@ -2,7 +2,7 @@
 
 use super::{
     Launch, Region,
-    cases::{any, distinct, output},
+    cases::{any, distinct, output, shifted},
     check,
 };
 use crate::{
@@ -54,7 +54,7 @@ fn normalize_of(e: &Environment<'_>, n: &mut Numbers, s: [usize; 3]) -> Checked 
     // The mean of squares less the square of the mean cancels where the mean is large.
     let domain = n.pick(&[Domain::Range(-1.0, 3.0, &[]), Domain::Range(60.0, 61.0, &[]), Domain::Values(&[1.5])]);
     let x = Region::input(n, e.dtype, layout, domain);
-    let row = |n: &mut Numbers| Region::output(e.dtype.compute(), distinct(n, &s[..2]));
+    let row = |n: &mut Numbers| Region::output(e.dtype.compute(), shifted(n, &s[..2]));
     let outputs = [output(e, n, s), row(n), row(n)];
     check(e, &Launch::Normalize(1e-3), &[x], &outputs)
 }
@@ -86,5 +86,5 @@ fn argsort_of(e: &Environment<'_>, n: &mut Numbers, s: [usize; 2], descending: b
     let values: Vec<Value> = (0..s.iter().product()).map(|_| n.pick(&few)).collect();
     let layout = distinct(n, &s);
     let x = Region::of(e.dtype, layout, &values);
-    check(e, &Launch::Argsort(descending), &[x], &[Region::output(DType::I64, distinct(n, &s))])
+    check(e, &Launch::Argsort(descending), &[x], &[Region::output(DType::I64, shifted(n, &s))])
 }

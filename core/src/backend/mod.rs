@@ -151,7 +151,7 @@ pub enum Pool {
 /// Nine methods are required; every other kernel has a default [`composed`] of them. Core checks arguments before it
 /// calls: buffers are large enough, shapes fit, sizes are not zero, elements of outputs are distinct and share no memory
 /// with inputs, dtypes are among the [`Capabilities`]. Axes of size 1 are dropped and even ones merged for the four
-/// primitives; outputs of all other kernels are contiguous.
+/// primitives; outputs of all other kernels are contiguous, at any offset.
 ///
 /// Kernels of one context run in the order of their calls and may be asynchronous; `download` and `synchronize` wait,
 /// and report what failed.
