@@ -27,6 +27,14 @@ pub(crate) struct Launch {
     op: Arc<str>,
 }
 
+#[cfg(feature = "clblast")]
+impl Launch {
+    /// What a library started.
+    pub fn new(event: Event, op: Arc<str>) -> Launch {
+        Launch { event, op }
+    }
+}
+
 /// Launches that are remembered at most; more than that are not in flight at once.
 const IN_FLIGHT: usize = 512;
 
@@ -121,11 +129,15 @@ impl Shared {
             other => other,
         };
         let event = launch.map_err(|e| self.failed(&kernel.op, e))?;
-        let launch = Arc::new(Launch { event, op: kernel.op.clone() });
-        for arg in args {
-            if let Arg::Memory(buffer) = arg {
-                *buffer.block().last.lock().unwrap_or_else(|e| e.into_inner()) = Some(launch.clone());
-            }
+        let buffers = args.iter().filter_map(|arg| if let Arg::Memory(buffer) = arg { Some(*buffer) } else { None });
+        self.started(Launch { event, op: kernel.op.clone() }, buffers)
+    }
+
+    /// Remembers what was started on `buffers`.
+    pub fn started<'a>(&self, launch: Launch, buffers: impl IntoIterator<Item = &'a Buffer>) -> Result<()> {
+        let launch = Arc::new(launch);
+        for buffer in buffers {
+            *buffer.block().last.lock().unwrap_or_else(|e| e.into_inner()) = Some(launch.clone());
         }
         self.remember(launch)
     }

@@ -23,6 +23,8 @@
 
 mod builtins;
 mod cache;
+#[cfg(feature = "clblast")]
+mod clblast;
 mod context;
 mod conv;
 #[cfg(test)]

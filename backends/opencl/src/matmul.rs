@@ -15,6 +15,10 @@ pub(crate) fn matmul(
     b: &Operand<'_, OpenCl>,
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
+    #[cfg(feature = "clblast")]
+    if crate::clblast::matmul(ctx, a, b, output)? {
+        return Ok(());
+    }
     let rank = output.layout.rank();
     let shape = output.layout.shape();
     let (m, n, k) = (shape[rank - 2], shape[rank - 1], a.layout.shape()[rank - 1]);

@@ -35,6 +35,40 @@ fn context() -> Option<(OpenCl, tempfile::TempDir)> {
     }
 }
 
+/// Products of every kind of layout that CLBlast takes, and of some that it does not, against the reference backend.
+#[cfg(feature = "clblast")]
+#[test]
+fn products_by_clblast() {
+    if !crate::clblast::is_there() {
+        let _ = std::io::stderr().write_all(b"skipped what needs CLBlast: install libclblast1\n");
+        return;
+    }
+    use isograd_reference::Reference;
+    let Some((ctx, _folder)) = context() else { return };
+    let there = |shape: &[usize]| Tensor::normal(&Reference, shape, 0.0, 1.0, DType::F64).unwrap();
+    let (a, b) = (there(&[2, 70, 130]), there(&[2, 130, 90]));
+    for dtype in [DType::F32, DType::F64] {
+        let (a, b) = (a.cast(dtype).unwrap(), b.cast(dtype).unwrap());
+        let expected = a.matmul(&b).unwrap().cast(DType::F64).unwrap().to_vec::<f64>().unwrap();
+        let (a, b) = (a.copyto(&ctx).unwrap(), b.copyto(&ctx).unwrap());
+        let turned = |x: &Tensor<OpenCl>| x.swapaxes(1, 2).unwrap().copy().unwrap().swapaxes(1, 2).unwrap();
+        let reversed = |x: &Tensor<OpenCl>| x.flip(0).unwrap().copy().unwrap().flip(0).unwrap();
+        let padded = |x: &Tensor<OpenCl>| {
+            let n = x.shape()[2];
+            Tensor::concat(&[x, x], 2).unwrap().narrow(2, n, n).unwrap()
+        };
+        for x in [a.clone(), turned(&a), reversed(&a), padded(&a)] {
+            for y in [b.clone(), turned(&b), reversed(&b), padded(&b)] {
+                let got = x.matmul(&y).unwrap().cast(DType::F64).unwrap().to_vec::<f64>().unwrap();
+                let bound = if dtype == DType::F32 { 1e-3 } else { 1e-11 };
+                assert!(got.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= bound), "{dtype}");
+            }
+        }
+    }
+    // All but those with a reversed batch.
+    assert_eq!(crate::clblast::DONE.get(), 2 * 3 * 3);
+}
+
 fn tripled(ctx: &OpenCl) -> Result<Vec<f32>, Error> {
     Tensor::from_slice(ctx, &[1.0f32, 2.0], [2])?.mul_scalar(3.0)?.to_vec()
 }
