@@ -17,9 +17,10 @@
 //!
 //! # Devices
 //! [`device`] gives a device by name, [`default_device`] the one named by the environment variable `ISOGRAD_DEVICE`
-//! (`cpu` without it), [`devices`] all that this build has. Cargo features only ever add devices: `cpu` (default) and
-//! `opencl` (whatever OpenCL drivers are installed, found at run time). The
-//! features `openblas`, `blis`, `mkl`, `accelerate` and `netlib` put a BLAS library under the matrix product of `cpu`.
+//! (`cpu` without it), [`devices`] all that this build has. Cargo features only ever add devices: `cpu` (default),
+//! `opencl` (whatever OpenCL drivers are installed, found at run time) and `cuda` (NVIDIA's driver and libraries, likewise). The
+//! features `openblas`, `blis`, `mkl`, `accelerate` and `netlib` put a BLAS library under the matrix product of `cpu`, `clblast`
+//! one under that of `opencl`.
 //!
 //! `Tensor` and `Dense` without a type argument run on whatever device was chosen at run time ([`Dyn`]). Code that names a
 //! backend (`Tensor<Cpu>`), or is generic over one, saves a virtual call per operator.
