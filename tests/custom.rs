@@ -46,6 +46,7 @@ fn equal_to_the_librarys<B: Backend>(ctx: &B) {
 #[test]
 fn a_container_and_a_layer_equal_those_of_the_library() {
     equal_to_the_librarys(&Reference);
+    equal_to_the_librarys(&Cpu::default());
     equal_to_the_librarys(&Dyn::new(Cpu::default()));
 }
 

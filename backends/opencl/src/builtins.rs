@@ -1,7 +1,7 @@
-//! What makes PoCL compile fast. It reads 18,000 lines of declarations before each program, five sixths of a build of kernels
-//! as small as these. The macro that guards those lines is defined instead, and the functions that kernels here call are
-//! declared (types and constants it declares elsewhere); a program that does not build so (another version of PoCL may arrange its headers otherwise) is built in
-//! the ordinary way.
+//! What makes PoCL compile fast. It reads 18,000 lines of declarations before each program, five sixths of a build of
+//! kernels as small as these. The macro that guards those lines is defined instead, and the functions that kernels here
+//! call are declared (types and constants it declares elsewhere). A program that does not build so is built in the ordinary
+//! way: another version of PoCL may arrange its headers otherwise.
 //!
 //! A kernel that calls another built-in function needs it here too, or builds slowly; `every_kernel_builds_fast` notices.
 

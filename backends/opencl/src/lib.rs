@@ -2,8 +2,8 @@
 //!
 //! The OpenCL library is loaded when the first device is opened; where there is none, [`OpenCl::new`] says what to install.
 //! Kernels are rendered from expressions and a few templates, compiled by the device's driver, and kept in memory and on
-//! disk (in the folder that `ISOGRAD_CACHE_DIR` names, or the user's cache folder; PoCL keeps its own). Sizes and strides are arguments, so new
-//! shapes compile nothing. Memory is pooled per context.
+//! disk (in the folder that `ISOGRAD_CACHE_DIR` names, or the user's cache folder; PoCL keeps its own). Sizes and strides
+//! are arguments, so new shapes compile nothing. Memory is pooled per context.
 //!
 //! ```
 //! use isograd_core::Tensor;
