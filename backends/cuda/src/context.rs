@@ -3,6 +3,7 @@
 use crate::{
     cache::{self, Cache},
     cublas::Cublas,
+    cublas_lt::CublasLt,
     cudnn::Cudnn,
     driver::{Driver, Function},
     memory::{Arena, Buffer, Memory},
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub tf32: AtomicBool,
     pub deterministic: AtomicBool,
     pub cublas: Cublas,
+    pub cublas_lt: CublasLt,
     pub cudnn: Cudnn,
     pub nccl: Nccl,
 }
@@ -67,6 +69,7 @@ impl Context {
             tf32: AtomicBool::new(false),
             deterministic: AtomicBool::new(true),
             cublas: Cublas::default(),
+            cublas_lt: CublasLt::default(),
             cudnn: Cudnn::default(),
             nccl: Nccl::default(),
         })
