@@ -274,8 +274,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
 
     /// `output[.., m, n] = kernel(Σ_k a[.., m, k] * b[.., k, n], inputs[..][.., m, n])`: a product that ends in an elementwise
     /// function of it, the kernel's first input, and of others, such as a bias. The inputs have the output's shape, and may be
-    /// strided, broadcast or reversed; the output's dtype is the kernel's. The sum enters the kernel in the dtype of `a`, or
-    /// before it is rounded to that.
+    /// strided, broadcast or reversed; the output's dtype is the kernel's. The sum enters the kernel rounded to the
+    /// dtype of `a`, or before.
     ///
     /// # Errors
     /// What the device reports.
