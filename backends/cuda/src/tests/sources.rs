@@ -113,10 +113,11 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
         all.extend([Way::Ordered, Way::Sorted].map(|way| gather::scatter_source(d, 2, way)));
         all.extend([ReduceOp::Sum, ReduceOp::Prod].map(|op| rows::scan_source(op, d)));
         for kind in [Pool::Max, Pool::AvgWithPadding, Pool::AvgWithoutPadding] {
-            all.extend(["pool", "pool_first", "pool_gradient"].map(|name| window::pool_source(name, kind, d)));
+            let kernels = ["pool", "pool_first", "pool_gradient"];
+            all.extend(kernels.map(|name| window::pool_source(name, kind, d, d == DType::F64)));
         }
         let convolutions = ["conv", "conv_input_gradient", "conv_weight_gradient"];
-        all.extend(convolutions.map(|name| window::conv_source(name, d)));
+        all.extend(convolutions.map(|name| window::conv_source(name, d, d == DType::F64)));
     }
     for d in DType::ALL {
         for name in ["sort", "sort_start", "sort_step"] {
