@@ -193,10 +193,13 @@ fn every_frame_of_map_and_reduce_compiles() {
         for team in Team::ALL {
             let ops: &[ReduceOp] = if d == DType::Bool { &ReduceOp::ALL[2..] } else { &ReduceOp::ALL };
             for (n, &op) in ops.iter().enumerate() {
-                let variant = reduce::Variant { op, kept: 2, folded: 2, team, wide: n % 2 == 0, parts: n % 2 == 1 };
+                let (wide, parts) = (n % 2 == 0, n % 2 == 1);
+                let together = if matches!(team, Team::Warp | Team::Block) && n > 1 { 16 / d.size() } else { 1 };
+                let variant = reduce::Variant { op, kept: 2, folded: 2, team, together, dense: 1, wide, parts };
                 all.push(reduce::source(Folded::Program(&folded), d, &variant));
             }
-            let variant = reduce::Variant { op: ops[0], kept: 1, folded: 1, team, wide: false, parts: false };
+            let (op, together, dense) = (ops[0], 1, 1);
+            let variant = reduce::Variant { op, kept: 1, folded: 1, team, together, dense, wide: false, parts: false };
             all.push(reduce::source(Folded::Parts(d.compute()), d, &variant));
         }
     }
