@@ -288,7 +288,7 @@ fn failures_of_the_device_are_told_and_those_that_stay_stay() {
         let (cuda, other) = (opened(0), opened(1));
         assert_eq!(doubled(&cuda).unwrap(), [2.0, 4.0, 6.0]);
         fail("cuLaunchKernel", 0, 701);
-        told(doubled(&cuda), &["cuda:0", "launch of kernel map", "too many resources requested", "CUDA error 701"]);
+        told(doubled(&cuda), &["cuda:0", "launch of kernel add", "too many resources requested", "CUDA error 701"]);
         assert_eq!(doubled(&cuda).unwrap(), [2.0, 4.0, 6.0]);
         for (function, code) in [("cuMemcpyHtoDAsync_v2", 1), ("cuMemcpyDtoHAsync_v2", 999), ("cuMemAlloc_v2", 46)] {
             cuda.trim();

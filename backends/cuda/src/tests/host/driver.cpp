@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <deque>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -470,10 +471,13 @@ EXPORT int cuModuleLoadDataEx(Module **module, const void *image, unsigned int o
     const Elf64_Ehdr *head = (const Elf64_Ehdr *)image;
     CHECK(!memcmp(image, ELFMAG, SELFMAG) && head->e_ident[EI_CLASS] == ELFCLASS64, INVALID_IMAGE);
     const size_t bytes = head->e_shoff + (size_t)head->e_shnum * head->e_shentsize;
-    const int file = memfd_create("kernel", 0);
-    CHECK(file >= 0 && write(file, image, bytes) == (ssize_t)bytes, OUT_OF_MEMORY);
-    void *library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
-    close(file);
+    // By a name that no other has: `dlopen` knows libraries by their names.
+    static int number = 0;
+    const char *directory = getenv("IG_KERNELS");
+    const std::string path = directory + ("/" + std::to_string(getpid())) + "-" + std::to_string(number++) + ".loaded";
+    std::ofstream(path, std::ios::binary).write((const char *)image, (std::streamsize)bytes);
+    void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    unlink(path.c_str());
     CHECK(library, NO_BINARY);
     *module = new Module{current, library};
     return all.modules.insert(*module), SUCCESS;
