@@ -256,6 +256,9 @@ names! { ($)
     forward_matmul
     gradient_matmul
     difference_matmul
+    forward_matmul_fused
+    gradient_matmul_fused
+    difference_matmul_fused
     forward_dot
     gradient_dot
     difference_dot
@@ -409,6 +412,7 @@ names! { ($)
     primitive_scatter_add_duplicates
     primitive_indices_out_of_range
     primitive_matmul_layouts
+    primitive_matmul_fused
     primitive_conv_layouts
     primitive_pool_layouts
     primitive_softmax_layouts
@@ -418,6 +422,7 @@ names! { ($)
     primitive_programs
     primitive_long_rows
     primitive_large_products
+    primitive_large_fused_products
     primitive_large
     primitive_many_rows
     primitive_far_offsets

@@ -123,6 +123,19 @@ impl<B: Backend> Backend for Watch<B> {
         self.keep(&format!("{} of {}", op.name(), kernel.program.name()), output)
     }
 
+    fn matmul_fused(
+        &self,
+        kernel: &Kernel<'_>,
+        a: &In<'_, B>,
+        b: &In<'_, B>,
+        inputs: &[In<'_, B>],
+        output: &mut Out<'_, B>,
+    ) -> Result<()> {
+        let inputs: Vec<_> = inputs.iter().map(lower).collect();
+        self.inner.matmul_fused(kernel, &lower(a), &lower(b), &inputs, &mut lower_mut(output))?;
+        self.keep(&format!("matmul and {}", kernel.program.name()), output)
+    }
+
     watched! {
         gather(axis: usize; source, index; output);
         scatter_add(axis: usize; source, index; output);

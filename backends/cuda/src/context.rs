@@ -3,6 +3,7 @@
 use crate::{
     cache::{self, Cache},
     cublas::Cublas,
+    cublas_lt::CublasLt,
     cudnn::Cudnn,
     driver::{Driver, Function},
     memory::{Arena, Buffer, Memory},
@@ -31,6 +32,7 @@ const MOST_WORDS: usize = 4096 / 8;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub cublas: Cublas,
+    pub cublas_lt: CublasLt,
     pub cudnn: Cudnn,
     pub nccl: Nccl,
     pub driver: Arc<dyn Driver>,
@@ -74,6 +76,7 @@ impl Context {
             tf32: AtomicBool::new(false),
             deterministic: AtomicBool::new(true),
             cublas: Cublas::default(),
+            cublas_lt: CublasLt::default(),
             cudnn: Cudnn::default(),
             nccl: Nccl::default(),
         })

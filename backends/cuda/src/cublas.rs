@@ -70,55 +70,87 @@ pub(crate) struct Matrices {
     pub strides: [isize; 3],
 }
 
-/// The product, by cuBLAS; false where it is not there or cannot take it.
-pub(crate) fn matmul(
-    cuda: &Cuda,
-    dtype: DType,
-    sizes: Sizes,
-    left: Matrices,
-    right: Matrices,
-    out: u64,
-) -> Result<bool> {
-    // cudaDataType_t and cublasComputeType_t.
-    let (kind, compute) = match dtype {
-        DType::F32 if cuda.tf32() => (0, 77),
-        DType::F32 => (0, 68),
-        DType::F64 => (1, 70),
-        DType::F16 => (2, 68),
-        DType::BF16 => (14, 68),
-        _ => return Ok(false),
-    };
-    if left.strides[2] < 0 || right.strides[2] < 0 {
-        return Ok(false);
+/// A product as the library takes it. Its first matrix is our right one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    /// `cudaDataType_t`, `cublasComputeType_t`.
+    pub kind: c_int,
+    pub compute: c_int,
+    /// Rows and columns of its result, which are our columns and rows; the depth; and how many there are.
+    pub sizes: [c_int; 4],
+    /// Of the first and the second matrix: the leading dimension, whether it is transposed, the address, and the distance
+    /// from one to the next.
+    pub first: Operand,
+    pub second: Operand,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operand {
+    pub leading: c_int,
+    pub transposed: bool,
+    pub address: u64,
+    pub step: c_longlong,
+}
+
+impl Product {
+    /// `None` where the library has no such product.
+    pub fn of(cuda: &Cuda, dtype: DType, sizes: Sizes, left: Matrices, right: Matrices) -> Option<Product> {
+        let (kind, compute) = match dtype {
+            DType::F32 if cuda.tf32() => (0, 77),
+            DType::F32 => (0, 68),
+            DType::F64 => (1, 70),
+            DType::F16 => (2, 68),
+            DType::BF16 => (14, 68),
+            _ => return None,
+        };
+        let Sizes { rows, columns, depth, batches } = sizes;
+        let operand = |m: Matrices, fast: usize, slow: usize| {
+            let (leading, transposed) = matrix(m.strides[1], m.strides[0], fast, slow)?;
+            let step = c_longlong::try_from(m.strides[2]).ok().filter(|s| *s >= 0)?;
+            Some(Operand { leading, transposed, address: m.address, step })
+        };
+        let [Ok(m), Ok(n), Ok(k), Ok(count)] = [columns, rows, depth, batches].map(c_int::try_from) else {
+            return None;
+        };
+        let (first, second) = (operand(right, columns, depth)?, operand(left, depth, rows)?);
+        Some(Product { kind, compute, sizes: [m, n, k, count], first, second })
     }
+}
+
+impl Cublas {
+    /// The device's handle, made the first time.
+    fn owned(&self, cuda: &Cuda) -> Option<&Mutex<Owned>> {
+        let made = self.0.get_or_init(|| {
+            let library = Library::open_in("cuBLAS", library::CUBLAS, &cuda.context.driver.libraries()).ok()?;
+            let functions = Functions::of(library).ok()?;
+            let mut handle = ptr::null_mut();
+            // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
+            let made = unsafe { (functions.create)(&mut handle) };
+            (made == 0).then(|| Mutex::new(Owned { functions, handle }))
+        });
+        made.as_ref()
+    }
+}
+
+/// Whether cuBLAS is there for a device.
+pub(crate) fn is_there(cuda: &Cuda) -> bool {
+    cuda.context.driver.stream().is_some() && cuda.context.cublas.owned(cuda).is_some()
+}
+
+/// The product into `out`, by cuBLAS; false where it is not there or does not support it.
+pub(crate) fn matmul(cuda: &Cuda, product: &Product, out: u64) -> Result<bool> {
     let Some(stream) = cuda.context.driver.stream() else { return Ok(false) };
-    let Sizes { rows, columns, depth, batches } = sizes;
-    let (Some((lda, transpose_a)), Some((ldb, transpose_b))) = (
-        matrix(right.strides[1], right.strides[0], columns, depth),
-        matrix(left.strides[1], left.strides[0], depth, rows),
-    ) else {
-        return Ok(false);
-    };
-    let numbers = [columns, rows, depth, batches].map(c_int::try_from);
-    let [Ok(m), Ok(n), Ok(k), Ok(count)] = numbers else { return Ok(false) };
+    let Some(owned) = cuda.context.cublas.owned(cuda) else { return Ok(false) };
+    let owned = owned.lock().unwrap_or_else(PoisonError::into_inner);
     let fail =
         |what: &str, code: Code| Error::backend(cuda.context.driver.name(), what, format!("cuBLAS status {code}"));
     let checked = |what: &str, code: Code| if code == 0 { Ok(()) } else { Err(fail(what, code)) };
-    let owned = cuda.context.cublas.0.get_or_init(|| {
-        let library = Library::open_in("cuBLAS", library::CUBLAS, &cuda.context.driver.libraries()).ok()?;
-        let functions = Functions::of(library).ok()?;
-        let mut handle = ptr::null_mut();
-        // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
-        let made = unsafe { (functions.create)(&mut handle) };
-        (made == 0).then(|| Mutex::new(Owned { functions, handle }))
-    });
-    let Some(owned) = owned else { return Ok(false) };
-    let owned = owned.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: handle and stream are this device's.
     checked("cuBLAS stream", unsafe { (owned.functions.set_stream)(owned.handle, stream) })?;
+    let Product { kind, compute, sizes: [m, n, k, count], first, second } = *product;
     let (single, double) = ([1.0f32, 0.0], [1.0f64, 0.0]);
-    let scalar = |i: usize| match dtype {
-        DType::F64 => (&raw const double[i]).cast::<c_void>(),
+    let scalar = |i: usize| match kind {
+        1 => (&raw const double[i]).cast::<c_void>(),
         _ => (&raw const single[i]).cast::<c_void>(),
     };
     // CUBLAS_GEMM_DEFAULT.
@@ -127,25 +159,25 @@ pub(crate) fn matmul(
     let code = unsafe {
         (owned.functions.gemm)(
             owned.handle,
-            transpose_a as c_int,
-            transpose_b as c_int,
+            first.transposed as c_int,
+            second.transposed as c_int,
             m,
             n,
             k,
             scalar(0),
-            right.address as *const c_void,
+            first.address as *const c_void,
             kind,
-            lda,
-            right.strides[2] as c_longlong,
-            left.address as *const c_void,
+            first.leading,
+            first.step,
+            second.address as *const c_void,
             kind,
-            ldb,
-            left.strides[2] as c_longlong,
+            second.leading,
+            second.step,
             scalar(1),
             out as *mut c_void,
             kind,
             m,
-            (rows * columns) as c_longlong,
+            m as c_longlong * n as c_longlong,
             count,
             compute,
             algorithm,

@@ -4,12 +4,20 @@ use crate::{
     Cuda,
     context::{Key, Words},
     driver::Architecture,
-    operand::address,
+    operand::{address, word},
     reduce,
     source::Source,
 };
-use isograd_core::{DType, OperandMut, Result, backend::launch::Temporary};
+use isograd_core::{
+    DType, OperandMut, Result,
+    backend::launch::Temporary,
+    expr::{
+        Kernel, Program,
+        render::{Names, type_name},
+    },
+};
 use smallvec::SmallVec;
+use std::fmt::Write;
 
 const PROBLEM: &str = include_str!("kernels/problem.cu");
 const PLAIN: &str = include_str!("kernels/gemm.cu");
@@ -70,6 +78,64 @@ pub(crate) struct Variant {
     pub along: [bool; 2],
 }
 
+/// What a matrix product ends in: an elementwise function of it and of other arrays.
+#[derive(Debug)]
+pub(crate) struct Ending<'a> {
+    pub kernel: &'a Kernel<'a>,
+    /// Of each other array: the strides along the axes of the batch, along rows and along columns.
+    pub strides: SmallVec<[Words; 2]>,
+    pub addresses: SmallVec<[u64; 2]>,
+}
+
+/// Other arrays that a kernel's end can read.
+const MOST_OTHERS: usize = 8;
+
+impl Ending<'_> {
+    /// The words at the end of the arguments, as [`end`] has them.
+    fn words(&self) -> Words {
+        let of_inputs = self.strides.iter().zip(&self.addresses);
+        let mut words: Words = of_inputs.flat_map(|(s, a)| s.iter().chain([a]).copied().collect::<Words>()).collect();
+        words.extend(self.kernel.scalars.iter().map(|v| word(*v)));
+        words
+    }
+}
+
+/// The macros of kernels/problem.cu for a product that ends in `program`: members of the arguments and of the problem,
+/// what the constructor does along an axis of the batch, and the function itself.
+fn end(source: &mut Source, program: &Program, rank: usize) {
+    let inputs = program.inputs();
+    let others = || (1..inputs.len()).map(|k| (k, type_name(inputs[k])));
+    let (mut members, mut own, mut moved, mut loaded) = (String::new(), String::new(), String::new(), String::new());
+    for (k, dtype) in others() {
+        let _ = write!(members, " ig_i64 in{k}_batch[{rank}], in{k}_row, in{k}_column; IG_WORD const {dtype} *in{k};");
+        let _ = write!(own, " ig_i64 in{k} = 0;");
+        let _ = write!(moved, " in{k} += at * a.in{k}_batch[i];");
+        let at = format!("p.in{k} + row * a.in{k}_row + column * a.in{k}_column");
+        let _ = writeln!(loaded, "    const {dtype} in{k} = a.in{k}[{at}];");
+    }
+    for (k, d) in program.scalars().iter().enumerate() {
+        let _ = write!(members, " IG_WORD {} arg{k};", type_name(*d));
+    }
+    let names = Names {
+        inputs: (0..inputs.len()).map(|k| format!("in{k}")).collect(),
+        scalars: (0..program.scalars().len()).map(|k| format!("a.arg{k}")).collect(),
+        index: "at".into(),
+        ..Names::default()
+    };
+    let body = source.renderer.body(program, &names);
+    source.define("IG_END_ARGUMENTS", members).define("IG_END_MEMBERS", own).define("IG_END_BATCH", moved);
+    let mut text = String::from(
+        "IG_FN Stored ig_end(const Arguments &a, const Problem &p, ig_i64 row, ig_i64 column, ig_i64 at, Computed x) {\n",
+    );
+    // As it would be read back from memory.
+    let _ = writeln!(text, "    const Stored in0 = ig_store(x);\n{loaded}");
+    for line in body.statements.lines() {
+        let _ = writeln!(text, "    {line}");
+    }
+    let _ = writeln!(text, "    return {};\n}}", body.stored[0]);
+    source.text(PROBLEM).text(&text);
+}
+
 impl Variant {
     fn key(&self) -> Key {
         let problem = match self.problem {
@@ -82,7 +148,8 @@ impl Variant {
         [9, problem, self.dtype as u64, self.cores as u64, along].into_iter().collect()
     }
 
-    pub fn source(&self) -> Source {
+    /// The kernel, for a product that ends in a program (matrix products alone do).
+    pub fn source(&self, ending: Option<&Program>) -> Source {
         let tensor = self.cores == Cores::Tensor;
         let mut source = Source::new(if tensor { "tensor" } else { "gemm" });
         let (bm, bn, bk) = self.cores.tile(self.dtype);
@@ -112,7 +179,11 @@ impl Variant {
             };
             source.define("IG_KIND", kind);
         }
-        source.text(PROBLEM).text(if tensor { TENSOR } else { PLAIN });
+        match (ending, self.problem) {
+            (Some(program), Problem::MatMul { rank, .. }) => end(&mut source, program, rank),
+            _ => drop(source.text(PROBLEM)),
+        }
+        source.text(if tensor { TENSOR } else { PLAIN });
         source
     }
 }
@@ -127,7 +198,8 @@ pub(crate) struct Sizes {
 }
 
 /// Runs `problem` on the cores that suit it. `own` are the words of its arguments between the sizes and the addresses
-/// of the left matrix, the right one and the result.
+/// of the left matrix, the right one and the result. False, and nothing done, where an ending does not fit the kernel.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn run(
     cuda: &Cuda,
     problem: Problem,
@@ -135,8 +207,9 @@ pub(crate) fn run(
     along: [bool; 2],
     own: &[u64],
     operands: [u64; 2],
+    ending: Option<&Ending<'_>>,
     output: &mut OperandMut<'_, Cuda>,
-) -> Result<()> {
+) -> Result<bool> {
     let dtype = output.dtype;
     let Sizes { rows, columns, depth, batches } = sizes;
     let wanted = dtype != DType::F32 || cuda.tf32();
@@ -153,8 +226,15 @@ pub(crate) fn run(
     let splits = if tiles < 128 { (256 / tiles).min(depth / 256).max(1) } else { 1 };
     let part = depth.div_ceil(splits).next_multiple_of(bk);
     let splits = depth.div_ceil(part);
+    // The parts of a sum do not end in what the sum does.
+    if ending.is_some_and(|e| splits > 1 || e.addresses.len() > MOST_OTHERS) {
+        return Ok(false);
+    }
     let variant = Variant { problem, dtype, cores, along };
-    let function = cuda.context.kernel(variant.key(), || variant.source())?;
+    let program = ending.map(|e| e.kernel.program);
+    let mut key = variant.key();
+    key.extend(program.map(Program::id));
+    let function = cuda.context.kernel(key, || variant.source(program))?;
     let parts = match splits {
         1 => None,
         _ => Some(Temporary::<Cuda>::new(cuda, dtype.compute(), [splits, batches * rows * columns])?),
@@ -163,11 +243,12 @@ pub(crate) fn run(
     words.extend_from_slice(own);
     let partial = parts.as_ref().map_or(0, |p| address(&p.operand()));
     words.extend([operands[0], operands[1], address(&output.as_operand()), partial]);
+    words.extend(ending.map(Ending::words).unwrap_or_default());
     // SAFETY: the words are the fields of `Arguments` in kernels/problem.cu, and the arrays have the sizes that they
     // say.
     unsafe { cuda.context.launch("matmul", function, tiles * splits, 0, &words) }?;
-    let Some(parts) = parts else { return Ok(()) };
-    reduce::add_parts(cuda, &parts, output)
+    let Some(parts) = parts else { return Ok(true) };
+    reduce::add_parts(cuda, &parts, output).map(|()| true)
 }
 
 /// The words of a `Divisor` in kernels/problem.cu: `by`, below 2^31, and what dividing by it takes.

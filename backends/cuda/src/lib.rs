@@ -22,12 +22,14 @@
 //! ```
 //!
 //! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc`
-//! compiles, `cache` keeps what was compiled; `cublas`, `cudnn` and `nccl` call NVIDIA's libraries; `context` is a
-//! device's state, `memory` its memory; `source` puts sources together; each other file launches a family of kernels.
+//! compiles, `cache` keeps what was compiled; `cublas`, `cublas_lt`, `cudnn` and `nccl` call NVIDIA's libraries;
+//! `context` is a device's state, `memory` its memory; `source` puts sources together; each other file launches a family
+//! of kernels.
 
 mod cache;
 mod context;
 mod cublas;
+mod cublas_lt;
 mod cudnn;
 pub mod driver;
 mod elementwise;
@@ -330,6 +332,17 @@ impl Backend for Cuda {
 
     fn matmul(&self, a: &Operand<'_, Cuda>, b: &Operand<'_, Cuda>, out: &mut OperandMut<'_, Cuda>) -> Result<()> {
         matmul::matmul(self, a, b, out)
+    }
+
+    fn matmul_fused(
+        &self,
+        kernel: &Kernel<'_>,
+        a: &Operand<'_, Cuda>,
+        b: &Operand<'_, Cuda>,
+        inputs: &[Operand<'_, Cuda>],
+        out: &mut OperandMut<'_, Cuda>,
+    ) -> Result<()> {
+        matmul::matmul_fused(self, kernel, a, b, inputs, out)
     }
 
     fn conv(

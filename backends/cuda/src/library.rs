@@ -49,7 +49,15 @@ pub(crate) const CUBLAS: Names = Names {
     },
     install: "the CUDA toolkit 12 or 13, or `pip install nvidia-cublas` (CUDA 13) or `nvidia-cublas-cu12`",
 };
-
+/// Part of cuBLAS.
+pub(crate) const CUBLAS_LT: Names = Names {
+    files: if cfg!(windows) {
+        &["cublasLt64_13.dll", "cublasLt64_12.dll"]
+    } else {
+        &["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"]
+    },
+    install: CUBLAS.install,
+};
 pub(crate) const CUDNN: Names = Names {
     files: if cfg!(windows) {
         &["cudnn64_9.dll", "cudnn64_8.dll"]

@@ -192,7 +192,7 @@ pub(crate) fn conv(
             Which::InputGradient => Problem::ConvInputGradient,
             Which::WeightGradient => Problem::ConvWeightGradient,
         };
-        gemm::run(cuda, problem, sizes, along(problem), &own, [address(&left), address(&right)], out)?;
+        gemm::run(cuda, problem, sizes, along(problem), &own, [address(&left), address(&right)], None, out)?;
         return Ok(true);
     }
     let (name, weight, from, head) = match which {

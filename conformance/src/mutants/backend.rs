@@ -427,6 +427,25 @@ impl<B: Backend> Backend for Mutant<B> {
         }
     }
 
+    fn matmul_fused(
+        &self,
+        kernel: &Kernel<'_>,
+        a: &In<'_, B>,
+        b: &In<'_, B>,
+        inputs: &[In<'_, B>],
+        output: &mut Out<'_, B>,
+    ) -> Result<()> {
+        let method = Method::MatmulFused;
+        let given: Vec<In<'_, B>> = [a, b].into_iter().chain(inputs).copied().collect();
+        let layouts = self.layouts(&given, method);
+        let read: Vec<In<'_, B>> = given.iter().zip(&layouts).map(|(o, l)| o.with_layout(l)).collect();
+        let before = self.before(method, output)?;
+        let program = self.program(kernel.program, method)?;
+        let kernel = Kernel::new(program.as_deref().unwrap_or(kernel.program), kernel.scalars);
+        composed::matmul_fused(self, &kernel, &read[0], &read[1], &read[2..], output)?;
+        self.spoil(method, output, before.as_deref())
+    }
+
     provided! {
         matmul Matmul(; a, b; output) |_: &Self| ();
         conv Conv(window: &Window; input, weight; output) |m: &Self, w| (m.window(Method::Conv, w),);

@@ -15,6 +15,7 @@ pub enum Method {
     Gather,
     ScatterAdd,
     Matmul,
+    MatmulFused,
     Conv,
     ConvInputGradient,
     ConvWeightGradient,
@@ -433,6 +434,24 @@ table! {
     "matmul reads its second matrix backward" Input(Matmul, second);
     "matmul adds to the output" Output(Matmul, accumulated);
     "matmul loses the last element" Output(Matmul, last_lost);
+    "matmul_fused ignores strides" Input(MatmulFused, |k, l| if k < 2 { dense(k, l) } else { None });
+    "matmul_fused ignores the strides of what is added" Input(MatmulFused, |k, l| if k >= 2 { dense(k, l) } else { None });
+    "matmul_fused adds along the wrong axis" Input(MatmulFused, |k, l| if k >= 2 { swapped(k, l) } else { None });
+    "matmul_fused adds the bias of the first column" Input(MatmulFused, |k, l| if k >= 2 && l.strides()[1] == 0 {
+        Some(Layout::new(l.shape().clone(), &[0, 0, 0], l.offset()))
+    } else { None });
+    "matmul_fused does not end" Formula(MatmulFused, |e| match e.kind() {
+        Kind::Unary(Unary::Relu | Unary::Tanh, x) => Some(x.clone()),
+        _ => None,
+    });
+    "matmul_fused ends in nothing but a sum" Formula(MatmulFused, |e| match e.kind() {
+        Kind::Select(_, a, _) => Some(a.clone()),
+        _ => None,
+    });
+    "matmul_fused ends in a relu that hides NaN" Formula(MatmulFused, unary_becomes!(Relu, x => x.greater(&x.like(0)).select(x, &x.like(0))));
+    "matmul_fused loses the last element" Output(MatmulFused, last_lost);
+    "matmul_fused loses columns beyond 128" Output(MatmulFused, |o, n, s| short_rows(o, n, s, 128));
+    "matmul_fused adds to the output" Output(MatmulFused, accumulated);
     "conv ignores groups" Output(Conv, scaled);
     "conv ignores dilation" Plant::Window(ConvWeightGradient, |w| Window { dilation: w.dilation.iter().map(|_| 1).collect(), ..w.clone() });
     "conv's gradient in its input is dropped" Output(ConvInputGradient, zeroed);

@@ -3,7 +3,7 @@
 use super::{ALL, FLOATS, INTEGERS, NUMBERS, Rows, positions};
 use isograd_core::{
     DType, Result, Tensor,
-    operators::{PadMode, TakeMode, random},
+    operators::{Fused, PadMode, TakeMode, random},
 };
 
 const BOOL: &[DType] = &[DType::Bool];
@@ -151,6 +151,10 @@ pub(super) fn any(t: &mut Rows) {
     });
     t.constant("matmul", INTEGERS, &[&[5, 7], &[7, 3]], |x| x[0].matmul(&x[1]));
     t.constant("matmul", FLOATS, &[&[2, 33, 67], &[67, 31]], |x| x[0].matmul(&x[1]));
+    t.constant("matmul_fused", INTEGERS, &[&[5, 7], &[7, 3], &[3]], |x| {
+        let end = Fused::new("ending", &[x[0].dtype(); 2], 0, |x, _| (&x[0] + &x[1]).relu())?;
+        x[0].matmul_fused(&x[1], &end, &[&x[2]], &[])
+    });
     t.constant("one_hot", INTEGERS, &[&[3, 5]], |x| x[0].cast(DType::I64)?.one_hot(6, 2, -1, DType::I32));
     t.constant("topk", INTEGERS, &[&[3, 9]], |x| Ok(x[0].topk(4, 1, true)?.1));
     t.constant("copy", ALL, &[&[3, 7, 2]], |x| x[0].copy());

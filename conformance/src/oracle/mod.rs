@@ -15,7 +15,7 @@ use cell::{Sum, binary, convert, product, select, unary};
 use isograd_core::{
     Backend, Capabilities, DType, Dyn, Error, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Tensor, Value,
     Window,
-    backend::{DynBuffer, composed},
+    backend::{DynBuffer, composed, launch::Temporary},
     expr::{Kernel, Operation, scalar},
 };
 use std::cell::RefCell;
@@ -213,6 +213,31 @@ impl Backend for Oracle {
             output.buffer.set(output.dtype, at, stored(fold(op, dtype, &terms), dtype, output.dtype));
         }
         Ok(())
+    }
+
+    /// The product may be rounded before its end or not, so where rounding makes it infinite, nothing is known.
+    fn matmul_fused(
+        &self,
+        kernel: &Kernel<'_>,
+        a: &Operand<'_, Self>,
+        b: &Operand<'_, Self>,
+        inputs: &[Operand<'_, Self>],
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        let (dtype, wide) = (a.dtype, a.dtype.compute());
+        let mut sums = Temporary::new(self, wide, output.shape().clone())?;
+        composed::matmul(self, a, b, &mut sums.operand_mut())?;
+        let sums = sums.operand();
+        let mut product = self.alloc(output.layout.size() * dtype.size())?;
+        for at in sums.layout.positions() {
+            let sum = sums.buffer.get(wide, at);
+            let rounded = stored(sum, wide, dtype);
+            let overflows = rounded.number().is_infinite() && sum.number().is_finite();
+            product.set(dtype, at, if overflows { Cell::float(rounded.number(), f64::INFINITY) } else { rounded });
+        }
+        let product = Operand::new(&product, dtype, sums.layout);
+        let all: Vec<Operand<'_, Self>> = [product].into_iter().chain(inputs.iter().copied()).collect();
+        self.map(kernel, &all, &mut [OperandMut::new(output.buffer, output.dtype, output.layout)])
     }
 
     /// Sums and products of the elements before, in any order: the composed default's bound is for its own order only.

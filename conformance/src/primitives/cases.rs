@@ -36,6 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("scatter_add_duplicates", FLOATS, scatter_duplicates),
         ("indices_out_of_range", &[DType::F32, DType::I64], out_of_range),
         ("matmul_layouts", NUMBERS, matmul),
+        ("matmul_fused", FLOATS, matmul_fused),
         ("conv_layouts", FLOATS, windows::conv),
         ("pool_layouts", FLOATS, windows::pool),
         ("softmax_layouts", FLOATS, rows::softmax),
@@ -48,6 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let once: &[(&str, &[DType], Check)] = &[
         ("long_rows", FLOATS, rows::long),
         ("large_products", FLOATS, large_matmul),
+        ("large_fused_products", FLOATS, large_matmul_fused),
         ("large", &[DType::U8, DType::I32, DType::F32], sizes::large),
         ("many_rows", &[DType::F32], sizes::many_rows),
         ("far_offsets", &[DType::U8], sizes::far_offsets),
@@ -384,6 +386,62 @@ fn matmul(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let (batch, k) = (1 + n.below(3), 1 + n.below(e.size / 8 + 1));
     let domain = if e.dtype.is_int() { Domain::Extreme } else { n.pick(&[Domain::Any, Domain::Infinite]) };
     product(e, n, [batch, m, k, c], domain)
+}
+
+/// What products end in: a bias of columns, or one of rows; a bias and an activation; numbers, another array, and one of
+/// another dtype; nothing of the product.
+fn matmul_fused(e: &Environment<'_>, n: &mut Numbers) -> Checked {
+    let mut side = || if n.below(4) == 0 { 1 } else { 1 + n.below(20) };
+    let (m, c) = (side(), side());
+    let (batch, k) = (1 + n.below(3), 1 + n.below(e.size / 8 + 1));
+    let domain = n.pick(&[Domain::Any, Domain::Infinite]);
+    total((0..5).map(|ending| fused_product(e, n, [batch, m, k, c], domain, ending)))
+}
+
+fn large_matmul_fused(e: &Environment<'_>, n: &mut Numbers) -> Checked {
+    let cut = |size: usize| (size * e.size / 400).max(1);
+    let shapes = [([1, 131, 67, 37], 1), ([1, 33, 67, 139], 2), ([1, 35, 523, 34], 1), ([3, 67, 5, 131], 3)];
+    total(shapes.map(|(shape, ending)| fused_product(e, n, shape.map(cut), Domain::Any, ending)))
+}
+
+fn fused_product(
+    e: &Environment<'_>,
+    n: &mut Numbers,
+    [batch, m, k, c]: [usize; 4],
+    domain: Domain,
+    ending: usize,
+) -> Checked {
+    let d = e.dtype;
+    let (product, first, second) = (Expr::input(0, d), Expr::input(1, d), Expr::input(2, DType::Bool));
+    let (root, dtypes): (Expr, &[DType]) = match ending {
+        0 => (&product + &first, &[d, d]),
+        1 => ((&product + &first).relu(), &[d, d]),
+        2 => ((&product * Expr::scalar(0, d) + &first).tanh() + Expr::scalar(1, d), &[d, d]),
+        3 => (
+            second.select(&product, &(&first - Expr::index().and(&Expr::constant(7i64)).cast(d))),
+            &[d, d, DType::Bool],
+        ),
+        _ => (&first + 1.0, &[d, d]),
+    };
+    let [a, b] = [[batch, m, k], [batch, k, c]].map(|shape| {
+        let layout = any(n, &shape);
+        Region::input(n, d, layout, domain)
+    });
+    let shape = [batch, m, c];
+    let vector = |length: usize, strides: [isize; 3]| Layout::new(shape, &strides, (length + 2) % 3);
+    let bias = match n.below(3) {
+        0 => vector(c, [0, 0, 1]),
+        1 => vector(m, [0, 1, 0]),
+        _ => any(n, &shape),
+    };
+    let mut inputs = vec![a, b, Region::input(n, d, bias, domain)];
+    if dtypes.len() > 2 {
+        let layout = any(n, &shape);
+        inputs.push(Region::input(n, DType::Bool, layout, Domain::Any));
+    }
+    let program = Program::new("ending", &[root], dtypes, &[d, d])?;
+    let scalars = [0.375, -2.0].map(|v| Value::F64(v).cast(d));
+    check(e, &Launch::MatmulFused(program, scalars.to_vec()), &inputs, &[output(e, n, shape)])
 }
 
 /// Larger than the blocks that implementations cut matrices into, and no multiple of them.

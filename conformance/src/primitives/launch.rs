@@ -15,6 +15,8 @@ pub(crate) enum Launch {
     Gather(usize),
     ScatterAdd(usize),
     Matmul,
+    /// What it ends in.
+    MatmulFused(Arc<Program>, Vec<Value>),
     Conv(Window),
     ConvInputGradient(Window),
     ConvWeightGradient(Window),
@@ -31,6 +33,7 @@ impl Launch {
         match self {
             Launch::Map(p, _) => format!("map {}", p.name()),
             Launch::Reduce(op, p, ..) => format!("reduce {} {}", op.name(), p.name()),
+            Launch::MatmulFused(p, _) => format!("matmul_fused {}", p.name()),
             other => format!("{other:?}"),
         }
     }
@@ -55,6 +58,13 @@ impl Launch {
             }
             Launch::Matmul if compose => composed::matmul(ctx, &x[0], &x[1], &mut y[0]),
             Launch::Matmul => ctx.matmul(&x[0], &x[1], &mut y[0]),
+            Launch::MatmulFused(program, scalars) => {
+                let kernel = Kernel::new(program, scalars);
+                match compose {
+                    true => composed::matmul_fused(ctx, &kernel, &x[0], &x[1], &x[2..], &mut y[0]),
+                    false => ctx.matmul_fused(&kernel, &x[0], &x[1], &x[2..], &mut y[0]),
+                }
+            }
             Launch::Conv(w) if compose => composed::conv(ctx, w, &x[0], &x[1], &mut y[0]),
             Launch::Conv(w) => ctx.conv(w, &x[0], &x[1], &mut y[0]),
             Launch::ConvInputGradient(w) if compose => composed::conv_input_gradient(ctx, w, &x[0], &x[1], &mut y[0]),

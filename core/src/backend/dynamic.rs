@@ -89,6 +89,9 @@ macro_rules! mirror {
             fn download(&self, from: &DynBuffer, offset: usize, bytes: &mut [u8]) -> Result<()>;
             fn map(&self, kernel: &Kernel<'_>, inputs: In<'_, '_>, outputs: &mut [OperandMut<'_, Dyn>]) -> Result<()>;
             fn reduce(&self, op: ReduceOp, kernel: &Kernel<'_>, inputs: In<'_, '_>, output: Out<'_, '_>) -> Result<()>;
+            fn matmul_fused(
+                &self, kernel: &Kernel<'_>, a: One<'_, '_>, b: One<'_, '_>, inputs: In<'_, '_>, output: Out<'_, '_>,
+            ) -> Result<()>;
             fn synchronize(&self) -> Result<()>;
             fn copy_from(&self, source: &dyn Any, from: &DynBuffer, to: &mut DynBuffer, bytes: usize) -> Option<Result<()>>;
             fn all_reduce(&self, others: &[&dyn Any], parts: &mut [OperandMut<'_, Dyn>]) -> Result<bool>;
@@ -118,6 +121,12 @@ macro_rules! mirror {
             fn reduce(&self, op: ReduceOp, kernel: &Kernel<'_>, inputs: In<'_, '_>, output: Out<'_, '_>) -> Result<()> {
                 let inputs: SmallVec<[Operand<'_, B>; 4]> = inputs.iter().map(lower).collect();
                 self.0.reduce(op, kernel, &inputs, &mut lower_mut(output))
+            }
+            fn matmul_fused(
+                &self, kernel: &Kernel<'_>, a: One<'_, '_>, b: One<'_, '_>, inputs: In<'_, '_>, output: Out<'_, '_>,
+            ) -> Result<()> {
+                let inputs: SmallVec<[Operand<'_, B>; 4]> = inputs.iter().map(lower).collect();
+                self.0.matmul_fused(kernel, &lower(a), &lower(b), &inputs, &mut lower_mut(output))
             }
             fn synchronize(&self) -> Result<()> { self.0.synchronize() }
             fn copy_from(&self, source: &dyn Any, from: &DynBuffer, to: &mut DynBuffer, bytes: usize) -> Option<Result<()>> {
@@ -152,6 +161,11 @@ macro_rules! mirror {
             }
             fn reduce(&self, op: ReduceOp, kernel: &Kernel<'_>, inputs: In<'_, '_>, output: Out<'_, '_>) -> Result<()> {
                 self.device.reduce(op, kernel, inputs, output)
+            }
+            fn matmul_fused(
+                &self, kernel: &Kernel<'_>, a: One<'_, '_>, b: One<'_, '_>, inputs: In<'_, '_>, output: Out<'_, '_>,
+            ) -> Result<()> {
+                self.device.matmul_fused(kernel, a, b, inputs, output)
             }
             fn synchronize(&self) -> Result<()> { self.device.synchronize() }
             fn copy_from(&self, source: &Dyn, from: &DynBuffer, to: &mut DynBuffer, bytes: usize) -> Result<()> {

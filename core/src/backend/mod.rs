@@ -272,6 +272,24 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         composed::matmul(self, a, b, output)
     }
 
+    /// `output[.., m, n] = kernel(Σ_k a[.., m, k] * b[.., k, n], inputs[..][.., m, n])`: a product that ends in an elementwise
+    /// function of it, the kernel's first input, and of others, such as a bias. The inputs have the output's shape, and may be
+    /// strided, broadcast or reversed; the output's dtype is the kernel's. The sum enters the kernel rounded to the
+    /// dtype of `a`, or before.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn matmul_fused(
+        &self,
+        kernel: &Kernel<'_>,
+        a: &Operand<'_, Self>,
+        b: &Operand<'_, Self>,
+        inputs: &[Operand<'_, Self>],
+        output: &mut OperandMut<'_, Self>,
+    ) -> Result<()> {
+        composed::matmul_fused(self, kernel, a, b, inputs, output)
+    }
+
     /// Convolution (cross-correlation): input `[batch, channels, spatial..]`, weight
     /// `[out channels, channels / groups, kernel..]`, output `[batch, out channels, spatial..]`.
     ///

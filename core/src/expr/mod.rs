@@ -5,7 +5,8 @@
 //! ([`Expr::derivative`]). Equal expressions are one node (hash-consing), and constructors simplify, with rewrites only
 //! that hold for NaN, infinities and signed zeros.
 //!
-//! Where things are: this file has the nodes and their constructors; `simplify` the rewrites, `derivative` one rule per
+//! Where things are: this file has the nodes and their constructors; `functions` what is composed of them; `simplify` the
+//! rewrites, `derivative` one rule per
 //! primitive, `scalar` the meaning of each primitive on one element, `program` the compiled form that backends run,
 //! `render` C-like source.
 //!
@@ -13,6 +14,7 @@
 //! in `host::lanes`, its C in `render`. The compiler asks for each of them. Prefer composing over adding.
 
 mod derivative;
+mod functions;
 mod per_dtype;
 mod program;
 pub mod render;
@@ -510,12 +512,6 @@ binary_methods!(
 );
 
 impl Expr {
-    /// `x * x`.
-    #[must_use]
-    pub fn square(&self) -> Expr {
-        self * self
-    }
-
     /// Whether the value is NaN.
     #[must_use]
     pub fn is_nan(&self) -> Expr {

@@ -73,9 +73,6 @@ mod domain {
     }
 }
 
-const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
-const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
-
 unary_operators! {
     /// -x. Wraps on integers.
     neg number () |x| -x;
@@ -158,25 +155,25 @@ unary_operators! {
     /// ln(1 + e^x), without overflow.
     softplus float () |x| x.softplus();
     /// x/(1 + |x|).
-    softsign float () |x| x / (x.abs() + 1.0);
+    softsign float () |x| x.softsign();
     /// x Φ(x), with the exact normal distribution function Φ (Hendrycks and Gimpel, arXiv:1606.08415).
-    gelu float () |x| x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0);
+    gelu float () |x| x.gelu();
     /// The tanh approximation of gelu (same source).
-    gelu_tanh float () |x| x * 0.5 * (((x + x * x * x * 0.044715) * (2.0 * std::f64::consts::FRAC_1_PI).sqrt()).tanh() + 1.0);
+    gelu_tanh float () |x| x.gelu_tanh();
     /// x sigmoid(x), also called swish.
-    silu float () |x| x * x.sigmoid();
+    silu float () |x| x.silu();
     /// x for x > 0, else α(e^x - 1).
-    elu float (alpha) |x, a| x.greater(&x.like(0)).select(x, &(x.minimum(&x.like(0)).expm1() * a));
+    elu float (alpha) |x, a| x.elu(a);
     /// λx for x > 0, else λα(e^x - 1), with the constants of Klambauer et al., arXiv:1706.02515.
-    selu float () |x| x.greater(&x.like(0)).select(x, &(x.minimum(&x.like(0)).expm1() * SELU_ALPHA)) * SELU_SCALE;
+    selu float () |x| x.selu();
     /// x for x > 0, else slope · x.
-    leaky_relu float (slope) |x, s| x.greater(&x.like(0)).select(x, &(x * s));
+    leaky_relu float (slope) |x, s| x.leaky_relu(s);
     /// clamp(x/5 + 1/2, 0, 1), MXNet's constants (PyTorch divides by 6; see [`Tensor::hard_sigmoid_with`]).
-    hard_sigmoid float () |x| (x * 0.2 + 0.5).maximum(&x.like(0)).minimum(&x.like(1));
+    hard_sigmoid float () |x| x.hard_sigmoid(&x.like(0.2), &x.like(0.5));
     /// clamp(αx + β, 0, 1).
-    hard_sigmoid_with float (alpha, beta) |x, a, b| (x * a + b).maximum(&x.like(0)).minimum(&x.like(1));
+    hard_sigmoid_with float (alpha, beta) |x, a, b| x.hard_sigmoid(a, b);
     /// x · clamp(x/6 + 1/2, 0, 1) (Howard et al., arXiv:1905.02244).
-    hard_swish float () |x| x * (x * (1.0 / 6.0) + 0.5).maximum(&x.like(0)).minimum(&x.like(1));
+    hard_swish float () |x| x.hard_swish();
     /// Whether x is NaN; false on integers and bool.
     is_nan any () |x| if x.dtype().is_float() { x.is_nan() } else { x.not_equal(x) };
     /// Whether x is +∞ or -∞; false on integers and bool.
@@ -185,7 +182,7 @@ unary_operators! {
     logical_not logical () |x| !x;
     /// x limited to `low..=high`; NaN goes through. The gradient is the head's inside and 0 outside; at a bound it is the
     /// head's, as in PyTorch and MXNet.
-    clamp number (low, high) |x, l, h| x.less(l).select(l, &x.greater(h).select(h, x));
+    clamp number (low, high) |x, l, h| x.clamp(l, h);
     /// x + number.
     add_scalar number (number) |x, s| x + s;
     /// x - number.

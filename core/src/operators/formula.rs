@@ -2,7 +2,7 @@
 
 use crate::{
     Backend, DType, Error, Expr, Operand, OperandMut, ReduceOp, Result, Shape, Tensor, Value,
-    autograd::Recorder,
+    autograd::{Context, Recorder, Saved},
     backend::launch,
     expr::{Kernel, Kind, Program},
     tensor::{Memory, Reading},
@@ -26,6 +26,13 @@ struct Derivative {
     reads: SmallVec<[Read; 4]>,
 }
 
+impl PartialEq for Derivative {
+    /// The same expression of the same tensors.
+    fn eq(&self, other: &Derivative) -> bool {
+        self.formula.root() == other.formula.root() && self.reads == other.reads
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Read {
     Head,
@@ -46,6 +53,16 @@ impl Formula {
     /// The derivative in input `k`; `None` when it is zero everywhere.
     fn derivative(&self, k: usize) -> Option<&Derivative> {
         self.derivatives[k].get_or_init(|| self.differentiate(k)).as_ref()
+    }
+
+    fn any_reads(&self, what: Read, wanted: impl Fn(usize) -> bool) -> bool {
+        let mut wanted = (0..self.derivatives.len()).filter(|&k| wanted(k));
+        wanted.any(|k| self.derivative(k).is_some_and(|d| d.reads.contains(&what)))
+    }
+
+    /// Whether the gradient in an input that is `wanted` is computed from input `k`.
+    pub fn gradients_read(&self, k: usize, wanted: impl Fn(usize) -> bool) -> bool {
+        self.any_reads(Read::Input(k), wanted)
     }
 
     fn differentiate(&self, k: usize) -> Option<Derivative> {
@@ -220,29 +237,72 @@ fn record<B: Backend>(
     if !output.dtype().is_float() {
         return;
     }
-    let wanted: SmallVec<[usize; 3]> = (0..inputs.len()).filter(|&k| recorder.wants(k)).collect();
-    let reads = |read: Read| wanted.iter().filter_map(|&k| formula.derivative(k)).any(|d| d.reads.contains(&read));
-    let saved: SmallVec<[Option<_>; 3]> =
-        inputs.iter().enumerate().map(|(i, t)| reads(Read::Input(i)).then(|| recorder.input(i, t))).collect();
-    let saved_output = reads(Read::Output).then(|| recorder.output(output));
-    let shapes: SmallVec<[Shape; 3]> = inputs.iter().map(|t| t.shape().clone()).collect();
-    let dtypes: SmallVec<[DType; 3]> = inputs.iter().map(|t| t.dtype()).collect();
-    let formula = formula.clone();
-    let scalars: SmallVec<[Value; 2]> = scalars.into();
-    recorder.finish(formula.name, output, move |head, context| {
+    let kept: SmallVec<[_; 3]> = inputs.iter().enumerate().map(Some).collect();
+    let gradients = Gradients::new(&recorder, formula, &kept, |k| recorder.wants(k), scalars, output);
+    recorder.finish(formula.name, output, move |head, context| gradients.flow(head, context, |k| context.wants(k)));
+}
+
+/// What a formula keeps for its gradients.
+pub(crate) struct Gradients<B: Backend> {
+    formula: Arc<Formula>,
+    inputs: SmallVec<[Option<Saved<B>>; 3]>,
+    output: Option<Saved<B>>,
+    shapes: SmallVec<[Shape; 3]>,
+    scalars: SmallVec<[Value; 2]>,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// `inputs` are those of the formula, each with its number on the tape; `None` stands for one that was never stored,
+    /// shaped like the output, which no gradient that is `wanted` reads ([`Formula::gradients_read`]).
+    pub fn new(
+        recorder: &Recorder,
+        formula: &Arc<Formula>,
+        inputs: &[Option<(usize, &&Tensor<B>)>],
+        wanted: impl Fn(usize) -> bool,
+        scalars: &[Value],
+        output: &Tensor<B>,
+    ) -> Gradients<B> {
+        let save = |k: usize| {
+            let (number, tensor) = inputs[k]?;
+            formula.gradients_read(k, &wanted).then(|| recorder.input(number, tensor))
+        };
+        Gradients {
+            formula: formula.clone(),
+            inputs: (0..inputs.len()).map(save).collect(),
+            output: formula.any_reads(Read::Output, &wanted).then(|| recorder.output(output)),
+            shapes: inputs.iter().map(|i| i.map_or(output, |(_, t)| t).shape().clone()).collect(),
+            scalars: scalars.into(),
+        }
+    }
+
+    /// The gradients in the inputs that are `wanted`.
+    pub fn flow(
+        &self,
+        head: &Tensor<B>,
+        context: &Context<'_, B>,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<SmallVec<[Option<Tensor<B>>; 3]>> {
         let got: SmallVec<[Option<Tensor<B>>; 3]> =
-            saved.iter().map(|s| s.as_ref().map(|s| s.get(context)).transpose()).collect::<Result<_>>()?;
-        let output = saved_output.as_ref().map(|s| s.get(context)).transpose()?;
-        let mut flows = SmallVec::new();
-        for k in 0..shapes.len() {
-            if !context.wants(k) {
+            self.inputs.iter().map(|s| s.as_ref().map(|s| s.get(context)).transpose()).collect::<Result<_>>()?;
+        let output = self.output.as_ref().map(|s| s.get(context)).transpose()?;
+        let mut flows: SmallVec<[Option<Tensor<B>>; 3]> = SmallVec::new();
+        for (k, shape) in self.shapes.iter().enumerate() {
+            if !wanted(k) {
                 flows.push(None);
                 continue;
             }
-            let Some(d) = formula.derivative(k) else {
-                flows.push(Some(Tensor::zeros(head.ctx(), &shapes[k], dtypes[k])?));
+            let Some(d) = self.formula.derivative(k) else {
+                let dtype = self.formula.program.inputs()[k];
+                flows.push(Some(Tensor::zeros(head.ctx(), shape, dtype)?));
                 continue;
             };
+            // What was added to another input, as a bias is, has the same gradient, summed.
+            let twin = (0..k).find(|&j| self.formula.derivative(j) == Some(d) && self.shapes[j] == *head.shape());
+            if let Some(flow) = twin.and_then(|j| flows[j].as_ref()) {
+                let flow = flow.sum_to(shape)?;
+                flows.push(Some(flow));
+                continue;
+            }
             let operands: SmallVec<[&Tensor<B>; 4]> = (d.reads.iter())
                 .map(|r| match r {
                     Read::Head => head,
@@ -250,10 +310,10 @@ fn record<B: Backend>(
                     Read::Output => output.as_ref().expect("saved because it is read"),
                 })
                 .collect();
-            flows.push(Some(gradient(&d.formula, &operands, &scalars, head.shape(), &shapes[k])?));
+            flows.push(Some(gradient(&d.formula, &operands, &self.scalars, head.shape(), shape)?));
         }
         Ok(flows)
-    });
+    }
 }
 
 /// A derivative, summed to the shape of the input that it belongs to.

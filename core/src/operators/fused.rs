@@ -1,7 +1,7 @@
 //! Elementwise operators that users write: a closure over [`Expr`], differentiated for them, one kernel on every backend.
 
 use super::{Formula, apply};
-use crate::{Backend, DType, Error, Expr, Result, Scalar, Tensor};
+use crate::{Backend, DType, Error, Expr, Result, Scalar, Tensor, Value};
 use std::sync::Arc;
 
 /// An elementwise operator of one's own.
@@ -56,10 +56,20 @@ impl Fused {
     /// [`Error::InvalidArgument`] for a wrong number of operands; [`Error::DTypeMismatch`], [`Error::ShapeMismatch`],
     /// [`Error::DeviceMismatch`], [`Error::ScalarOutOfRange`]; what the device reports.
     pub fn call<B: Backend>(&self, inputs: &[&Tensor<B>], scalars: &[Scalar]) -> Result<Tensor<B>> {
-        let program = &self.formula.program;
+        let values = self.values(inputs.iter().copied(), scalars)?;
+        apply(&self.formula, inputs, &values)
+    }
+
+    /// `scalars` as values, after a look at the number and the dtypes of all operands.
+    pub(super) fn values<'a, B: Backend>(
+        &self,
+        inputs: impl ExactSizeIterator<Item = &'a Tensor<B>>,
+        scalars: &[Scalar],
+    ) -> Result<Vec<Value>> {
+        let (name, program) = (self.formula.name, &self.formula.program);
         if inputs.len() != program.inputs().len() || scalars.len() != program.scalars().len() {
             return Err(Error::invalid(
-                self.formula.name,
+                name,
                 format!(
                     "it takes {} tensors and {} numbers, got {} and {}",
                     program.inputs().len(),
@@ -69,17 +79,15 @@ impl Fused {
                 ),
             ));
         }
-        for (x, &d) in inputs.iter().zip(program.inputs()) {
+        for (x, &d) in inputs.zip(program.inputs()) {
             if x.dtype() != d {
-                return Err(Error::DTypeMismatch {
-                    op: self.formula.name,
-                    left: d,
-                    right: x.dtype(),
-                    device: x.ctx().name(),
-                });
+                return Err(Error::DTypeMismatch { op: name, left: d, right: x.dtype(), device: x.ctx().name() });
             }
         }
-        let values = scalars.iter().map(|s| s.to_value(self.scalar_dtype)).collect::<Result<Vec<_>>>()?;
-        apply(&self.formula, inputs, &values)
+        scalars.iter().map(|s| s.to_value(self.scalar_dtype)).collect()
+    }
+
+    pub(super) fn formula(&self) -> &Arc<Formula> {
+        &self.formula
     }
 }

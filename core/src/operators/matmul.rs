@@ -1,11 +1,13 @@
 //! Products of matrices and vectors.
 
+use super::{Fused, apply, formula};
 use crate::{
-    Backend, Layout, OperandMut, Result, Shape, Tensor,
-    autograd::Recorder,
-    tensor::{Memory, Reading},
+    Backend, DType, Layout, Operand, OperandMut, Result, Scalar, Shape, Tensor,
+    autograd::{Context, Recorder, Saved},
+    expr::Kernel,
+    tensor::{Memory, Reading, check_storable},
 };
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 impl<B: Backend> Tensor<B> {
     /// The matrix product, by NumPy's rule: the last two axes are matrices, those before broadcast; a vector is a row on the
@@ -25,84 +27,163 @@ impl<B: Backend> Tensor<B> {
     /// [`crate::Error::InvalidShape`] for rank 0; [`crate::Error::UnsupportedDType`] on bool; what the device reports.
     pub fn matmul(&self, other: &Tensor<B>) -> Result<Tensor<B>> {
         const OP: &str = "matmul";
-        self.same_device(OP, other)?;
-        self.same_dtype(OP, other)?;
-        if self.dtype() == crate::DType::Bool {
-            return Err(crate::Error::UnsupportedDType {
-                op: OP,
-                dtype: self.dtype(),
-                device: self.ctx().name(),
-                why: "bool has no product; cast first".into(),
-            });
-        }
-        self.need_computable(OP, self.dtype())?;
-        for x in [self, other] {
-            if x.rank() == 0 {
-                return Err(x.invalid_shape(OP, "a scalar is no matrix; multiply with * instead"));
-            }
-        }
+        self.check_matmul(OP, other)?;
         if self.rank() == 1 {
             return self.expand_dims(0)?.matmul(other)?.squeeze_axis(if other.rank() == 1 { 0 } else { -2 });
         }
         if other.rank() == 1 {
             return self.matmul(&other.expand_dims(1)?)?.squeeze_axis(-1);
         }
-        let (k, n) = (self.shape()[self.rank() - 1], other.shape()[other.rank() - 1]);
-        if k != other.shape()[other.rank() - 2] {
-            return Err(self.shape_mismatch(OP, other.shape(), "columns of the first must equal rows of the second"));
-        }
         // A batch of matrices times one matrix is one tall matrix times it.
         if other.rank() == 2 && self.rank() > 2 {
-            let mut shape = self.shape().clone();
-            let rows: usize = shape[..shape.rank() - 1].iter().product();
-            shape.as_mut_slice()[self.rank() - 1] = n;
-            return self.reshape(&Shape::from([rows, k]))?.matmul(other)?.reshape(&shape);
+            let (tall, shape) = self.tall(other)?;
+            return tall.matmul(other)?.reshape(&shape);
         }
-        let batch = |x: &Tensor<B>| Shape::from(&x.shape()[..x.rank() - 2]);
-        let Some(mut shape) = batch(self).broadcast(&batch(other)) else {
-            return Err(self.shape_mismatch(OP, other.shape(), "batch axes must be equal or 1"));
+        let product = Product::of(OP, self, other)?;
+        let output = match product.is_empty() {
+            true => Tensor::zeros(self.ctx(), &product.shape, self.dtype())?,
+            false => product.run(OP, self, other, &[], self.dtype(), |ctx, a, b, _, out| ctx.matmul(a, b, out))?,
         };
-        let (mut left, mut right) = (shape.clone(), shape.clone());
-        let m = self.shape()[self.rank() - 2];
-        [m, n].into_iter().for_each(|s| shape.push(s));
-        [m, k].into_iter().for_each(|s| left.push(s));
-        [k, n].into_iter().for_each(|s| right.push(s));
-        if k == 0 || shape.contains(&0) {
-            return Tensor::zeros(self.ctx(), &shape, self.dtype())?.record_matmul(self, other);
-        }
-        let dtype = self.dtype();
-        crate::tensor::check_storable(self.ctx(), OP, &shape, dtype)?;
-        let mut buffer = Memory::alloc(self.ctx(), shape.size() * dtype.size())?;
-        let layout = Layout::contiguous(shape);
-        {
-            let reading = Reading::of([self.memory(), other.memory()]);
-            let a = self.layout().broadcast_to(&left).expect("the batch axes were broadcast");
-            let b = other.layout().broadcast_to(&right).expect("the batch axes were broadcast");
-            let a = crate::Operand::new(reading.buffer(self.memory()), dtype, &a);
-            let b = crate::Operand::new(reading.buffer(other.memory()), dtype, &b);
-            self.ctx().matmul(&a, &b, &mut OperandMut::new(&mut buffer, dtype, &layout))?;
-        }
-        Tensor::from_parts(self.ctx().clone(), Memory::new(buffer), layout, dtype).record_matmul(self, other)
-    }
-
-    fn record_matmul(self, a: &Tensor<B>, b: &Tensor<B>) -> Result<Tensor<B>> {
-        if let Some(recorder) = Recorder::new(&[a, b]) {
-            let saved_a = recorder.wants(1).then(|| recorder.input(0, a));
-            let saved_b = recorder.wants(0).then(|| recorder.input(1, b));
-            let (shape_a, shape_b) = (a.shape().clone(), b.shape().clone());
-            recorder.finish("matmul", &self, move |head, context| {
-                let into_a = match &saved_b {
-                    Some(b) => Some(head.matmul(&b.get(context)?.swapaxes(-1, -2)?)?.sum_to(&shape_a)?),
-                    None => None,
-                };
-                let into_b = match &saved_a {
-                    Some(a) => Some(a.get(context)?.swapaxes(-1, -2)?.matmul(head)?.sum_to(&shape_b)?),
-                    None => None,
-                };
+        if let Some(recorder) = Recorder::new(&[self, other]) {
+            let gradients = Gradients::new(&recorder, self, other);
+            recorder.finish(OP, &output, move |head, context| {
+                let [into_a, into_b] = gradients.flow(head, context)?;
                 Ok(smallvec![into_a, into_b])
             });
         }
-        Ok(self)
+        Ok(output)
+    }
+
+    /// [`Tensor::matmul`], ending in an elementwise operator: `epilogue` of the product and of `others`, which broadcast to
+    /// it. Backends with kernels for it never store the product itself. Where a gradient needs the product, it is computed and
+    /// kept as if the two were called one after the other.
+    ///
+    /// ```
+    /// # use isograd_core::{DType, Tensor, operators::Fused};
+    /// # let ctx = isograd_reference::Reference;
+    /// let relu = Fused::new("relu_of_sum", &[DType::F32; 2], 0, |x, _| (&x[0] + &x[1]).relu())?;
+    /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [1, 2])?;
+    /// let w = Tensor::from_slice(&ctx, &[1.0f32, 0.0, 0.0, -1.0], [2, 2])?;
+    /// let bias = Tensor::from_slice(&ctx, &[0.5f32, 1.0], [2])?;
+    /// assert_eq!(x.matmul_fused(&w, &relu, &[&bias], &[])?.to_vec::<f32>()?, [1.5, 0.0]);
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tensor::matmul`], as [`Fused::call`], and [`crate::Error::ShapeMismatch`] for one of `others` that does not
+    /// broadcast to the product.
+    pub fn matmul_fused(
+        &self,
+        other: &Tensor<B>,
+        epilogue: &Fused,
+        others: &[&Tensor<B>],
+        scalars: &[Scalar],
+    ) -> Result<Tensor<B>> {
+        const OP: &str = "matmul_fused";
+        self.check_matmul(OP, other)?;
+        // The product has this tensor's dtype and device.
+        let inputs: SmallVec<[&Tensor<B>; 4]> = std::iter::once(self).chain(others.iter().copied()).collect();
+        let values = epilogue.values(inputs.iter().copied(), scalars)?;
+        for x in others {
+            self.same_device(OP, x)?;
+            self.need_computable(OP, x.dtype())?;
+        }
+        let matrices = self.rank() > 1 && other.rank() > 1;
+        if matrices && other.rank() == 2 && self.rank() > 2 && others.iter().all(|x| x.rank() <= 1) {
+            let (tall, shape) = self.tall(other)?;
+            return tall.matmul_fused(other, epilogue, others, scalars)?.reshape(&shape);
+        }
+        let formula = epilogue.formula();
+        let operands: SmallVec<[&Tensor<B>; 4]> = [self, other].iter().chain(others).copied().collect();
+        let recorder = Recorder::new(&operands);
+        // Of the formula's inputs, the first is the product, a function of the tape's first two.
+        let wanted = |wants: &dyn Fn(usize) -> bool, k: usize| if k == 0 { wants(0) || wants(1) } else { wants(k + 1) };
+        let reads_product =
+            recorder.as_ref().is_some_and(|r| formula.gradients_read(0, |k| wanted(&|tape| r.wants(tape), k)));
+        let product = if matrices { Some(Product::of(OP, self, other)?) } else { None };
+        let Some(product) = product.filter(|p| !reads_product && !p.is_empty()) else {
+            let product = self.matmul(other)?;
+            for x in others {
+                product.check_epilogue(x, product.shape())?;
+            }
+            let all: SmallVec<[&Tensor<B>; 4]> = std::iter::once(&product).chain(others.iter().copied()).collect();
+            return apply(formula, &all, &values);
+        };
+        for x in others {
+            self.check_epilogue(x, &product.shape)?;
+        }
+        let kernel = Kernel::new(&formula.program, &values);
+        let dtype = formula.program.outputs()[0].1;
+        let output = product.run(OP, self, other, others, dtype, |ctx, a, b, inputs, out| {
+            ctx.matmul_fused(&kernel, a, b, inputs, out)
+        })?;
+        if let Some(recorder) = recorder.filter(|_| output.dtype().is_float()) {
+            let of_product = Gradients::new(&recorder, self, other);
+            let kept: SmallVec<[_; 4]> =
+                std::iter::once(None).chain(others.iter().enumerate().map(|(k, x)| Some((k + 2, x)))).collect();
+            let of_epilogue = formula::Gradients::new(
+                &recorder,
+                formula,
+                &kept,
+                |k| wanted(&|tape| recorder.wants(tape), k),
+                &values,
+                &output,
+            );
+            recorder.finish(OP, &output, move |head, context| {
+                let mut flows = of_epilogue.flow(head, context, |k| wanted(&|tape| context.wants(tape), k))?;
+                let into_product = flows[0].take();
+                let [into_a, into_b] = match into_product {
+                    Some(head) => of_product.flow(&head, context)?,
+                    None => [None, None],
+                };
+                Ok([into_a, into_b].into_iter().chain(flows.drain(1..)).collect())
+            });
+        }
+        Ok(output)
+    }
+
+    /// What must hold of two tensors before anything of their product is computed.
+    fn check_matmul(&self, op: &'static str, other: &Tensor<B>) -> Result<()> {
+        self.same_device(op, other)?;
+        self.same_dtype(op, other)?;
+        if self.dtype() == DType::Bool {
+            return Err(crate::Error::UnsupportedDType {
+                op,
+                dtype: self.dtype(),
+                device: self.ctx().name(),
+                why: "bool has no product; cast first".into(),
+            });
+        }
+        self.need_computable(op, self.dtype())?;
+        for x in [self, other] {
+            if x.rank() == 0 {
+                return Err(x.invalid_shape(op, "a scalar is no matrix; multiply with * instead"));
+            }
+        }
+        let rows = other.shape()[other.rank().saturating_sub(2)];
+        if self.shape()[self.rank() - 1] != rows {
+            return Err(self.shape_mismatch(op, other.shape(), "columns of the first must equal rows of the second"));
+        }
+        Ok(())
+    }
+
+    fn check_epilogue(&self, input: &Tensor<B>, shape: &Shape) -> Result<()> {
+        match input.layout().broadcast_to(shape) {
+            Some(_) => Ok(()),
+            None => {
+                let why = format!("what ends a product must broadcast to it, {shape:?}");
+                Err(self.shape_mismatch("matmul_fused", input.shape(), why))
+            }
+        }
+    }
+
+    /// This batch of matrices as one, for a product with the matrix `other`, and the shape of the result.
+    fn tall(&self, other: &Tensor<B>) -> Result<(Tensor<B>, Shape)> {
+        let mut shape = self.shape().clone();
+        let rows: usize = shape[..shape.rank() - 1].iter().product();
+        let k = shape[self.rank() - 1];
+        shape.as_mut_slice()[self.rank() - 1] = other.shape()[1];
+        Ok((self.reshape(&Shape::from([rows, k]))?, shape))
     }
 
     /// The sum over the last axis of this tensor and the first of `other`, as MXNet's `dot`: vectors give a scalar,
@@ -147,5 +228,93 @@ impl<B: Backend> Tensor<B> {
             return Err(self.invalid_shape("t", "it is for matrices; use transpose(&[...]) or swapaxes"));
         }
         self.transpose(&[1, 0])
+    }
+}
+
+/// The shapes of a product and of its matrices, with their batch axes broadcast.
+struct Product {
+    shape: Shape,
+    left: Shape,
+    right: Shape,
+}
+
+impl Product {
+    /// Of tensors that have two axes at least.
+    fn of<B: Backend>(op: &'static str, a: &Tensor<B>, b: &Tensor<B>) -> Result<Product> {
+        let batch = |x: &Tensor<B>| Shape::from(&x.shape()[..x.rank() - 2]);
+        let Some(mut shape) = batch(a).broadcast(&batch(b)) else {
+            return Err(a.shape_mismatch(op, b.shape(), "batch axes must be equal or 1"));
+        };
+        let (mut left, mut right) = (shape.clone(), shape.clone());
+        let (m, k, n) = (a.shape()[a.rank() - 2], a.shape()[a.rank() - 1], b.shape()[b.rank() - 1]);
+        [m, n].into_iter().for_each(|s| shape.push(s));
+        [m, k].into_iter().for_each(|s| left.push(s));
+        [k, n].into_iter().for_each(|s| right.push(s));
+        Ok(Product { shape, left, right })
+    }
+
+    /// Whether nothing is multiplied.
+    fn is_empty(&self) -> bool {
+        self.shape.contains(&0) || self.left.contains(&0)
+    }
+
+    /// Runs a kernel on both matrices, and on `others`, which broadcast to the result.
+    fn run<B: Backend>(
+        &self,
+        op: &'static str,
+        a: &Tensor<B>,
+        b: &Tensor<B>,
+        others: &[&Tensor<B>],
+        dtype: DType,
+        kernel: impl FnOnce(&B, &Operand<'_, B>, &Operand<'_, B>, &[Operand<'_, B>], &mut OperandMut<'_, B>) -> Result<()>,
+    ) -> Result<Tensor<B>> {
+        check_storable(a.ctx(), op, &self.shape, dtype)?;
+        let mut buffer = Memory::alloc(a.ctx(), self.shape.size() * dtype.size())?;
+        let layout = Layout::contiguous(self.shape.clone());
+        {
+            let reading = Reading::of([a, b].iter().chain(others).map(|t| t.memory()));
+            let seen = |t: &Tensor<B>, shape: &Shape| t.layout().broadcast_to(shape).expect("the shapes were compared");
+            let (left, right) = (seen(a, &self.left), seen(b, &self.right));
+            let layouts: SmallVec<[Layout; 2]> = others.iter().map(|t| seen(t, &self.shape)).collect();
+            let inputs: SmallVec<[Operand<'_, B>; 2]> = (others.iter().zip(&layouts))
+                .map(|(t, l)| Operand::new(reading.buffer(t.memory()), t.dtype(), l))
+                .collect();
+            let left = Operand::new(reading.buffer(a.memory()), a.dtype(), &left);
+            let right = Operand::new(reading.buffer(b.memory()), b.dtype(), &right);
+            kernel(a.ctx(), &left, &right, &inputs, &mut OperandMut::new(&mut buffer, dtype, &layout))?;
+        }
+        Ok(Tensor::from_parts(a.ctx().clone(), Memory::new(buffer), layout, dtype))
+    }
+}
+
+/// What a product keeps for its gradients.
+struct Gradients<B: Backend> {
+    a: Option<Saved<B>>,
+    b: Option<Saved<B>>,
+    shape_a: Shape,
+    shape_b: Shape,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// The matrices are the first two inputs on the tape.
+    fn new(recorder: &Recorder, a: &Tensor<B>, b: &Tensor<B>) -> Gradients<B> {
+        Gradients {
+            a: recorder.wants(1).then(|| recorder.input(0, a)),
+            b: recorder.wants(0).then(|| recorder.input(1, b)),
+            shape_a: a.shape().clone(),
+            shape_b: b.shape().clone(),
+        }
+    }
+
+    fn flow(&self, head: &Tensor<B>, context: &Context<'_, B>) -> Result<[Option<Tensor<B>>; 2]> {
+        let into_a = match &self.b {
+            Some(b) => Some(head.matmul(&b.get(context)?.swapaxes(-1, -2)?)?.sum_to(&self.shape_a)?),
+            None => None,
+        };
+        let into_b = match &self.a {
+            Some(a) => Some(a.get(context)?.swapaxes(-1, -2)?.matmul(head)?.sum_to(&self.shape_b)?),
+            None => None,
+        };
+        Ok([into_a, into_b])
     }
 }

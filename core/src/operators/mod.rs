@@ -133,6 +133,7 @@ pub const NAMES: &[&str] = &[
     "cumsum",
     // products
     "matmul",
+    "matmul_fused",
     "dot",
     "outer",
     // shapes

@@ -210,6 +210,7 @@ fn misuse_names_the_operator() {
         let i = x.cast(DType::I64).unwrap();
         let b = x.cast(DType::Bool).unwrap();
         let far = Tensor::from_slice(ctx, &[7i64, 0, 0], [3]).unwrap();
+        let sum = Fused::new("sum", &[DType::F32; 2], 0, |x, _| &x[0] + &x[1]).unwrap();
         let pool =
             |kernel: &[usize], padding: usize| PoolOptions { padding: vec![padding], ..PoolOptions::new(kernel) };
         let conv =
@@ -218,6 +219,16 @@ fn misuse_names_the_operator() {
             ("matmul", "ShapeMismatch", failed(x.matmul(&x))),
             ("matmul", "InvalidShape", failed(x.matmul(&Tensor::scalar(ctx, 1.0f32).unwrap()))),
             ("matmul", "UnsupportedDType", failed(b.matmul(&b))),
+            ("matmul_fused", "ShapeMismatch", failed(x.matmul_fused(&x, &sum, &[&x], &[]))),
+            ("matmul_fused", "ShapeMismatch", failed(x.matmul_fused(&x.t().unwrap(), &sum, &[&x], &[]))),
+            (
+                "matmul_fused",
+                "ShapeMismatch",
+                failed(x.index(&[0.into()]).unwrap().matmul_fused(&x.t().unwrap(), &sum, &[&x], &[])),
+            ),
+            ("matmul_fused", "UnsupportedDType", failed(b.matmul_fused(&b, &sum, &[&x], &[]))),
+            ("sum", "InvalidArgument", failed(x.matmul_fused(&x.t().unwrap(), &sum, &[], &[]))),
+            ("sum", "DTypeMismatch", failed(x.matmul_fused(&x.t().unwrap(), &sum, &[&i], &[]))),
             ("dot", "ShapeMismatch", failed(x.dot(&x))),
             ("exp", "UnsupportedDType", failed(i.exp())),
             ("neg", "UnsupportedDType", failed(b.neg())),

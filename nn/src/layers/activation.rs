@@ -1,7 +1,7 @@
 //! [`Activation`]: the elementwise functions that layers end with.
 
 use crate::{Block, Parameters, Visitor, hooks};
-use isograd_core::{Backend, Error, Result, Tensor};
+use isograd_core::{Backend, Error, Expr, Result, Tensor};
 use std::{fmt, str::FromStr};
 
 /// An elementwise function, as a block of its own or as the end of a layer. Gluon's names are read by `parse`.
@@ -47,7 +47,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    const ALL: [Activation; 13] = [
+    pub(super) const ALL: [Activation; 13] = [
         Activation::Relu,
         Activation::Sigmoid,
         Activation::Tanh,
@@ -134,6 +134,35 @@ impl Activation {
     }
 }
 
+impl Activation {
+    /// The function as an expression, to be fused with others.
+    ///
+    /// ```
+    /// use isograd_core::{DType, Expr};
+    /// use isograd_nn::Activation;
+    /// let x = Expr::input(0, DType::F32);
+    /// assert_eq!(Activation::Tanh.expr(&(&x * 2.0)), (&x * 2.0).tanh());
+    /// ```
+    #[must_use]
+    pub fn expr(self, x: &Expr) -> Expr {
+        match self {
+            Activation::Relu => x.relu(),
+            Activation::Sigmoid => x.sigmoid(),
+            Activation::Tanh => x.tanh(),
+            Activation::Softrelu => x.softplus(),
+            Activation::Softsign => x.softsign(),
+            Activation::Relu6 => x.clamp(&x.like(0), &x.like(6)),
+            Activation::Silu => x.silu(),
+            Activation::Gelu => x.gelu(),
+            Activation::GeluTanh => x.gelu_tanh(),
+            Activation::Mish => x.mish(),
+            Activation::HardSigmoid => x.hard_sigmoid(&x.like(0.2), &x.like(0.5)),
+            Activation::HardSwish => x.hard_swish(),
+            Activation::LogSigmoid => x.log_sigmoid(),
+        }
+    }
+}
+
 /// Applies what a layer ends with.
 pub(super) fn apply<B: Backend>(activation: Option<Activation>, x: Tensor<B>) -> Result<Tensor<B>> {
     activation.map_or(Ok(x.clone()), |a| a.forward(&x))
@@ -142,6 +171,20 @@ pub(super) fn apply<B: Backend>(activation: Option<Activation>, x: Tensor<B>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use isograd_core::{DType, operators::Fused};
+
+    #[test]
+    fn expressions_are_what_the_blocks_compute() {
+        let ctx = isograd_reference::Reference;
+        let x = Tensor::from_slice(&ctx, &[-7.0f64, -2.5, -0.5, 0.0, 0.3, 2.0, 6.5, f64::NAN], [8]).unwrap();
+        for a in Activation::ALL {
+            let fused = Fused::new("activation", &[DType::F64], 0, |x, _| a.expr(&x[0])).unwrap();
+            let values = [fused.call(&[&x], &[]).unwrap(), a.forward(&x).unwrap()].map(|y| y.to_vec::<f64>().unwrap());
+            for (got, expected) in values[0].iter().zip(&values[1]) {
+                assert!((got - expected).abs() < 1e-15 || got.is_nan() && expected.is_nan(), "{a}: {values:?}");
+            }
+        }
+    }
 
     #[test]
     fn an_unknown_name_is_an_error_that_lists_the_known_ones() {

@@ -1,6 +1,6 @@
 //! [`Dense`]: a fully connected layer.
 
-use super::activation;
+use super::linear::linear;
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,
@@ -162,11 +162,8 @@ impl<B: Backend> Dense<B> {
             _ => x.clone(),
         };
         let weight = self.weight.bind(x.ctx(), &[self.units, x.shape()[x.rank() - 1]])?;
-        let mut y = x.matmul(&weight.t()?)?;
-        if let Some(bias) = &self.bias {
-            y = y.add(&bias.bind(x.ctx(), &[self.units])?)?;
-        }
-        activation::apply(self.activation, y)
+        let bias = self.bias.as_ref().map(|b| b.bind(x.ctx(), &[self.units])).transpose()?;
+        linear(&x, &weight, bias.as_ref(), self.activation)
     }
 }
 

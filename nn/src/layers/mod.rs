@@ -19,6 +19,7 @@ mod group_norm;
 mod instance_norm;
 mod layer_norm;
 mod leaky;
+mod linear;
 mod pool;
 mod positional;
 mod python;

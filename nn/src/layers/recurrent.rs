@@ -2,7 +2,7 @@
 //!
 //! To add a kind of cell: a row in `Kind`, its step in `Kind::step`, and a line in each of the two macros at the end.
 
-use super::python;
+use super::{linear::linear, python};
 use crate::{
     Activation, Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
@@ -110,14 +110,14 @@ impl<B: Backend> Weights<B> {
     fn input_gates(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let rows = self.gates * self.hidden;
         let weight = self.i2h_weight.bind(x.ctx(), &[rows, x.shape()[x.rank() - 1]])?;
-        x.matmul(&weight.t()?)?.add(&self.i2h_bias.bind(x.ctx(), &[rows])?)
+        linear(x, &weight, Some(&self.i2h_bias.bind(x.ctx(), &[rows])?), None)
     }
 
     /// h W_hᵀ + b_h.
     fn state_gates(&self, h: &Tensor<B>) -> Result<Tensor<B>> {
         let rows = self.gates * self.hidden;
         let weight = self.h2h_weight.bind(h.ctx(), &[rows, self.hidden])?;
-        h.matmul(&weight.t()?)?.add(&self.h2h_bias.bind(h.ctx(), &[rows])?)
+        linear(h, &weight, Some(&self.h2h_bias.bind(h.ctx(), &[rows])?), None)
     }
 }
 

@@ -9,6 +9,14 @@ typedef ig_i64 Position;
 typedef ig_i32 Position;
 #endif
 
+#ifndef IG_END_ARGUMENTS
+#define IG_END_ARGUMENTS
+#define IG_END_MEMBERS
+#define IG_END_BATCH
+#else
+#define IG_ENDS
+#endif
+
 struct Sizes {
     ig_i64 rows, columns, depth, batches;
     // The depth is cut into `splits` parts of `part` (a multiple of IG_BK); with several, results go to `partial`.
@@ -24,12 +32,14 @@ struct Arguments {
     IG_WORD const Stored *right;
     IG_WORD Stored *out;
     IG_WORD Computed *partial;
+    IG_END_ARGUMENTS
 };
 
 struct Problem {
     const Arguments &a;
     const Stored *left, *right;
     ig_i64 out;
+    IG_END_MEMBERS
 
     __device__ inline Problem(const Arguments &a, ig_i64 batch) : a(a), left(a.left), right(a.right) {
         out = batch * a.sizes.rows * a.sizes.columns;
@@ -39,6 +49,7 @@ struct Problem {
             batch /= a.size[i];
             left += at * a.a_batch[i];
             right += at * a.b_batch[i];
+            IG_END_BATCH
         }
     }
     __device__ inline Stored first(Position row, Position k) const {
@@ -189,6 +200,11 @@ struct Tile {
     }
 };
 
+#ifdef IG_ENDS
+// The element `at` of the result, from the product `x`.
+IG_FN Stored ig_end(const Arguments &a, const Problem &p, ig_i64 row, ig_i64 column, ig_i64 at, Computed x);
+#endif
+
 // Parts of a result are added up, in order, by another kernel: [splits, everything else], laid out like the result.
 __device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &t, Position row, Position column,
                               Computed x) {
@@ -199,6 +215,10 @@ __device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &
     if (a.sizes.splits > 1) {
         a.partial[t.split * a.sizes.batches * a.sizes.rows * a.sizes.columns + at] = x;
     } else {
+#ifdef IG_ENDS
+        a.out[at] = ig_end(a, p, row, column, at, x);
+#else
         a.out[at] = ig_store(x);
+#endif
     }
 }

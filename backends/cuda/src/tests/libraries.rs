@@ -6,7 +6,10 @@ use super::{
     results::{agrees, numbers},
 };
 use crate::{Cuda, driver::Architecture};
-use isograd_core::{DType, Dyn, Result, Tensor, autograd, operators::ConvOptions};
+use isograd_core::{
+    DType, Dyn, Result, Tensor, autograd,
+    operators::{ConvOptions, Fused},
+};
 use isograd_nn::{
     BatchNorm, Block, Conv2D, Dense, Parameters, Sequential, Trainer,
     initializers::Normal,
@@ -21,7 +24,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-const NAMES: [&str; 3] = ["libcublas.so.13", "libcudnn.so.9", "libnccl.so.2"];
+const NAMES: [&str; 4] = ["libcublas.so.13", "libcudnn.so.9", "libnccl.so.2", "libcublasLt.so.13"];
 
 /// A directory with what `source` compiles to, under the names of the libraries; `None` without a compiler.
 fn directory(name: &str, source: &str) -> Option<PathBuf> {
@@ -93,6 +96,46 @@ fn products_go_to_cublas_and_what_it_refuses_to_own_kernels() {
     for (dtype, expected) in [(DType::F32, 4), (DType::F64, 8), (DType::F16, 8)] {
         agrees(&format!("products of {dtype}"), &cuda, &|ctx| products(ctx, dtype));
         assert_eq!(calls(&directory, NAMES[0])[0], expected);
+    }
+    host.check_guards();
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// A bias is added by cuBLASLt where operands lie as it wants them; other endings are maps over what cuBLAS gives.
+#[test]
+fn biases_are_added_by_cublas_lt() {
+    let Some(directory) = stand_ins("cublas-lt") else { return };
+    let Some((cuda, host)) = device(0, &directory) else { return };
+    let linear = |ctx: &Dyn, dtype: DType, activation: bool| -> Result<Vec<Tensor>> {
+        let end = Fused::new("ending", &[dtype; 2], 0, |x, _| {
+            let sum = &x[0] + &x[1];
+            if activation { sum.relu() } else { sum }
+        })?;
+        let (x, w) = (numbers(ctx, &[2, 5, 7], dtype, 1)?, numbers(ctx, &[4, 7], dtype, 2)?);
+        let (right, bias) = (numbers(ctx, &[7, 4], dtype, 3)?, numbers(ctx, &[4], dtype, 4)?);
+        Ok(vec![
+            x.matmul_fused(&w.t()?, &end, &[&bias], &[])?,
+            right.t()?.matmul_fused(
+                &w.t()?.slice(1, Some(1), None, 1)?,
+                &end,
+                &[&bias.slice(0, Some(1), None, 1)?],
+                &[],
+            )?,
+            right.t()?.matmul_fused(&w.t()?, &end, &[&bias], &[])?,
+        ])
+    };
+    let mut expected = [0, 0];
+    for (dtype, activation, more) in [
+        // The second's operands do not begin where it wants them.
+        (DType::F32, false, [2, 1]),
+        (DType::F32, true, [0, 3]),
+        // It has no f64; this stand-in no f16, nor has its cuBLAS.
+        (DType::F64, false, [0, 3]),
+        (DType::F16, false, [0, 0]),
+    ] {
+        agrees(&format!("linear layers of {dtype}, {activation}"), &cuda, &|ctx| linear(ctx, dtype, activation));
+        expected = [expected[0] + more[0], expected[1] + more[1]];
+        assert_eq!([calls(&directory, NAMES[3])[0], calls(&directory, NAMES[0])[0]], expected, "{dtype} {activation}");
     }
     host.check_guards();
     fs::remove_dir_all(directory).unwrap();

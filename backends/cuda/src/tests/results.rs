@@ -6,7 +6,7 @@ use isograd_conformance::{
     Level, Options, Progress, Suite,
     report::{Line, Status},
 };
-use isograd_core::{Backend, DType, Dyn, Result, Tensor, autograd};
+use isograd_core::{Backend, DType, Dyn, Result, Tensor, autograd, operators::Fused};
 use isograd_reference::Reference;
 use std::sync::Arc;
 
@@ -96,6 +96,7 @@ fn indexing_conforms() {
 #[test]
 fn products_conform() {
     conforms(&["matmul_layouts"], &[DType::F32, DType::F64, DType::F16]);
+    conforms(&["matmul_fused"], &[DType::F32]);
 }
 
 /// Numbers that sum without rounding in every order, whatever the dtype.
@@ -158,6 +159,29 @@ fn matrix_products_agree_with_the_reference() {
             });
         }
     }
+}
+
+/// Products that end in functions: on all cores, over edges of tiles, of batches, and where the depth is cut in parts.
+#[test]
+fn fused_products_agree_with_the_reference() {
+    let Some((cuda, host)) = device() else { return };
+    for dtype in [DType::F32, DType::F16, DType::F64, DType::I32] {
+        for (batch, m, n, k) in [(1, 3, 5, 7), (1, 130, 70, 40), (2, 66, 129, 33), (3, 9, 20, 17), (1, 4, 4, 1100)] {
+            agrees(&format!("fused product of {dtype} {batch} {m} {n} {k}"), &cuda, &|ctx| {
+                let relu = Fused::new("relu", &[dtype; 2], 0, |x, _| (&x[0] + &x[1]).relu())?;
+                let all = Fused::new("all", &[dtype; 3], 1, |x, s| &x[0] * &s[0] - &x[1] + x[2].abs())?;
+                let (a, b) = (numbers(ctx, &[batch, m, k], dtype, 1)?, numbers(ctx, &[batch, k, n], dtype, 2)?);
+                let (bias, rows) = (numbers(ctx, &[n], dtype, 3)?, numbers(ctx, &[batch, m, 1], dtype, 4)?);
+                let other = numbers(ctx, &[n, m], dtype, 5)?.t()?;
+                Ok(vec![
+                    a.matmul_fused(&b, &relu, &[&bias], &[])?,
+                    a.matmul_fused(&b, &all, &[&rows, &other], &[2.into()])?,
+                ])
+            });
+        }
+    }
+    assert!(!host.has_loaded("matmul") && host.has_loaded("gemm") && host.has_loaded("tensor"));
+    host.check_guards();
 }
 
 /// TF32 rounds operands to ten bits, which small integers have.

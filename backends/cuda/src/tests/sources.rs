@@ -139,9 +139,17 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
             Cores::Tensor => Cores::tensor(architecture, d),
         };
         for cores in [Cores::Small, Cores::Large, Cores::Tensor].into_iter().filter(has) {
-            let variant = |problem, along| gemm::Variant { problem, dtype: d, cores, along }.source();
+            let variant = |problem, along| gemm::Variant { problem, dtype: d, cores, along }.source(None);
             for problem in products {
                 all.extend([[false, true], [true, false]].map(|along| variant(problem, along)));
+            }
+            // An end that reads everything there is.
+            let (x, bias, other) = (Expr::input(0, d), Expr::input(1, d), Expr::input(2, DType::Bool));
+            let chosen = other.select(&(x + bias).relu(), &(Expr::scalar(0, d) * Expr::index().cast(d)));
+            let ending = program("ending", &[chosen], &[d, d, DType::Bool], &[d]);
+            for problem in products {
+                let variant = gemm::Variant { problem, dtype: d, cores, along: [true, false] };
+                all.push(variant.source(Some(&ending)));
             }
             // Of integers, convolutions are computed one number per thread.
             let convolutions = convolutions.into_iter().filter(|_| d.is_float());

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     DType, Result, Shape, Value,
-    expr::{Expr, PerDType},
+    expr::{Expr, Kernel, PerDType},
 };
+use smallvec::SmallVec;
 
 static MULTIPLY: PerDType =
     PerDType::new("multiply", |d| (vec![Expr::input(0, d) * Expr::input(1, d)], vec![d, d], vec![]));
@@ -43,6 +44,24 @@ pub fn matmul<B: Backend>(
     shape.push(k);
     let kernel = MULTIPLY.kernel(a.dtype, &[]);
     launch::reduce(ctx, ReduceOp::Sum, &kernel, &shape, &[a.with_layout(&rows), b.with_layout(&columns)], output)
+}
+
+/// The matrix product, then a map over it.
+///
+/// # Errors
+/// What the backend reports.
+pub fn matmul_fused<B: Backend>(
+    ctx: &B,
+    kernel: &Kernel<'_>,
+    a: &Operand<'_, B>,
+    b: &Operand<'_, B>,
+    inputs: &[Operand<'_, B>],
+    output: &mut OperandMut<'_, B>,
+) -> Result<()> {
+    let mut product = Temporary::new(ctx, a.dtype, output.shape().clone())?;
+    ctx.matmul(a, b, &mut product.operand_mut())?;
+    let all: SmallVec<[Operand<'_, B>; 4]> = std::iter::once(product.operand()).chain(inputs.iter().copied()).collect();
+    launch::map(ctx, kernel, &all, &mut [output.with_layout(output.layout)])
 }
 
 /// Copies `from` into a new array, converted to the dtype that is computed in.

@@ -6,7 +6,7 @@
 //! operator, which checks the second derivative and, once more, the third.
 
 use isograd_core::{
-    Backend, DType, Error, Result, Tensor, autograd,
+    Backend, DType, Error, Expr, Result, Scalar, Tensor, autograd,
     operators::{ConvOptions, Fused, Index, PadMode, PoolOptions, TakeMode, random},
 };
 
@@ -329,6 +329,43 @@ fn products<B: Backend>(t: &mut Rows<B>) {
     t.add("matmul", "transposed views", &[(&[3, 2], REAL), (&[4, 3], REAL)], |x| x[0].t()?.matmul(&x[1].t()?));
     t.add("matmul", "a matrix with itself", &[(&[3, 3], REAL)], |x| x[0].matmul(&x[0])?.matmul(&x[0]));
     t.add("matmul", "sliced", &[(&[4, 6], REAL), (&[3, 2], REAL)], |x| x[0].slice(1, None, None, -2)?.matmul(&x[1]));
+    type End = fn(&[Expr], &[Expr]) -> Expr;
+    let fused = |f: End, numbers: &'static [Scalar]| {
+        move |x: &[Tensor<B>]| {
+            let end = Fused::new("ending", &[x[0].dtype(); 2], numbers.len(), f)?;
+            x[0].matmul_fused(&x[1], &end, &[&x[2]], numbers)
+        }
+    };
+    let sum: End = |x, _| &x[0] + &x[1];
+    let endings: &[(&str, End, &'static [Scalar])] = &[
+        ("a bias", sum, &[]),
+        ("a bias and tanh", |x, _| (&x[0] + &x[1]).tanh(), &[]),
+        ("a bias and softplus", |x, _| (&x[0] + &x[1]).softplus(), &[]),
+        ("a factor", |x, _| &x[0] * &x[1], &[]),
+        ("a difference, scaled", |x, s| (&x[1] - &x[0] * &s[0]).sigmoid(), &[Scalar::Float(0.5)]),
+        ("a bias alone", |x, _| x[1].exp(), &[]),
+    ];
+    for &(what, f, numbers) in endings {
+        for bias in [&[4][..], &[2, 1], &[2, 4]] {
+            let inputs = [(&[2, 3][..], REAL), (&[3, 4], REAL), (bias, REAL)];
+            t.add("matmul_fused", format!("{what} {bias:?}"), &inputs, fused(f, numbers));
+        }
+    }
+    for (a, b, bias) in [
+        (&[2, 2, 3][..], &[3, 2][..], &[2][..]),
+        (&[2, 2, 3], &[3, 2], &[2, 2, 2]),
+        (&[2, 1, 2, 3], &[2, 3, 2], &[2, 1]),
+        (&[3], &[3, 2], &[2]),
+        (&[2, 3], &[3], &[2]),
+        (&[2, 0], &[0, 3], &[3]),
+    ] {
+        let inputs = [(a, REAL), (b, REAL), (bias, REAL)];
+        t.add("matmul_fused", format!("{a:?} {b:?} {bias:?}"), &inputs, fused(sum, &[]));
+    }
+    t.add("matmul_fused", "one tensor thrice", &[(&[3, 3], REAL)], |x| {
+        let end = Fused::new("ending", &[x[0].dtype(); 2], 0, |x, _| (&x[0] + &x[1]).tanh())?;
+        x[0].matmul_fused(&x[0].t()?, &end, &[&x[0]], &[])
+    });
     for (a, b) in [(&[2, 3][..], &[3, 2][..]), (&[3], &[3]), (&[2, 2, 3], &[3, 2, 2]), (&[2, 3], &[3])] {
         t.add("dot", format!("{a:?} {b:?}"), &[(a, REAL), (b, REAL)], |x| x[0].dot(&x[1]));
     }
