@@ -37,6 +37,9 @@ pub struct Nvrtc {
     text: unsafe extern "C" fn(Code) -> *const c_char,
 }
 
+/// `NVRTC_ERROR_INVALID_OPTION`.
+const INVALID_OPTION: Code = 5;
+
 /// The oldest version that is used.
 const OLDEST: i32 = 12;
 
@@ -140,7 +143,14 @@ impl Nvrtc {
             checked(unsafe { (self.log)(program.program, log.as_mut_ptr().cast()) })?;
             let log = String::from_utf8_lossy(&log);
             let log = log.trim_end_matches('\0').trim_end();
-            return Err(if log.is_empty() { checked(compiled).unwrap_err() } else { fail(log.to_string()) });
+            return Err(match (log, compiled) {
+                ("", code) => checked(code).unwrap_err(),
+                (log, INVALID_OPTION) => {
+                    let (major, minor) = self.version;
+                    fail(format!("{log}: NVRTC {major}.{minor} may be older than the device; install a newer one"))
+                }
+                (log, _) => fail(log.to_string()),
+            });
         }
         let mut bytes = 0;
         // SAFETY: the program was compiled.
