@@ -87,18 +87,21 @@ fn memory_is_counted_limited_and_given_back() {
     });
 }
 
-/// One case in thirty-two of the whole suite.
+/// One case in sixteen of the whole suite; not those of `results`.
 #[test]
 fn a_sample_of_the_suite_conforms() {
     run("driver::a_sample_of_the_suite_conforms", &[&[]], || {
         let suite = Suite::new(opened(0));
-        let names: Vec<String> = suite.names().into_iter().skip(5).step_by(32).map(Into::into).collect();
+        let names: Vec<String> = suite.names().into_iter().skip(5).step_by(16).map(Into::into).collect();
+        let mut passed = 0;
         for name in names {
             let options =
                 Options { filter: Some(name), dtype: Some(DType::F32), level: Level::Quick, ..Options::default() };
             let report = suite.run(&options);
             assert_eq!(report.failed(), 0, "{report}");
+            passed += report.passed();
         }
+        assert!(passed > 10, "{passed}");
     });
 }
 
@@ -196,7 +199,7 @@ fn threads_share_a_device() {
                     for i in 0..20 {
                         let large = [1, 300][i % 2];
                         agrees("sums of a thread", cuda, &|ctx| {
-                            let x = numbers(ctx, &[large, 500], DType::F32, seed + i)?;
+                            let x = numbers(ctx, &[large, 60], DType::F32, seed + i)?;
                             Ok(vec![x.add(&x)?, x.clone()])
                         });
                     }
