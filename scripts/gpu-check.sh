@@ -84,15 +84,16 @@ table() {
     for tool in memcheck racecheck; do
         [ -f "$out/$tool.txt" ] && echo "$tool: $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/$tool.txt" | tail -n 1)"
     done
-    printf '\n| what | isograd, ms | rate | PyTorch, ms | PyTorch / isograd |\n| --- | ---: | ---: | ---: | ---: |\n'
+    printf '\n| what | isograd, ms | rate | PyTorch, ms | PyTorch / isograd | cuBLAS / isograd |\n'
+    printf '| --- | ---: | ---: | ---: | ---: | ---: |\n'
     awk -F '\t' '
         FILENAME == ARGV[1] { peer[$1] = $2; next }
-        $2 == "-" { printf "| %s | | %s | | |\n", $1, $3; next }
+        function share(name) { return name in peer ? sprintf("%.2f", peer[name] / $2) : "" }
+        $2 == "-" { printf "| %s | | %s | | | |\n", $1, $3; next }
         {
             other = $1
             sub(/, captured$/, "", other)
-            theirs = other in peer ? peer[other] : ""
-            printf "| %s | %s | %s %s | %s | %s |\n", $1, $2, $3, $4, theirs, theirs == "" ? "" : sprintf("%.2f", theirs / $2)
+            printf "| %s | %s | %s %s | %s | %s | %s |\n", $1, $2, $3, $4, peer[other], share(other), share($1 ", cuBLAS")
         }' "$out/pytorch.tsv" "$out/isograd.tsv"
     echo
     sed 's/^/not run: /' "$out/missing.txt"

@@ -1,9 +1,13 @@
-"""The figures of the example gpu_bench, by PyTorch (eager) on the same device: the same names, the best of several runs."""
+"""The figures of the example gpu_bench, by PyTorch (eager) on the same device: the same names, the best of several runs.
+Products also by cuBLAS, called directly. With --check: small sizes, one run each, on the CPU, and no cuBLAS."""
+import ctypes
 import sys
+import time
+
 import torch
 from torch import nn
 
-CHECK = "--check" in sys.argv  # small sizes, one run each, on whatever device there is
+CHECK = "--check" in sys.argv
 DEVICE = "cpu" if CHECK else "cuda"
 
 
@@ -11,7 +15,6 @@ def best(f, times=1):
     warm, runs, times = (1, 1, 1) if CHECK else (3, 10, times)
     for _ in range(warm):
         f()
-    import time
     least = float("inf")
     for _ in range(runs):
         if not CHECK:
@@ -34,13 +37,52 @@ def tf32(allowed):
     torch.backends.cudnn.allow_tf32 = allowed
 
 
+class Cublas:
+    """The library that PyTorch has loaded, without PyTorch."""
+
+    def __init__(self, names=("libcublas.so.13", "libcublas.so.12"), stream=None):
+        for name in names:
+            try:
+                self.library = ctypes.CDLL(name)
+                break
+            except OSError:
+                pass
+        self.handle = ctypes.c_void_p()
+        self.call("cublasCreate_v2", ctypes.byref(self.handle))
+        stream = torch.cuda.current_stream().cuda_stream if stream is None else stream
+        self.call("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
+
+    def call(self, function, *arguments):
+        status = getattr(self.library, function)(*arguments)
+        if status != 0:
+            raise RuntimeError(f"{function}: status {status}")
+
+    def matmul(self, a, b, out, tf32):
+        """Square matrices, row by row: the library, which goes by columns, is given the transposed product."""
+        n = a.shape[0]
+        kind = {torch.float32: 0, torch.bfloat16: 14}[a.dtype]
+        one, zero = ctypes.c_float(1), ctypes.c_float(0)
+        whole, step = ctypes.c_int, ctypes.c_longlong(0)
+        matrix = lambda t: (ctypes.c_void_p(t.data_ptr()), whole(kind), whole(n), step)
+        self.call("cublasGemmStridedBatchedEx", self.handle, 0, 0, n, n, n, ctypes.byref(one), *matrix(b), *matrix(a),
+                  ctypes.byref(zero), *matrix(out), 1, 77 if tf32 else 68, -1)
+
+
 def products():
+    cublas = None if CHECK else Cublas()
     for n, small in ((4096, 32), (8192, 48)):
         size = small if CHECK else n
         for name, dtype, allowed in (("f32", torch.float32, False), ("tf32", torch.float32, True), ("bf16", torch.bfloat16, False)):
             tf32(allowed)
             a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
-            told(f"matmul {n} {name}", best(lambda: a @ b), 2 * size**3 / 1e12, "TFLOP/s")
+            work = 2 * size**3 / 1e12
+            told(f"matmul {n} {name}", best(lambda: a @ b), work, "TFLOP/s")
+            if cublas:
+                out = torch.empty_like(a)
+                told(f"matmul {n} {name}, cuBLAS", best(lambda: cublas.matmul(a, b, out, allowed)), work, "TFLOP/s")
+            bias = torch.randn(size, device=DEVICE).to(dtype)
+            linear = lambda: torch.relu(nn.functional.linear(a, b, bias))
+            told(f"linear and relu {n} {name}", best(linear), work, "TFLOP/s")
     tf32(False)
 
 
@@ -110,6 +152,7 @@ def training():
     steps("ResNet-50 bf16", resnet50(), shape, 1000, torch.bfloat16, 1)
 
 
-products()
-memory()
-training()
+if __name__ == "__main__":
+    products()
+    memory()
+    training()

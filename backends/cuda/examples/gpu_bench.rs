@@ -7,7 +7,7 @@
 use isograd_core::{
     Backend, DType, Dyn, Error, Expr, Layout, Operand, OperandMut, Result, Tensor, autograd,
     expr::{Kernel, Program},
-    operators::random,
+    operators::{Fused, random},
 };
 use isograd_cpu::Cpu;
 use isograd_cuda::Cuda;
@@ -68,7 +68,12 @@ impl Bench {
                 self.tf32(tf32);
                 let (a, b) = (self.normal(&[size, size], dtype)?, self.normal(&[size, size], dtype)?);
                 let seconds = self.best(1, || a.matmul(&b).map(drop))?;
-                told(&format!("matmul {n} {name}"), seconds, 2.0 * (size as f64).powi(3) / 1e12, "TFLOP/s");
+                let work = 2.0 * (size as f64).powi(3) / 1e12;
+                told(&format!("matmul {n} {name}"), seconds, work, "TFLOP/s");
+                let end = Fused::new("linear", &[dtype; 2], 0, |x, _| (&x[0] + &x[1]).relu())?;
+                let bias = self.normal(&[size], dtype)?;
+                let seconds = self.best(1, || a.matmul_fused(&b.t()?, &end, &[&bias], &[]).map(drop))?;
+                told(&format!("linear and relu {n} {name}"), seconds, work, "TFLOP/s");
             }
         }
         self.tf32(false);

@@ -67,6 +67,10 @@ pub(crate) struct Variant {
     pub kept: usize,
     pub folded: usize,
     pub team: Team,
+    /// Neighbouring elements that a thread reads in one access, where they are neighbours in memory too: a bit per input
+    /// says so; of the others one serves all.
+    pub together: usize,
+    pub dense: u64,
     pub wide: bool,
     /// Whether results are parts, to be folded again.
     pub parts: bool,
@@ -134,17 +138,33 @@ fn fold(
     let outputs: usize = sizes[..kept].iter().product();
     let each: usize = sizes[kept..].iter().product();
     let team = team(inputs, sizes, kept, outputs, each);
+    let wide = !(fits_32_bits(outputs.saturating_mul(each)) && inputs.iter().all(|i| i.fits_32_bits(sizes)));
+    let last = sizes.len() - 1;
+    let together = match folded {
+        Folded::Program(_) => together(team, inputs, sizes),
+        Folded::Parts(_) => 1,
+    };
+    // From here, elements are counted so many at a time.
+    let mut sizes: SmallVec<[usize; 8]> = SmallVec::from_slice(sizes);
+    let mut inputs: SmallVec<[Raw; 4]> = SmallVec::from(inputs);
+    let each = each / together;
+    sizes[last] /= together;
+    inputs.iter_mut().for_each(|i| i.strides[last] *= together as isize);
+    let next = |k: usize| inputs.get(k).is_some_and(|i| i.strides[last] != 0);
+    let dense = (0..64).filter(|k| next(*k)).fold(0, |bits, k| bits | 1 << k);
     let blocks = outputs.div_ceil(team.outputs());
     let per_thread = each.div_ceil(team.size());
     let mut splits = match folded {
-        Folded::Program(_) if blocks < BUSY / 2 => per_thread.div_ceil(PER_THREAD).min(BUSY.div_ceil(blocks)),
+        Folded::Program(_) if blocks < BUSY / 2 => {
+            (per_thread * together).div_ceil(PER_THREAD).min(BUSY.div_ceil(blocks)).min(each)
+        }
         _ => 1,
     };
-    splits = splits.max(per_thread.div_ceil(MOST_PER_THREAD));
+    splits = splits.max((per_thread * together).div_ceil(MOST_PER_THREAD)).max(1);
     let part = each.div_ceil(splits);
     let splits = each.div_ceil(part);
-    let wide = !(fits_32_bits(outputs.saturating_mul(each)) && inputs.iter().all(|i| i.fits_32_bits(sizes)));
-    let variant = Variant { op, kept, folded: sizes.len() - kept, team, wide, parts: splits > 1 };
+    let parts = splits > 1;
+    let variant = Variant { op, kept, folded: sizes.len() - kept, team, together, dense, wide, parts };
     let function = cuda.context.kernel(variant.key(folded, output.dtype), || source(folded, output.dtype, &variant))?;
     let computed = output.dtype.compute();
     let parts = match splits {
@@ -153,7 +173,7 @@ fn fold(
     };
     let mut words: Words = [outputs, each, splits, part].into_iter().map(|n| n as u64).collect();
     words.extend(sizes.iter().map(|s| *s as u64));
-    for i in inputs {
+    for i in &inputs {
         words.push(i.address);
         words.extend(i.strides.iter().map(|s| *s as u64));
     }
@@ -175,6 +195,26 @@ fn fold(
     input.strides = strides.iter().copied().chain([outputs as isize]).collect();
     all.push(splits);
     fold(cuda, op, Folded::Parts(computed), &[input], &all, kept, output, &[])
+}
+
+/// How many neighbouring elements a thread can read at once.
+fn together(team: Team, inputs: &[Raw], sizes: &[usize]) -> usize {
+    let last = sizes.len() - 1;
+    let widest = inputs.iter().map(|i| i.dtype.size()).max().unwrap_or(16);
+    let fits = |v: usize| {
+        sizes[last].is_multiple_of(v)
+            && inputs.iter().all(|i| {
+                let others = || i.strides[..last].iter().all(|s| s.unsigned_abs().is_multiple_of(v));
+                match i.strides[last] {
+                    0 => true,
+                    1 => (i.address as usize).is_multiple_of(v * i.dtype.size()) && others(),
+                    _ => false,
+                }
+            })
+    };
+    let readable = matches!(team, Team::Warp | Team::Block) && inputs.len() <= 64;
+    let widths = [16, 8, 4, 2].into_iter().filter(|v| v * widest <= 16);
+    if readable { widths.into_iter().find(|v| fits(*v)).unwrap_or(1) } else { 1 }
 }
 
 fn team(inputs: &[Raw], sizes: &[usize], kept: usize, outputs: usize, each: usize) -> Team {
@@ -202,6 +242,8 @@ impl Variant {
             self.folded as u64,
             self.team as u64,
             self.wide as u64 * 2 + self.parts as u64,
+            self.together as u64,
+            if self.together > 1 { self.dense } else { 0 },
             output as u64,
         ];
         of.into_iter().chain(variant).collect()
@@ -211,14 +253,19 @@ impl Variant {
 /// The kernel of what is folded and a variant.
 pub(crate) fn source(folded: Folded<'_>, output: DType, variant: &Variant) -> Source {
     let mut source = Source::new("reduce");
-    let Variant { op, kept, folded: axes, team, wide, parts } = *variant;
+    let Variant { op, kept, folded: axes, team, together, dense, wide, parts } = *variant;
     source.element(output).reduction(op, output);
     let (body, inputs, scalars): (Body, Vec<DType>, Vec<DType>) = match folded {
         Folded::Program(program) => {
+            let element = |k: usize| match (together, dense >> k & 1) {
+                (1, _) => format!("a.in{k}[in{k}_at]"),
+                (_, 1) => format!("in{k}.v[k]"),
+                _ => format!("in{k}.v[0]"),
+            };
             let names = Names {
-                inputs: (0..program.inputs().len()).map(|k| format!("a.in{k}[in{k}_at]")).collect(),
+                inputs: (0..program.inputs().len()).map(element).collect(),
                 scalars: (0..program.scalars().len()).map(|k| format!("a.arg{k}")).collect(),
-                index: "(out * a.each + i)".into(),
+                index: format!("((out * a.each + i) * {together} + k)"),
                 ..Names::default()
             };
             let body = source.renderer.body(program, &names);
@@ -230,6 +277,7 @@ pub(crate) fn source(folded: Folded<'_>, output: DType, variant: &Variant) -> So
         }
     };
     let rank = kept + axes;
+    let unrolled = if together > 1 { 2 } else { 4 };
     let mut t = String::new();
     let _ = writeln!(t, "typedef {} Position;", if wide { "ig_i64" } else { "ig_i32" });
     let _ = writeln!(t, "struct Arguments {{\n    ig_i64 outputs, each, splits, part, size[{rank}];");
@@ -285,7 +333,7 @@ IG_KERNEL(reduce, Arguments) {{
     let _ = write!(
         t,
         "        const ig_i64 end = (split + 1) * a.part < a.each ? (split + 1) * a.part : a.each;
-#pragma unroll 4
+#pragma unroll {unrolled}
         for (ig_i64 i = split * a.part + lane; i < end; i += {size}) {{
             Position rest = (Position)i;
 "
@@ -294,10 +342,21 @@ IG_KERNEL(reduce, Arguments) {{
         let _ = writeln!(t, "            Position in{k}_at = in{k}_from;");
     }
     decode(&mut t, kept..rank, "            ", "at", false);
-    for line in body.statements.lines() {
-        let _ = writeln!(t, "            {line}");
+    if together > 1 {
+        for (k, d) in inputs.iter().enumerate() {
+            let pack = format!("Pack<{}, {}>", type_name(*d), if dense >> k & 1 == 1 { together } else { 1 });
+            let _ = writeln!(t, "            const {pack} in{k} = *(const {pack} *)(a.in{k} + in{k}_at);");
+        }
     }
-    let _ = writeln!(t, "            folded = ig_combine(folded, {});\n        }}\n    }}", body.computed[0]);
+    let _ = writeln!(t, "#pragma unroll\n            for (int k = 0; k < {together}; k++) {{");
+    for line in body.statements.lines() {
+        let _ = writeln!(t, "                {line}");
+    }
+    let _ = writeln!(
+        t,
+        "                folded = ig_combine(folded, {});\n            }}\n        }}\n    }}",
+        body.computed[0]
+    );
     match team {
         Team::Thread => {}
         Team::Warp | Team::Block => {

@@ -19,7 +19,8 @@ const TEXT: &str = include_str!("kernels/window.cu");
 /// Spatial axes that the kernels have.
 const AXES: usize = 3;
 
-pub(crate) fn pool_source(name: &'static str, kind: Pool, dtype: DType) -> Source {
+/// Positions have 64 bits where they are `wide`.
+pub(crate) fn pool_source(name: &'static str, kind: Pool, dtype: DType, wide: bool) -> Source {
     let mut source = Source::new(name);
     let kernel = match name {
         "pool" => "IG_POOL",
@@ -29,19 +30,45 @@ pub(crate) fn pool_source(name: &'static str, kind: Pool, dtype: DType) -> Sourc
     let op = if kind == Pool::Max { ReduceOp::Max } else { ReduceOp::Sum };
     source.element(dtype).reduction(op, dtype).define(kernel, 1);
     source.define("IG_POOL_MAX", (kind == Pool::Max) as u8);
-    source.define("IG_COUNT_PADDING", (kind == Pool::AvgWithPadding) as u8).text(TEXT);
-    source
+    source.define("IG_COUNT_PADDING", (kind == Pool::AvgWithPadding) as u8);
+    text(source, wide)
 }
 
-pub(crate) fn conv_source(name: &'static str, dtype: DType) -> Source {
+/// As [`pool_source`].
+pub(crate) fn conv_source(name: &'static str, dtype: DType, wide: bool) -> Source {
     let mut source = Source::new(name);
     let kernel = match name {
         "conv" => "IG_CONV",
         "conv_input_gradient" => "IG_CONV_INPUT_GRADIENT",
         _ => "IG_CONV_WEIGHT_GRADIENT",
     };
-    source.element(dtype).define(kernel, 1).text(TEXT);
+    source.element(dtype).define(kernel, 1);
+    text(source, wide)
+}
+
+fn text(mut source: Source, wide: bool) -> Source {
+    if wide {
+        source.define("IG_WIDE", 1);
+    }
+    source.text(TEXT);
     source
+}
+
+/// Whether positions in arrays of these shapes, and in their padding, need 64 bits.
+fn is_wide(window: &Window, shapes: [&[usize]; 2]) -> bool {
+    let reaches = |axis: usize| {
+        let reach = (window.kernel[axis] - 1).saturating_mul(window.dilation[axis]);
+        shapes
+            .iter()
+            .map(|s| s[2 + axis])
+            .max()
+            .unwrap_or(0)
+            .saturating_add(2 * window.padding[axis])
+            .saturating_add(reach)
+    };
+    !shapes.iter().all(|s| fits_32_bits(product(s)))
+        || !fits_32_bits(product(&window.kernel))
+        || !(0..window.axes()).all(|axis| fits_32_bits(reaches(axis).saturating_add(window.stride[axis])))
 }
 
 /// The words of a window between arrays of these spatial sizes.
@@ -82,7 +109,8 @@ pub(crate) fn pool(
     let input = copy.as_ref().map_or(*input, Temporary::operand);
     let out = address(&output.as_operand());
     let words = pool_words(window, input.shape(), output.shape(), [address(&input), 0, 0, out]);
-    run_pool(cuda, "pool", kind, input.dtype, output.layout.size(), &words)
+    let wide = is_wide(window, [input.shape(), output.shape()]);
+    run_pool(cuda, "pool", kind, input.dtype, wide, output.layout.size(), &words)
 }
 
 fn pool_words(window: &Window, input: &[usize], output: &[usize], addresses: [u64; 4]) -> Words {
@@ -93,9 +121,17 @@ fn pool_words(window: &Window, input: &[usize], output: &[usize], addresses: [u6
     words
 }
 
-fn run_pool(cuda: &Cuda, name: &'static str, kind: Pool, dtype: DType, count: usize, words: &[u64]) -> Result<()> {
-    let key = [10, name.len() as u64, kind as u64, dtype as u64].into_iter().collect();
-    let function = cuda.context.kernel(key, || pool_source(name, kind, dtype))?;
+fn run_pool(
+    cuda: &Cuda,
+    name: &'static str,
+    kind: Pool,
+    dtype: DType,
+    wide: bool,
+    count: usize,
+    words: &[u64],
+) -> Result<()> {
+    let key = [10, name.len() as u64, kind as u64, dtype as u64, wide as u64].into_iter().collect();
+    let function = cuda.context.kernel(key, || pool_source(name, kind, dtype, wide))?;
     // SAFETY: the words are the fields of `Arguments`; arrays are contiguous, of the sizes that the words say.
     unsafe { cuda.context.launch_each(name, function, count, words) }
 }
@@ -118,17 +154,18 @@ pub(crate) fn pool_gradient(
     let words = |from: u64, first: u64, out: u64| {
         pool_words(window, output.shape(), head.shape(), [from, address(&head), first, out])
     };
+    let wide = is_wide(window, [output.shape(), head.shape()]);
     let mut first = None;
     if kind == Pool::Max {
         let copy = contiguous(cuda, input)?;
         let input = copy.as_ref().map_or(*input, Temporary::operand);
-        let chosen = Temporary::<Cuda>::new(cuda, DType::I64, head.shape().clone())?;
+        let chosen = Temporary::<Cuda>::new(cuda, if wide { DType::I64 } else { DType::I32 }, head.shape().clone())?;
         let words = words(address(&input), address(&chosen.operand()), 0);
-        run_pool(cuda, "pool_first", kind, input.dtype, head.layout.size(), &words)?;
+        run_pool(cuda, "pool_first", kind, input.dtype, wide, head.layout.size(), &words)?;
         first = Some(chosen);
     }
     let first = first.as_ref().map_or(0, |f| address(&f.operand()));
-    run_pool(cuda, "pool_gradient", kind, head.dtype, output.layout.size(), &words(0, first, to))
+    run_pool(cuda, "pool_gradient", kind, head.dtype, wide, output.layout.size(), &words(0, first, to))
 }
 
 /// Which of the three.
@@ -200,8 +237,9 @@ pub(crate) fn conv(
         Which::InputGradient => ("conv_input_gradient", address(&left), 0, address(&right)),
         Which::WeightGradient => ("conv_weight_gradient", 0, address(&right), address(&left)),
     };
-    let key = [11, which as u64, out.dtype as u64].into_iter().collect();
-    let function = cuda.context.kernel(key, || conv_source(name, out.dtype))?;
+    let wide = is_wide(window, [&input, &output]) || !fits_32_bits(left.layout.size());
+    let key = [11, which as u64, out.dtype as u64, wide as u64].into_iter().collect();
+    let function = cuda.context.kernel(key, || conv_source(name, out.dtype, wide))?;
     let numbers = [batch, groups, inputs, outputs, taps, in_size, out_size];
     let mut words: Words = numbers.iter().map(|n| *n as u64).collect();
     words.extend(window_words(window, &input[2..], &output[2..]));

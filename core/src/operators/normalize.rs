@@ -2,7 +2,7 @@
 
 use super::{Axes, PerDTypeFormula, apply};
 use crate::{
-    Backend, Expr, OperandMut, ReduceOp, Result, Shape, Tensor, Value, autograd::Recorder, expr::PerDType,
+    Backend, DType, Expr, OperandMut, ReduceOp, Result, Shape, Tensor, Value, autograd::Recorder, expr::PerDType,
     tensor::Memory,
 };
 use smallvec::{SmallVec, smallvec};
@@ -46,6 +46,30 @@ static GRADIENT: PerDType = PerDType::new("normalize", |d| {
 static MEAN_PRODUCT: PerDType = PerDType::new("mean", |d| {
     let c = d.compute();
     (vec![Expr::input(0, d).cast(c) * Expr::input(1, d).cast(c) * Expr::scalar(0, c)], vec![d, d], vec![c])
+});
+static SUM: PerDType = PerDType::new("sum", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
+/// (x - mean) / σ, in the dtype that is computed in, from input `first` on.
+fn standardized(d: DType, first: u8) -> Expr {
+    let c = d.compute();
+    (Expr::input(first, d).cast(c) - Expr::input(first + 1, c)) * Expr::input(first + 2, c)
+}
+static BATCH_NORM: PerDType = PerDType::new("batch_norm", |d| {
+    let c = d.compute();
+    let [gamma, beta] = [3, 4].map(|k| Expr::input(k, d).cast(c));
+    (vec![(standardized(d, 0) * gamma + beta).cast(d)], vec![d, c, c, d, d], vec![])
+});
+/// The head gradient times what γ was multiplied by.
+static INTO_GAMMA: PerDType = PerDType::new("batch_norm", |d| {
+    let c = d.compute();
+    (vec![Expr::input(0, d).cast(c) * standardized(d, 1)], vec![d, d, c, c], vec![])
+});
+/// [`GRADIENT`] of γ times the head gradient, whose means are γ times those of the gradients in β and γ.
+static INTO_INPUT: PerDType = PerDType::new("batch_norm", |d| {
+    let c = d.compute();
+    let (head, rstd, gamma) = (Expr::input(0, d).cast(c), Expr::input(3, c), Expr::input(4, d).cast(c));
+    let [into_beta, into_gamma] = [5, 6].map(|k| Expr::input(k, c));
+    let shared = (into_beta + standardized(d, 1) * into_gamma) * Expr::scalar(0, c);
+    (vec![((head - shared) * (gamma * rstd)).cast(d)], vec![d, d, c, c, d, c, c], vec![c])
 });
 static AFFINE: PerDTypeFormula = PerDTypeFormula::new("normalize", |d| {
     let [x, gamma, beta] = [0, 1, 2].map(|k| Expr::input(k, d));
@@ -115,9 +139,7 @@ impl<B: Backend> Tensor<B> {
             rstd = Tensor::from_buffer(ctx, r, &with_ones, c);
             var = run(&FROM_RSTD, c, &[&rstd], &epsilon_value)?;
         } else {
-            mean = x.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, &axes, c)?;
-            var = x.fold(ReduceOp::Sum, VARIANCE.program(d), &[&mean], &share, &axes, c)?;
-            rstd = run(&RSTD, c, &[&var], &epsilon_value)?;
+            (mean, var, rstd) = x.statistics(&axes, epsilon)?;
             output = run(&STANDARDIZE, d, &[&x, &mean, &rstd], &[])?;
         }
         if let Some(recorder) = Recorder::new(&[self]) {
@@ -126,13 +148,8 @@ impl<B: Backend> Tensor<B> {
             recorder.finish(op, &output, move |head, context| {
                 if crate::autograd::is_recording() {
                     // For gradients of gradients: the same formula, of operators on the input.
-                    let x = x.get(context)?;
-                    let deviation = x.sub(&x.mean_axes(&axes)?)?;
-                    let rstd = deviation.square()?.mean_axes(&axes)?.add_scalar(epsilon)?.rsqrt()?;
-                    let y = deviation.mul(&rstd)?;
-                    let along = y.mul(&head.mul(&y)?.mean_axes(&axes)?)?;
-                    let centred = head.sub(&head.mean_axes(&axes)?)?.sub(&along)?;
-                    return Ok(smallvec![Some(centred.mul(&rstd)?)]);
+                    let (y, rstd) = x.get(context)?.standardized(&axes, epsilon)?;
+                    return Ok(smallvec![Some(head.through_standardized(&y, &rstd, &axes)?)]);
                 }
                 let (y, rstd) = (y.get(context)?, rstd.get(context)?);
                 let mean_g = head.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, &axes, c)?;
@@ -148,6 +165,31 @@ impl<B: Backend> Tensor<B> {
             });
         }
         Ok(Normalized { output, mean, var })
+    }
+
+    /// Mean, variance and 1/σ over `axes`, which stay with size 1, in the dtype that is computed in.
+    fn statistics(&self, axes: &[usize], epsilon: f64) -> Result<(Tensor<B>, Tensor<B>, Tensor<B>)> {
+        let (d, c) = (self.dtype(), self.dtype().compute());
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let share = [Value::F64(1.0 / n as f64).cast(c)];
+        let mean = self.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, axes, c)?;
+        let var = self.fold(ReduceOp::Sum, VARIANCE.program(d), &[&mean], &share, axes, c)?;
+        let epsilon = [Value::F64(epsilon).cast(c)];
+        let rstd = super::formula::run_map(self.ctx(), RSTD.program(c), &[&var], &epsilon, var.shape())?;
+        Ok((mean, var, rstd))
+    }
+
+    /// (x - mean) / σ and 1/σ, by operators, for gradients of gradients.
+    fn standardized(&self, axes: &[usize], epsilon: f64) -> Result<(Tensor<B>, Tensor<B>)> {
+        let deviation = self.sub(&self.mean_axes(axes)?)?;
+        let rstd = deviation.square()?.mean_axes(axes)?.add_scalar(epsilon)?.rsqrt()?;
+        Ok((deviation.mul(&rstd)?, rstd))
+    }
+
+    /// From the gradient in `y`, which is [`Tensor::standardized`], to that in what it was made of; by operators.
+    fn through_standardized(&self, y: &Tensor<B>, rstd: &Tensor<B>, axes: &[usize]) -> Result<Tensor<B>> {
+        let along = y.mul(&self.mul(y)?.mean_axes(axes)?)?;
+        self.sub(&self.mean_axes(axes)?)?.sub(&along)?.mul(rstd)
     }
 
     /// `shape` of the parameters, given per element of `axis`, for broadcasting.
@@ -177,11 +219,53 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// As [`Tensor::standardize`]; [`crate::Error::ShapeMismatch`], [`crate::Error::DTypeMismatch`].
     pub fn batch_norm(&self, gamma: &Tensor<B>, beta: &Tensor<B>, epsilon: f64, axis: isize) -> Result<Normalized<B>> {
-        let axis = self.axis("batch_norm", axis)?;
+        const OP: &str = "batch_norm";
+        self.need_float(OP)?;
+        let axis = self.axis(OP, axis)?;
         let (gamma, beta) = (self.along(axis, gamma)?, self.along(axis, beta)?);
-        let others: Vec<isize> = (0..self.rank()).filter(|&a| a != axis).map(|a| a as isize).collect();
-        let normalized = self.standardize_named("batch_norm", others, epsilon)?;
-        Ok(Normalized { output: normalized.output.affine(&gamma, &beta)?, ..normalized })
+        for p in [&gamma, &beta] {
+            self.same_device(OP, p)?;
+            self.same_dtype(OP, p)?;
+        }
+        let axes: SmallVec<[usize; 4]> = (0..self.rank()).filter(|&a| a != axis).collect();
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        if n == 0 {
+            return Err(self.invalid_shape(OP, "there is nothing to normalize over"));
+        }
+        let (d, c) = (self.dtype(), self.dtype().compute());
+        self.need_computable(OP, c)?;
+        let x = self.detach();
+        let (mean, var, rstd) = x.statistics(&axes, epsilon)?;
+        let run = move |kernel: &PerDType, inputs: &[&Tensor<B>], scalars: &[Value]| {
+            super::formula::run_map(inputs[0].ctx(), kernel.program(d), inputs, scalars, inputs[0].shape())
+        };
+        let output = run(&BATCH_NORM, &[&x, &mean, &rstd, &gamma.detach(), &beta.detach()], &[])?;
+        if let Some(recorder) = Recorder::new(&[self, &gamma, &beta]) {
+            let saved = [recorder.input(0, self), recorder.input(1, &gamma)];
+            let statistics = [recorder.constant(&mean), recorder.constant(&rstd)];
+            let parameter = gamma.shape().clone();
+            recorder.finish(OP, &output, move |head, context| {
+                let [x, gamma] = [saved[0].get(context)?, saved[1].get(context)?];
+                if crate::autograd::is_recording() {
+                    let (y, rstd) = x.standardized(&axes, epsilon)?;
+                    let into_x = head.mul(&gamma)?.through_standardized(&y, &rstd, &axes)?;
+                    let (into_gamma, into_beta) = (head.mul(&y)?.sum_to(&parameter)?, head.sum_to(&parameter)?);
+                    return Ok(smallvec![Some(into_x), Some(into_gamma), Some(into_beta)]);
+                }
+                let [mean, rstd] = [statistics[0].get(context)?, statistics[1].get(context)?];
+                let into_beta = head.fold(ReduceOp::Sum, SUM.program(d), &[], &[], &axes, c)?;
+                let into_gamma = head.fold(ReduceOp::Sum, INTO_GAMMA.program(d), &[&x, &mean, &rstd], &[], &axes, c)?;
+                let into_x = match context.wants(0) {
+                    true => {
+                        let share = [Value::F64(1.0 / n as f64).cast(c)];
+                        Some(run(&INTO_INPUT, &[head, &x, &mean, &rstd, &gamma, &into_beta, &into_gamma], &share)?)
+                    }
+                    false => None,
+                };
+                Ok(smallvec![into_x, Some(into_gamma.cast(d)?), Some(into_beta.cast(d)?)])
+            });
+        }
+        Ok(Normalized { output, mean, var })
     }
 
     /// Batch normalization in predict mode, by given statistics, one element of each parameter per element of `axis`.

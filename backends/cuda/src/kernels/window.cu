@@ -1,55 +1,90 @@
 // Pooling, and convolutions one output at a time, over up to three spatial axes (fewer have leading axes of size 1).
 // Defined before: the element's types. Arrays are contiguous: [planes, spatial..] and [batch, channels, spatial..].
+// Positions have 32 bits unless IG_WIDE.
+
+#ifdef IG_WIDE
+typedef ig_i64 Position;
+#else
+typedef ig_i32 Position;
+#endif
 
 struct Window {
     ig_i64 kernel[3], stride[3], padding[3], dilation[3];
     ig_i64 in[3], out[3];
 };
 
+// The coordinates of element `at` of an array of these sizes.
+IG_FN void ig_split(const ig_i64 *sizes, Position at, Position *to) {
+    const Position rows = at / (Position)sizes[2];
+    to[2] = at - rows * (Position)sizes[2];
+    to[0] = rows / (Position)sizes[1];
+    to[1] = rows - to[0] * (Position)sizes[1];
+}
+
+IG_FN Position ig_joined(const ig_i64 *sizes, Position at0, Position at1, Position at2) {
+    return (at0 * (Position)sizes[1] + at1) * (Position)sizes[2] + at2;
+}
+
+IG_FN bool ig_inside(Position at, ig_i64 size) {
+    return at >= 0 && at < (Position)size;
+}
+
 // Calls f(tap, position) for every tap of the window at output position `at` that lies within the input.
 template <class F>
-IG_FN void ig_each_tap(const Window &w, ig_i64 at, F f) {
-    const ig_i64 at2 = at % w.out[2] * w.stride[2] - w.padding[2];
-    const ig_i64 at1 = at / w.out[2] % w.out[1] * w.stride[1] - w.padding[1];
-    const ig_i64 at0 = at / w.out[2] / w.out[1] * w.stride[0] - w.padding[0];
-    ig_i64 tap = 0;
-    for (ig_i64 k0 = 0; k0 < w.kernel[0]; k0++) {
-        const ig_i64 i0 = at0 + k0 * w.dilation[0];
-        for (ig_i64 k1 = 0; k1 < w.kernel[1]; k1++) {
-            const ig_i64 i1 = at1 + k1 * w.dilation[1];
-            for (ig_i64 k2 = 0; k2 < w.kernel[2]; k2++, tap++) {
-                const ig_i64 i2 = at2 + k2 * w.dilation[2];
-                if (i0 >= 0 && i0 < w.in[0] && i1 >= 0 && i1 < w.in[1] && i2 >= 0 && i2 < w.in[2]) {
-                    f(tap, (i0 * w.in[1] + i1) * w.in[2] + i2);
+IG_FN void ig_each_tap(const Window &w, Position at, F f) {
+    Position from[3];
+    ig_split(w.out, at, from);
+#pragma unroll
+    for (int n = 0; n < 3; n++) {
+        from[n] = from[n] * (Position)w.stride[n] - (Position)w.padding[n];
+    }
+    Position tap = 0;
+    for (Position k0 = 0, i0 = from[0]; k0 < (Position)w.kernel[0]; k0++, i0 += (Position)w.dilation[0]) {
+        for (Position k1 = 0, i1 = from[1]; k1 < (Position)w.kernel[1]; k1++, i1 += (Position)w.dilation[1]) {
+            Position i2 = from[2];
+            for (Position k2 = 0; k2 < (Position)w.kernel[2]; k2++, i2 += (Position)w.dilation[2], tap++) {
+                if (ig_inside(i0, w.in[0]) && ig_inside(i1, w.in[1]) && ig_inside(i2, w.in[2])) {
+                    f(tap, ig_joined(w.in, i0, i1, i2));
                 }
             }
         }
     }
 }
 
-// The output position whose window has tap `k` at input position `i` along an axis, or -1.
-IG_FN ig_i64 ig_window_at(const Window &w, int axis, ig_i64 i, ig_i64 k) {
-    const ig_i64 from = i + w.padding[axis] - k * w.dilation[axis];
-    if (from < 0 || from % w.stride[axis] != 0) {
-        return -1;
+// Whether a tap lies `distance` from a window's start, which is not beyond its last one; and which.
+IG_FN bool ig_tap_at(Position distance, ig_i64 dilation, Position *tap) {
+    if (dilation == 1) {
+        *tap = distance;
+        return true;
     }
-    const ig_i64 at = from / w.stride[axis];
-    return at < w.out[axis] ? at : -1;
+    *tap = distance / (Position)dilation;
+    return *tap * (Position)dilation == distance;
 }
 
-// Calls f(tap, output position) for every window that sees input position `at`, tap by tap.
+// Calls f(tap, output position) for every window that sees input position `at`, window by window.
 template <class F>
-IG_FN void ig_each_window(const Window &w, ig_i64 at, F f) {
-    const ig_i64 i2 = at % w.in[2], i1 = at / w.in[2] % w.in[1], i0 = at / w.in[2] / w.in[1];
-    ig_i64 tap = 0;
-    for (ig_i64 k0 = 0; k0 < w.kernel[0]; k0++) {
-        const ig_i64 o0 = ig_window_at(w, 0, i0, k0);
-        for (ig_i64 k1 = 0; k1 < w.kernel[1]; k1++) {
-            const ig_i64 o1 = ig_window_at(w, 1, i1, k1);
-            for (ig_i64 k2 = 0; k2 < w.kernel[2]; k2++, tap++) {
-                const ig_i64 o2 = ig_window_at(w, 2, i2, k2);
-                if (o0 >= 0 && o1 >= 0 && o2 >= 0) {
-                    f(tap, (o0 * w.out[1] + o1) * w.out[2] + o2);
+IG_FN void ig_each_window(const Window &w, Position at, F f) {
+    // Positions from where the padding begins; the first and the last window that reach there.
+    Position i[3], first[3], last[3], k[3];
+    ig_split(w.in, at, i);
+#pragma unroll
+    for (int n = 0; n < 3; n++) {
+        const Position stride = (Position)w.stride[n], reach = ((Position)w.kernel[n] - 1) * (Position)w.dilation[n];
+        i[n] += (Position)w.padding[n];
+        first[n] = i[n] > reach ? (i[n] - reach + stride - 1) / stride : 0;
+        last[n] = i[n] / stride < (Position)w.out[n] ? i[n] / stride : (Position)w.out[n] - 1;
+    }
+    for (Position o0 = first[0]; o0 <= last[0]; o0++) {
+        if (!ig_tap_at(i[0] - o0 * (Position)w.stride[0], w.dilation[0], &k[0])) {
+            continue;
+        }
+        for (Position o1 = first[1]; o1 <= last[1]; o1++) {
+            if (!ig_tap_at(i[1] - o1 * (Position)w.stride[1], w.dilation[1], &k[1])) {
+                continue;
+            }
+            for (Position o2 = first[2]; o2 <= last[2]; o2++) {
+                if (ig_tap_at(i[2] - o2 * (Position)w.stride[2], w.dilation[2], &k[2])) {
+                    f(ig_joined(w.kernel, k[0], k[1], k[2]), ig_joined(w.out, o0, o1, o2));
                 }
             }
         }
@@ -62,23 +97,28 @@ struct Arguments {
     Window w;
     IG_WORD const Stored *in;
     IG_WORD const Stored *head;
-    IG_WORD ig_i64 *first;
+    IG_WORD Position *first;
     IG_WORD Stored *out;
 };
 
+// How many taps of a window lie before `limit`, counted from its start.
+IG_FN Position ig_taps_before(Position limit, ig_i64 kernel, ig_i64 dilation) {
+    const Position taps = dilation == 1 ? limit : (limit + (Position)dilation - 1) / (Position)dilation;
+    return limit <= 0 ? 0 : taps < (Position)kernel ? taps : (Position)kernel;
+}
+
 // How many elements of the window at `at` its mean divides by.
-IG_FN Computed ig_counted(const Window &w, ig_i64 at) {
-    const ig_i64 place[3] = {at / w.out[2] / w.out[1], at / w.out[2] % w.out[1], at % w.out[2]};
+IG_FN Computed ig_counted(const Window &w, Position at) {
+    Position place[3];
+    ig_split(w.out, at, place);
     ig_i64 count = 1;
 #pragma unroll
-    for (int i = 0; i < 3; i++) {
-        ig_i64 along = 0;
-        for (ig_i64 k = 0; k < w.kernel[i]; k++) {
-            const ig_i64 at = place[i] * w.stride[i] + k * w.dilation[i];
-            along += IG_COUNT_PADDING ? at < w.in[i] + 2 * w.padding[i]
-                                      : at >= w.padding[i] && at < w.in[i] + w.padding[i];
-        }
-        count *= along;
+    for (int n = 0; n < 3; n++) {
+        const Position start = place[n] * (Position)w.stride[n];
+        const Position low = IG_COUNT_PADDING ? 0 : (Position)w.padding[n];
+        const Position high = (Position)w.in[n] + (Position)w.padding[n] * (IG_COUNT_PADDING ? 2 : 1);
+        count *= ig_taps_before(high - start, w.kernel[n], w.dilation[n]) -
+                 ig_taps_before(low - start, w.kernel[n], w.dilation[n]);
     }
     return (Computed)count;
 }
@@ -90,10 +130,10 @@ IG_KERNEL(pool, Arguments) {
     if (number >= a.planes * a.out_size) {
         return;
     }
-    const ig_i64 at = number % a.out_size;
-    const Stored *const in = a.in + number / a.out_size * a.in_size;
+    const Position plane = (Position)number / (Position)a.out_size, at = (Position)number - plane * (Position)a.out_size;
+    const Stored *const in = a.in + plane * a.in_size;
     Computed folded = ig_identity();
-    ig_each_tap(a.w, at, [&](ig_i64, ig_i64 i) { folded = ig_combine(folded, ig_load(in[i])); });
+    ig_each_tap(a.w, at, [&](Position, Position i) { folded = ig_combine(folded, ig_load(in[i])); });
     a.out[number] = ig_store(IG_POOL_MAX ? folded : ig_quotient(folded, ig_counted(a.w, at)));
 }
 #endif
@@ -105,10 +145,11 @@ IG_KERNEL(pool_first, Arguments) {
     if (number >= a.planes * a.out_size) {
         return;
     }
-    const Stored *const in = a.in + number / a.out_size * a.in_size;
-    ig_i64 first = -1;
+    const Position plane = (Position)number / (Position)a.out_size, at = (Position)number - plane * (Position)a.out_size;
+    const Stored *const in = a.in + plane * a.in_size;
+    Position first = -1;
     Computed largest = 0;
-    ig_each_tap(a.w, number % a.out_size, [&](ig_i64 tap, ig_i64 i) {
+    ig_each_tap(a.w, at, [&](Position tap, Position i) {
         const Computed x = ig_load(in[i]);
         if (first < 0 || x > largest || (x != x && largest == largest)) {
             first = tap;
@@ -125,14 +166,14 @@ IG_KERNEL(pool_gradient, Arguments) {
     if (number >= a.planes * a.in_size) {
         return;
     }
-    const ig_i64 plane = number / a.in_size * a.out_size;
+    const Position plane = (Position)number / (Position)a.in_size, at = (Position)number - plane * (Position)a.in_size;
+    const ig_i64 outputs = plane * a.out_size;
     Computed sum = 0;
-    ig_each_window(a.w, number % a.in_size, [&](ig_i64 tap, ig_i64 o) {
-        const Computed head = ig_load(a.head[plane + o]);
+    ig_each_window(a.w, at, [&](Position tap, Position o) {
         if (!IG_POOL_MAX) {
-            sum = ig_sum(sum, ig_quotient(head, ig_counted(a.w, o)));
-        } else if (a.first[plane + o] == tap) {
-            sum = ig_sum(sum, head);
+            sum = ig_sum(sum, ig_quotient(ig_load(a.head[outputs + o]), ig_counted(a.w, o)));
+        } else if (a.first[outputs + o] == tap) {
+            sum = ig_sum(sum, ig_load(a.head[outputs + o]));
         }
     });
     a.out[number] = ig_store(sum);
@@ -158,14 +199,14 @@ IG_KERNEL(conv, Arguments) {
     if (number >= a.batch * channels * a.out_size) {
         return;
     }
-    const ig_i64 at = number % a.out_size, channel = number / a.out_size % channels;
-    const ig_i64 image = number / a.out_size / channels;
-    const ig_i64 group = channel / a.outputs;
+    const Position plane = (Position)number / (Position)a.out_size, at = (Position)number - plane * (Position)a.out_size;
+    const Position image = plane / (Position)channels, channel = plane - image * (Position)channels;
+    const Position group = channel / (Position)a.outputs;
     Computed sum = 0;
     for (ig_i64 c = 0; c < a.inputs; c++) {
         const Stored *const in = a.in + ((image * a.groups + group) * a.inputs + c) * a.in_size;
         const Stored *const weight = a.weight + (channel * a.inputs + c) * a.taps;
-        ig_each_tap(a.w, at, [&](ig_i64 tap, ig_i64 i) { sum = ig_fused(ig_load(in[i]), ig_load(weight[tap]), sum); });
+        ig_each_tap(a.w, at, [&](Position tap, Position i) { sum = ig_fused(ig_load(in[i]), ig_load(weight[tap]), sum); });
     }
     a.out[number] = ig_store(sum);
 }
@@ -178,15 +219,15 @@ IG_KERNEL(conv_input_gradient, Arguments) {
     if (number >= a.batch * channels * a.in_size) {
         return;
     }
-    const ig_i64 at = number % a.in_size, channel = number / a.in_size % channels;
-    const ig_i64 image = number / a.in_size / channels;
-    const ig_i64 group = channel / a.inputs;
+    const Position plane = (Position)number / (Position)a.in_size, at = (Position)number - plane * (Position)a.in_size;
+    const Position image = plane / (Position)channels, channel = plane - image * (Position)channels;
+    const Position group = channel / (Position)a.inputs;
     Computed sum = 0;
     for (ig_i64 c = 0; c < a.outputs; c++) {
         const ig_i64 output = group * a.outputs + c;
         const Stored *const head = a.head + (image * a.groups * a.outputs + output) * a.out_size;
-        const Stored *const weight = a.weight + (output * a.inputs + channel % a.inputs) * a.taps;
-        ig_each_window(a.w, at, [&](ig_i64 tap, ig_i64 o) {
+        const Stored *const weight = a.weight + (output * a.inputs + channel - group * a.inputs) * a.taps;
+        ig_each_window(a.w, at, [&](Position tap, Position o) {
             sum = ig_fused(ig_load(head[o]), ig_load(weight[tap]), sum);
         });
     }
@@ -200,19 +241,22 @@ IG_KERNEL(conv_weight_gradient, Arguments) {
     const ig_i64 number = blockIdx.x;
     const ig_i64 tap = number % a.taps, input = number / a.taps % a.inputs, output = number / a.taps / a.inputs;
     const ig_i64 group = output / a.outputs;
-    const ig_i64 k2 = tap % a.w.kernel[2], k1 = tap / a.w.kernel[2] % a.w.kernel[1];
-    const ig_i64 k0 = tap / a.w.kernel[2] / a.w.kernel[1];
+    Position k[3], o[3];
+    ig_split(a.w.kernel, (Position)tap, k);
     Computed sum = 0;
-    for (ig_i64 i = threadIdx.x; i < a.batch * a.out_size; i += IG_THREADS) {
-        const ig_i64 image = i / a.out_size, at = i % a.out_size;
-        const ig_i64 i2 = at % a.w.out[2] * a.w.stride[2] - a.w.padding[2] + k2 * a.w.dilation[2];
-        const ig_i64 i1 = at / a.w.out[2] % a.w.out[1] * a.w.stride[1] - a.w.padding[1] + k1 * a.w.dilation[1];
-        const ig_i64 i0 = at / a.w.out[2] / a.w.out[1] * a.w.stride[0] - a.w.padding[0] + k0 * a.w.dilation[0];
-        if (i0 < 0 || i0 >= a.w.in[0] || i1 < 0 || i1 >= a.w.in[1] || i2 < 0 || i2 >= a.w.in[2]) {
+    for (Position n = threadIdx.x; n < (Position)(a.batch * a.out_size); n += IG_THREADS) {
+        const Position image = n / (Position)a.out_size, at = n - image * (Position)a.out_size;
+        ig_split(a.w.out, at, o);
+        Position i[3];
+#pragma unroll
+        for (int d = 0; d < 3; d++) {
+            i[d] = o[d] * (Position)a.w.stride[d] - (Position)a.w.padding[d] + k[d] * (Position)a.w.dilation[d];
+        }
+        if (!ig_inside(i[0], a.w.in[0]) || !ig_inside(i[1], a.w.in[1]) || !ig_inside(i[2], a.w.in[2])) {
             continue;
         }
         const Computed x = ig_load(a.in[((image * a.groups + group) * a.inputs + input) * a.in_size +
-                                        (i0 * a.w.in[1] + i1) * a.w.in[2] + i2]);
+                                        ig_joined(a.w.in, i[0], i[1], i[2])]);
         const Computed head = ig_load(a.head[(image * a.groups * a.outputs + output) * a.out_size + at]);
         sum = ig_fused(x, head, sum);
     }

@@ -6,7 +6,10 @@ use isograd_conformance::{
     Level, Options, Progress, Suite,
     report::{Line, Status},
 };
-use isograd_core::{Backend, DType, Dyn, Result, Tensor, autograd, operators::Fused};
+use isograd_core::{
+    Backend, DType, Dyn, Result, Tensor, autograd,
+    operators::{ConvOptions, Fused},
+};
 use isograd_reference::Reference;
 use std::sync::Arc;
 
@@ -244,7 +247,7 @@ fn convolutions_agree_with_the_reference() {
         (DType::F64, [1, 4, 5, 5], [4, 1, 3, 3], 1, 1, 1, 4),
     ] {
         agree(&format!("convolution of {dtype} {image:?} {weight:?}"), |ctx| {
-            let options = isograd_core::operators::ConvOptions {
+            let options = ConvOptions {
                 stride: vec![stride],
                 padding: vec![padding],
                 dilation: vec![dilation],
@@ -259,6 +262,30 @@ fn convolutions_agree_with_the_reference() {
             Ok(vec![y.detach(), x.grad()?, w.grad()?])
         });
     }
+}
+
+/// Windows that reach further than 32 bits count: taps 2^31 apart, between as much padding.
+#[test]
+fn positions_beyond_32_bits_are_counted_with_64() {
+    let Some((cuda, host)) = device() else { return };
+    let ctx = Dyn::new(cuda);
+    let (x, w) = ([1.0f32, 2.0, 3.0, 4.0, 5.0], [10.0f32, 7.0]);
+    let (x, w) = (Tensor::from_slice(&ctx, &x, [1, 1, 5]).unwrap(), Tensor::from_slice(&ctx, &w, [1, 1, 2]).unwrap());
+    x.attach_grad().unwrap();
+    w.attach_grad().unwrap();
+    let options = ConvOptions {
+        stride: vec![1 << 30],
+        padding: vec![(1 << 31) - 2],
+        dilation: vec![1 << 31],
+        ..ConvOptions::default()
+    };
+    let y = autograd::record(|| x.conv(&w, None, &options)).unwrap();
+    assert_eq!(y.to_vec::<f32>().unwrap(), [3.0 * 7.0, 0.0, 3.0 * 10.0]);
+    let head = Tensor::from_slice(&ctx, &[2.0f32, 5.0, 3.0], [1, 1, 3]).unwrap();
+    y.backward_with(autograd::Backward { head: Some(head), ..Default::default() }).unwrap();
+    assert_eq!(x.grad().unwrap().to_vec::<f32>().unwrap(), [0.0, 0.0, 2.0 * 7.0 + 3.0 * 10.0, 0.0, 0.0]);
+    assert_eq!(w.grad().unwrap().to_vec::<f32>().unwrap(), [3.0 * 3.0, 3.0 * 2.0]);
+    host.check_guards();
 }
 
 /// An embedding's gradient: many equal indices, one order for all columns, f16 rounded once.

@@ -113,10 +113,11 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
         all.extend([Way::Ordered, Way::Sorted].map(|way| gather::scatter_source(d, 2, way)));
         all.extend([ReduceOp::Sum, ReduceOp::Prod].map(|op| rows::scan_source(op, d)));
         for kind in [Pool::Max, Pool::AvgWithPadding, Pool::AvgWithoutPadding] {
-            all.extend(["pool", "pool_first", "pool_gradient"].map(|name| window::pool_source(name, kind, d)));
+            let kernels = ["pool", "pool_first", "pool_gradient"];
+            all.extend(kernels.map(|name| window::pool_source(name, kind, d, d == DType::F64)));
         }
         let convolutions = ["conv", "conv_input_gradient", "conv_weight_gradient"];
-        all.extend(convolutions.map(|name| window::conv_source(name, d)));
+        all.extend(convolutions.map(|name| window::conv_source(name, d, d == DType::F64)));
     }
     for d in DType::ALL {
         for name in ["sort", "sort_start", "sort_step"] {
@@ -192,10 +193,13 @@ fn every_frame_of_map_and_reduce_compiles() {
         for team in Team::ALL {
             let ops: &[ReduceOp] = if d == DType::Bool { &ReduceOp::ALL[2..] } else { &ReduceOp::ALL };
             for (n, &op) in ops.iter().enumerate() {
-                let variant = reduce::Variant { op, kept: 2, folded: 2, team, wide: n % 2 == 0, parts: n % 2 == 1 };
+                let (wide, parts) = (n % 2 == 0, n % 2 == 1);
+                let together = if matches!(team, Team::Warp | Team::Block) && n > 1 { 16 / d.size() } else { 1 };
+                let variant = reduce::Variant { op, kept: 2, folded: 2, team, together, dense: 1, wide, parts };
                 all.push(reduce::source(Folded::Program(&folded), d, &variant));
             }
-            let variant = reduce::Variant { op: ops[0], kept: 1, folded: 1, team, wide: false, parts: false };
+            let (op, together, dense) = (ops[0], 1, 1);
+            let variant = reduce::Variant { op, kept: 1, folded: 1, team, together, dense, wide: false, parts: false };
             all.push(reduce::source(Folded::Parts(d.compute()), d, &variant));
         }
     }
