@@ -4,7 +4,8 @@
 //! matrix is its first.
 
 use crate::{
-    Cuda,
+    Buffer, Cuda,
+    driver::Architecture,
     gemm::Sizes,
     library::{self, Library, table},
 };
@@ -23,6 +24,7 @@ table! {
     create = "cublasCreate_v2"(*mut Handle);
     destroy = "cublasDestroy_v2"(Handle);
     set_stream = "cublasSetStream_v2"(Handle, *mut c_void);
+    set_workspace = "cublasSetWorkspace_v2"(Handle, *mut c_void, usize);
     set_math = "cublasSetMathMode"(Handle, c_int);
     gemm = "cublasGemmStridedBatchedEx"(
         Handle, c_int, c_int, c_int, c_int, c_int, *const c_void, *const c_void, c_int, c_int, c_longlong,
@@ -38,6 +40,7 @@ pub(crate) struct Cublas(OnceLock<Option<Mutex<Owned>>>);
 struct Owned {
     functions: Functions,
     handle: Handle,
+    _workspace: Option<Buffer>,
 }
 
 // SAFETY: a handle may be used on any thread, by one at a time; it is behind a lock.
@@ -124,18 +127,25 @@ impl Cublas {
         let made = self.0.get_or_init(|| {
             let library = Library::open_in("cuBLAS", library::CUBLAS, &cuda.context.driver.libraries()).ok()?;
             let functions = Functions::of(library).ok()?;
+            // As much as NVIDIA recommends. Without one, a captured product may make the graph allocate.
+            let bytes = if cuda.context.driver.architecture() < Architecture::new(9, 0) { 4 << 20 } else { 32 << 20 };
+            let workspace = cuda.context.memory.alloc(bytes).ok();
+            let address = workspace.as_ref().map(|w| w.address() as *mut c_void);
             let stream = cuda.context.driver.stream()?;
             let mut handle = ptr::null_mut();
             // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
             if unsafe { (functions.create)(&mut handle) } != 0 {
                 return None;
             }
-            let owned = Owned { functions, handle };
+            let owned = Owned { functions, handle, _workspace: workspace };
             // CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION: parts of a sum are not rounded to f16 or bf16.
             let math = 16;
-            // SAFETY: handle and stream are this device's.
+            // SAFETY: handle, stream and workspace are this device's. A new stream would take the workspace away.
             let ready = unsafe {
-                (owned.functions.set_stream)(handle, stream) == 0 && (owned.functions.set_math)(handle, math) == 0
+                let f = &owned.functions;
+                (f.set_stream)(handle, stream) == 0
+                    && address.is_none_or(|a| (f.set_workspace)(handle, a, bytes) == 0)
+                    && (f.set_math)(handle, math) == 0
             };
             ready.then(|| Mutex::new(owned))
         });

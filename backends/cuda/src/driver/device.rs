@@ -374,6 +374,7 @@ impl Driver for Device {
     }
 
     unsafe fn replay(&self, graph: u64) -> Result<()> {
+        self.not_capturing("replay")?;
         // SAFETY: by this function's contract.
         self.run("replay", |q| checked(unsafe { sys::cuGraphLaunch(graph as CUgraphExec, q.raw()) }))
     }
