@@ -48,6 +48,10 @@ fn a_device_is_opened_once_and_others_are_told() {
         told(Cuda::new(2), &["cuda:2", "cuda:0, cuda:1"]);
         assert_eq!(doubled(&cuda).unwrap(), [2.0, 4.0, 6.0]);
         drop(cuda);
+        let mut current = std::ptr::dangling_mut();
+        // SAFETY: the pointer is valid for writing.
+        unsafe { cust::sys::cuCtxGetCurrent(&mut current) };
+        assert!(current.is_null(), "no context is current that is gone");
         // Once it was given back, it is opened anew.
         assert_eq!(doubled(&opened(0)).unwrap(), [2.0, 4.0, 6.0]);
         assert_eq!(doubled(&other).unwrap(), [2.0, 4.0, 6.0]);
