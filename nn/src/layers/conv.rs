@@ -1,6 +1,6 @@
 //! [`Conv`]: convolution over one, two or three spatial axes.
 
-use super::{Spatial, activation, tuple};
+use super::{Spatial, epilogue, tuple};
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,
@@ -228,7 +228,7 @@ impl<B: Backend, const N: usize> Conv<B, N> {
         shape.extend(self.kernel);
         let weight = self.weight.bind(x.ctx(), &shape)?;
         let bias = self.bias.as_ref().map(|b| b.bind(x.ctx(), &[self.channels])).transpose()?;
-        activation::apply(self.activation, x.conv(&weight, bias.as_ref(), &self.options)?)
+        epilogue::of_channels(x.conv(&weight, None, &self.options)?, bias.as_ref(), self.activation)
     }
 }
 

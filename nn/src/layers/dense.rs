@@ -1,6 +1,6 @@
 //! [`Dense`]: a fully connected layer.
 
-use super::linear::linear;
+use super::epilogue::linear;
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,

@@ -2,7 +2,7 @@
 //!
 //! To add a kind of cell: a row in `Kind`, its step in `Kind::step`, and a line in each of the two macros at the end.
 
-use super::{linear::linear, python};
+use super::{epilogue::linear, python};
 use crate::{
     Activation, Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
