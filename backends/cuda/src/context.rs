@@ -31,6 +31,10 @@ const MOST_WORDS: usize = 4096 / 8;
 
 #[derive(Debug)]
 pub(crate) struct Context {
+    pub cublas: Cublas,
+    pub cublas_lt: CublasLt,
+    pub cudnn: Cudnn,
+    pub nccl: Nccl,
     pub driver: Arc<dyn Driver>,
     pub memory: Arc<Memory>,
     cache: Cache,
@@ -42,10 +46,13 @@ pub(crate) struct Context {
     may_fault: AtomicBool,
     pub tf32: AtomicBool,
     pub deterministic: AtomicBool,
-    pub cublas: Cublas,
-    pub cublas_lt: CublasLt,
-    pub cudnn: Cudnn,
-    pub nccl: Nccl,
+}
+
+impl Drop for Context {
+    /// The libraries go first, with nothing under way and the device's context current.
+    fn drop(&mut self) {
+        let _ = self.driver.synchronize();
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,7 +107,8 @@ impl Context {
         let function = match self.driver.load(name, &image) {
             Ok(function) => function,
             Err(_) => {
-                // What was kept may be of another driver: once more, from the source.
+                // What was kept may be of another driver, or the device full of dropped buffers: once more, from the source.
+                self.memory.trim();
                 self.cache.forget(&parts);
                 let image = self.cache.get(&parts, || self.driver.compile(name, text))?;
                 self.driver.load(name, &image)?
@@ -135,7 +143,11 @@ impl Context {
         let blocks = u32::try_from(blocks).ok().filter(|b| *b <= i32::MAX as u32);
         let blocks = blocks.ok_or_else(|| fail("the work is more than one launch can have".into()))?;
         // SAFETY: by this function's contract.
-        unsafe { self.driver.launch(f, blocks, THREADS, shared as u32, words) }
+        let launched = unsafe { self.driver.launch(f, blocks, THREADS, shared as u32, words) };
+        launched.map_err(|e| match e {
+            Error::Backend { device, op, why } => Error::Backend { device, op: format!("{op} of kernel {name}"), why },
+            other => other,
+        })
     }
 
     /// Where a kernel reports an index that is out of range; read at the next wait.

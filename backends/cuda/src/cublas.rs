@@ -4,7 +4,8 @@
 //! matrix is its first.
 
 use crate::{
-    Cuda,
+    Buffer, Cuda,
+    driver::Architecture,
     gemm::Sizes,
     library::{self, Library, table},
 };
@@ -23,6 +24,8 @@ table! {
     create = "cublasCreate_v2"(*mut Handle);
     destroy = "cublasDestroy_v2"(Handle);
     set_stream = "cublasSetStream_v2"(Handle, *mut c_void);
+    set_workspace = "cublasSetWorkspace_v2"(Handle, *mut c_void, usize);
+    set_math = "cublasSetMathMode"(Handle, c_int);
     gemm = "cublasGemmStridedBatchedEx"(
         Handle, c_int, c_int, c_int, c_int, c_int, *const c_void, *const c_void, c_int, c_int, c_longlong,
         *const c_void, c_int, c_int, c_longlong, *const c_void, *mut c_void, c_int, c_int, c_longlong, c_int, c_int,
@@ -37,6 +40,7 @@ pub(crate) struct Cublas(OnceLock<Option<Mutex<Owned>>>);
 struct Owned {
     functions: Functions,
     handle: Handle,
+    _workspace: Option<Buffer>,
 }
 
 // SAFETY: a handle may be used on any thread, by one at a time; it is behind a lock.
@@ -123,10 +127,27 @@ impl Cublas {
         let made = self.0.get_or_init(|| {
             let library = Library::open_in("cuBLAS", library::CUBLAS, &cuda.context.driver.libraries()).ok()?;
             let functions = Functions::of(library).ok()?;
+            // As much as NVIDIA recommends. Without one, a captured product may make the graph allocate.
+            let bytes = if cuda.context.driver.architecture() < Architecture::new(9, 0) { 4 << 20 } else { 32 << 20 };
+            let workspace = cuda.context.memory.alloc(bytes).ok();
+            let address = workspace.as_ref().map(|w| w.address() as *mut c_void);
+            let stream = cuda.context.driver.stream()?;
             let mut handle = ptr::null_mut();
             // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
-            let made = unsafe { (functions.create)(&mut handle) };
-            (made == 0).then(|| Mutex::new(Owned { functions, handle }))
+            if unsafe { (functions.create)(&mut handle) } != 0 {
+                return None;
+            }
+            let owned = Owned { functions, handle, _workspace: workspace };
+            // CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION: parts of a sum are not rounded to f16 or bf16.
+            let math = 16;
+            // SAFETY: handle, stream and workspace are this device's. A new stream would take the workspace away.
+            let ready = unsafe {
+                let f = &owned.functions;
+                (f.set_stream)(handle, stream) == 0
+                    && address.is_none_or(|a| (f.set_workspace)(handle, a, bytes) == 0)
+                    && (f.set_math)(handle, math) == 0
+            };
+            ready.then(|| Mutex::new(owned))
         });
         made.as_ref()
     }
@@ -139,14 +160,10 @@ pub(crate) fn is_there(cuda: &Cuda) -> bool {
 
 /// The product into `out`, by cuBLAS; false where it is not there or does not support it.
 pub(crate) fn matmul(cuda: &Cuda, product: &Product, out: u64) -> Result<bool> {
-    let Some(stream) = cuda.context.driver.stream() else { return Ok(false) };
-    let Some(owned) = cuda.context.cublas.owned(cuda) else { return Ok(false) };
+    // Asking for the stream makes the device's context current.
+    let owned = cuda.context.driver.stream().and_then(|_| cuda.context.cublas.owned(cuda));
+    let Some(owned) = owned else { return Ok(false) };
     let owned = owned.lock().unwrap_or_else(PoisonError::into_inner);
-    let fail =
-        |what: &str, code: Code| Error::backend(cuda.context.driver.name(), what, format!("cuBLAS status {code}"));
-    let checked = |what: &str, code: Code| if code == 0 { Ok(()) } else { Err(fail(what, code)) };
-    // SAFETY: handle and stream are this device's.
-    checked("cuBLAS stream", unsafe { (owned.functions.set_stream)(owned.handle, stream) })?;
     let Product { kind, compute, sizes: [m, n, k, count], first, second } = *product;
     let (single, double) = ([1.0f32, 0.0], [1.0f64, 0.0]);
     let scalar = |i: usize| match kind {
@@ -183,12 +200,12 @@ pub(crate) fn matmul(cuda: &Cuda, product: &Product, out: u64) -> Result<bool> {
             algorithm,
         )
     };
-    // CUBLAS_STATUS_NOT_SUPPORTED.
-    if code == 15 {
-        return Ok(false);
+    match code {
+        0 => Ok(true),
+        // CUBLAS_STATUS_NOT_SUPPORTED.
+        15 => Ok(false),
+        code => Err(Error::backend(cuda.context.driver.name(), "cuBLAS matmul", format!("cuBLAS status {code}"))),
     }
-    checked("cuBLAS matmul", code)?;
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -22,9 +22,9 @@
 //! ```
 //!
 //! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc`
-//! compiles, `cache` keeps what was compiled; `cublas`, `cublas_lt`, `cudnn` and `nccl` call NVIDIA's
-//! libraries; `context` is a
-//! device's state, `memory` its memory; `source` puts sources together; each other file launches a family of kernels.
+//! compiles, `cache` keeps what was compiled; `cublas`, `cublas_lt`, `cudnn` and `nccl` call NVIDIA's libraries;
+//! `context` is a device's state, `memory` its memory; `source` puts sources together; each other file launches a family
+//! of kernels.
 
 mod cache;
 mod context;
@@ -60,6 +60,7 @@ use isograd_core::{
 use std::{
     collections::HashMap,
     fmt,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
 };
@@ -140,7 +141,9 @@ impl Cuda {
         self.context.memory.usage().1
     }
 
-    /// Uses at most `bytes` of the device's memory, kept buffers included; no limit unless told otherwise.
+    /// Uses at most `bytes` of the device's memory, kept buffers included; no limit unless told otherwise. Outside it
+    /// is what the driver takes, what CUDA's libraries take, and 32 MiB through which uploads above 64 KiB go once there
+    /// was one.
     pub fn set_memory_limit(&self, bytes: usize) {
         self.context.memory.set_limit(bytes);
     }
@@ -153,7 +156,8 @@ impl Cuda {
     /// Records what `step` computes, to be run again by [`Graph::replay`] at a fraction of the cost of launching its
     /// kernels one by one: what it reads must be on the device, its shapes fixed, and its results written in place
     /// (`assign`, a parameter's update). Scalars, such as a learning rate, stay what they were. Nothing is computed
-    /// here; every kernel must have run before, so call `step` once in the ordinary way first.
+    /// here; every kernel must have run before, so call `step` once in the ordinary way first. Meanwhile, no other
+    /// thread may use the device: what it computes would be recorded too.
     ///
     /// # Errors
     /// What `step` returns; [`Error::Backend`] where it copies to or from the host, or waits.
@@ -164,11 +168,13 @@ impl Cuda {
         }
         driver.begin_capture()?;
         self.context.memory.begin_arena();
-        let done = step();
+        // Whatever the step does, the device goes on as before.
+        let done = panic::catch_unwind(AssertUnwindSafe(step));
         let arena = self.context.memory.end_arena();
         let graph = driver.end_capture();
-        done?;
-        Ok(Graph { captured: Captured { context: self.context.clone(), graph: graph?, arena } })
+        let graph = graph.map(|graph| Graph { captured: Captured { context: self.context.clone(), graph, arena } });
+        done.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        graph
     }
 
     /// Copies to and from the host cannot be recorded.
@@ -196,8 +202,8 @@ impl Graph {
     /// # Errors
     /// What the device reports.
     pub fn replay(&self) -> Result<()> {
-        // SAFETY: the graph and its memory live as long as `captured`; buffers made before it that it uses were kept
-        // by it when they were dropped during capture.
+        // SAFETY: the graph and its memory live as long as `captured`; of buffers made before, it keeps those that it
+        // uses when they are dropped.
         unsafe { self.captured.context.driver.replay(self.captured.graph) }
     }
 }

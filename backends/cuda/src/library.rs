@@ -22,7 +22,7 @@ pub(crate) const DRIVER: Names = Names {
     files: if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] },
     install: "NVIDIA's driver",
 };
-pub(crate) const NVRTC: Names = Names {
+const NVRTC: Names = Names {
     files: if cfg!(windows) {
         &["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"]
     } else {
@@ -30,6 +30,17 @@ pub(crate) const NVRTC: Names = Names {
     },
     install: "the CUDA toolkit 12 or 13, or `pip install nvidia-cuda-nvrtc` (CUDA 13) or `nvidia-cuda-nvrtc-cu12`",
 };
+
+/// NVRTC, none newer than of CUDA `newest`.
+pub(crate) fn nvrtc(newest: i32) -> Names {
+    match newest {
+        ..=12 => Names {
+            files: &NVRTC.files[1..],
+            install: "that of the CUDA toolkit 12, or `pip install nvidia-cuda-nvrtc-cu12`, or a newer driver",
+        },
+        _ => NVRTC,
+    }
+}
 pub(crate) const CUBLAS: Names = Names {
     files: if cfg!(windows) {
         &["cublas64_13.dll", "cublas64_12.dll"]

@@ -5,9 +5,12 @@
 use crate::driver::Driver;
 use isograd_core::{Error, Result};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The memory of one device.
@@ -15,6 +18,8 @@ use std::{
 pub(crate) struct Memory {
     driver: Arc<dyn Driver>,
     state: Mutex<State>,
+    /// Whether there is an arena.
+    capturing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -28,12 +33,24 @@ struct State {
     limit: usize,
     /// While a graph is captured.
     arena: Option<Arc<Arena>>,
+    /// By the numbers of their arenas.
+    graphs: HashMap<u64, Claims>,
+    captured: u64,
+}
+
+/// What a graph uses of the memory that was there before it.
+#[derive(Debug, Default)]
+struct Claims {
+    addresses: HashSet<u64>,
+    /// Size and address of what was dropped since.
+    dropped: Vec<(usize, u64)>,
 }
 
 /// The memory that a graph's kernels use: nothing else may, as long as the graph or a buffer in it lives.
 #[derive(Debug)]
 pub(crate) struct Arena {
     memory: Arc<Memory>,
+    number: u64,
     /// Size and address of all of it, and of what may be used again while the graph is captured.
     all: Mutex<Vec<(usize, u64)>>,
     free: Mutex<Vec<(usize, u64)>>,
@@ -41,8 +58,9 @@ pub(crate) struct Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        let claims = self.memory.state().graphs.remove(&self.number).unwrap_or_default();
         let all = std::mem::take(&mut *locked(&self.all));
-        all.into_iter().for_each(|(size, address)| self.memory.keep(size, address));
+        all.into_iter().chain(claims.dropped).for_each(|(size, address)| self.memory.keep(size, address));
     }
 }
 
@@ -58,17 +76,28 @@ fn rounded(bytes: usize) -> usize {
 
 impl Memory {
     pub fn new(driver: Arc<dyn Driver>) -> Arc<Memory> {
-        let state = State { free: BTreeMap::new(), kept: 0, used: 0, limit: usize::MAX, arena: None };
-        Arc::new(Memory { driver, state: Mutex::new(state) })
+        let state = State {
+            free: BTreeMap::new(),
+            kept: 0,
+            used: 0,
+            limit: usize::MAX,
+            arena: None,
+            graphs: HashMap::new(),
+            captured: 0,
+        };
+        Arc::new(Memory { driver, state: Mutex::new(state), capturing: AtomicBool::new(false) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         locked(&self.state)
     }
 
-    /// Puts unused memory where the next request finds it.
+    /// Puts unused memory where the next request finds it, unless a graph still uses it.
     fn keep(&self, size: usize, address: u64) {
         let mut state = self.state();
+        if let Some(claims) = state.graphs.values_mut().find(|c| c.addresses.contains(&address)) {
+            return claims.dropped.push((size, address));
+        }
         state.used -= size;
         state.kept += size;
         state.free.entry(size).or_default().push(address);
@@ -141,20 +170,34 @@ impl Memory {
         self.give_back(&mut state);
     }
 
-    /// From now on, new memory and what is dropped belongs to an arena.
+    /// From now on, new memory belongs to an arena, which remembers what else is used.
     pub fn begin_arena(self: &Arc<Memory>) {
-        let arena = Arena { memory: self.clone(), all: Mutex::default(), free: Mutex::default() };
-        self.state().arena = Some(Arc::new(arena));
+        let mut state = self.state();
+        state.captured += 1;
+        let number = state.captured;
+        let arena = Arena { memory: self.clone(), number, all: Mutex::default(), free: Mutex::default() };
+        state.graphs.insert(number, Claims::default());
+        state.arena = Some(Arc::new(arena));
+        self.capturing.store(true, Ordering::Relaxed);
     }
 
     /// Ends [`Memory::begin_arena`].
     pub fn end_arena(&self) -> Option<Arc<Arena>> {
+        self.capturing.store(false, Ordering::Relaxed);
         self.state().arena.take()
+    }
+
+    /// Remembers that the graph being captured uses this memory.
+    fn claim(&self, address: u64) {
+        let mut state = self.state();
+        if let Some(number) = state.arena.as_ref().map(|arena| arena.number) {
+            state.graphs.entry(number).or_default().addresses.insert(address);
+        }
     }
 
     /// Whether a graph is being captured.
     pub fn in_arena(&self) -> bool {
-        self.state().arena.is_some()
+        self.capturing.load(Ordering::Relaxed)
     }
 }
 
@@ -177,6 +220,9 @@ pub struct Buffer {
 impl Buffer {
     /// Where it lies on the device.
     pub fn address(&self) -> u64 {
+        if self.memory.in_arena() {
+            self.memory.claim(self.address);
+        }
         self.address
     }
 
@@ -193,14 +239,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(arena) = self.arena.take() {
-            locked(&arena.free).push((self.size, self.address));
-            return;
-        }
-        // A graph that is being captured may use it: then it is the graph's.
-        let arena = self.memory.state().arena.clone();
-        match arena {
-            Some(arena) => locked(&arena.all).push((self.size, self.address)),
+        match self.arena.take() {
+            Some(arena) => locked(&arena.free).push((self.size, self.address)),
             None => self.memory.keep(self.size, self.address),
         }
     }

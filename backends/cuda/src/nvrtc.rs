@@ -1,7 +1,7 @@
 //! NVRTC, NVIDIA's compiler as a library: CUDA C++ in, machine code for one architecture out. It needs no device.
 
 use crate::{
-    driver::Architecture,
+    driver::{self, Architecture},
     library::{self, Library},
 };
 use isograd_core::{Error, Result};
@@ -37,6 +37,9 @@ pub struct Nvrtc {
     text: unsafe extern "C" fn(Code) -> *const c_char,
 }
 
+/// `NVRTC_ERROR_INVALID_OPTION`.
+const INVALID_OPTION: Code = 5;
+
 /// The oldest version that is used.
 const OLDEST: i32 = 12;
 
@@ -47,13 +50,15 @@ impl Nvrtc {
     /// [`Error::Backend`], which says where it was looked for and what to install.
     pub fn get() -> Result<&'static Nvrtc> {
         static OPENED: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
-        OPENED
-            .get_or_init(|| Nvrtc::of(Library::open("NVRTC", library::NVRTC)?))
-            .as_ref()
-            .map_err(|why| Error::backend("cuda", "opening the kernel compiler", why))
+        let open = || {
+            let newest = driver::newest_compiler().unwrap_or(i32::MAX);
+            Nvrtc::of(Library::open("NVRTC", library::nvrtc(newest))?, newest)
+        };
+        OPENED.get_or_init(open).as_ref().map_err(|why| Error::backend("cuda", "opening the kernel compiler", why))
     }
 
-    fn of(library: Library) -> Result<Nvrtc, String> {
+    /// What a compiler newer than `newest` makes, the driver does not load.
+    fn of(library: Library, newest: i32) -> Result<Nvrtc, String> {
         macro_rules! function {
             ($name:literal) => {
                 // SAFETY: the fields have the types of NVRTC's header, which have not changed since CUDA 11.1.
@@ -66,9 +71,17 @@ impl Nvrtc {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: both are valid for writing.
         unsafe { version(&mut major, &mut minor) };
-        if major < OLDEST {
+        let wrong = match major {
+            _ if major < OLDEST => Some("too old".to_string()),
+            _ if major > newest => Some(format!("whose kernels the driver, of CUDA {newest}, does not load")),
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
             let path = library.path.display();
-            return Err(format!("{path} is NVRTC {major}.{minor}, too old; install {}", library::NVRTC.install));
+            return Err(format!(
+                "{path} is NVRTC {major}.{minor}, {wrong}; install {}",
+                library::nvrtc(newest).install
+            ));
         }
         Ok(Nvrtc {
             version: (major, minor),
@@ -130,7 +143,14 @@ impl Nvrtc {
             checked(unsafe { (self.log)(program.program, log.as_mut_ptr().cast()) })?;
             let log = String::from_utf8_lossy(&log);
             let log = log.trim_end_matches('\0').trim_end();
-            return Err(if log.is_empty() { checked(compiled).unwrap_err() } else { fail(log.to_string()) });
+            return Err(match (log, compiled) {
+                ("", code) => checked(code).unwrap_err(),
+                (log, INVALID_OPTION) => {
+                    let (major, minor) = self.version;
+                    fail(format!("{log}: NVRTC {major}.{minor} may be older than the device; install a newer one"))
+                }
+                (log, _) => fail(log.to_string()),
+            });
         }
         let mut bytes = 0;
         // SAFETY: the program was compiled.
@@ -168,7 +188,7 @@ mod tests {
             eprintln!("skipped: there is no C library of a known name");
             return;
         };
-        let error = Nvrtc::of(library).unwrap_err();
+        let error = Nvrtc::of(library, i32::MAX).unwrap_err();
         assert!(error.contains("nvrtcVersion") && error.contains("not NVRTC"), "{error}");
     }
 }

@@ -1,40 +1,56 @@
 //! A device of the CUDA driver, by way of `cust`.
 
-use super::{Architecture, Driver, Function, symbols};
+use super::{
+    Architecture, Driver, Function,
+    failure::{Failure, checked},
+    queue::{Event, Queue},
+    staging::{Pinned, Staging},
+    symbols,
+};
 use crate::nvrtc::Nvrtc;
 use cust::{
     context::{Context, CurrentContext},
     device::{Device as Handle, DeviceAttribute},
-    error::{CudaError, CudaResult},
     module::Module,
-    stream::{Stream, StreamFlags},
-    sys::{self, CUgraph, CUgraphExec, CUresult},
+    sys::{self, CUgraph, CUgraphExec},
 };
 use isograd_core::{Error, Result, expr::render::Dialect};
 use std::{
     ffi::c_void,
     ptr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-/// Bytes of the pinned memory through which small copies go to the device while it works.
-const STAGED: usize = 1 << 20;
+/// Downloads up to this size go through pinned memory.
+const SMALL: usize = 64 << 10;
 
-/// A device, its primary context, and a stream.
+/// The oldest device that the kernels are written for.
+const OLDEST: Architecture = Architecture::new(7, 5);
+/// The oldest driver, by the version of CUDA that it is for.
+const OLDEST_DRIVER: i32 = 12;
+
+/// A device, its primary context, and the queue of its kernels.
 pub(crate) struct Device {
     number: usize,
     architecture: Architecture,
     memory: usize,
-    context: Context,
-    stream: Stream,
-    modules: Mutex<Vec<Module>>,
-    staging: Mutex<Staging>,
+    /// Whether what is given to the queue is recorded, and nothing may wait for it.
+    capturing: AtomicBool,
     /// Devices whose memory this one was asked to read.
     seen: Mutex<Vec<i32>>,
+    modules: Mutex<Vec<Module>>,
+    staging: Mutex<Staging>,
+    downloaded: Mutex<Pinned>,
+    queue: Queue,
+    // The last that is dropped: everything else is in it.
+    context: Primary,
 }
 
 // SAFETY: the driver's functions may be called on any thread, with the context made current first, which every method
-// does; modules and staging memory are behind locks.
+// does; what is not the driver's is behind locks.
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
@@ -45,10 +61,15 @@ impl std::fmt::Debug for Device {
     }
 }
 
-/// A ring of pinned memory: the device reads from it while the host fills the rest.
-struct Staging {
-    memory: *mut u8,
-    used: usize,
+/// A device's primary context, which libraries share.
+struct Primary(Context);
+
+impl Drop for Primary {
+    fn drop(&mut self) {
+        // Given back by its last user, it must not stay current.
+        // SAFETY: none is a context that may be current.
+        unsafe { sys::cuCtxSetCurrent(ptr::null_mut()) };
+    }
 }
 
 fn initialized() -> Result<()> {
@@ -56,13 +77,32 @@ fn initialized() -> Result<()> {
     symbols::driver().map_err(|why| fail(why.to_string()))?;
     // The symbols are referred to here, so that a program that uses devices has them.
     std::hint::black_box(symbols::defined());
-    cust::init(cust::CudaFlags::empty()).map_err(|e| fail(format!("the driver does not start: {e}")))
+    let fail = |why: Failure| fail(format!("the driver does not start: {why}"));
+    cust::init(cust::CudaFlags::empty()).map_err(|e| fail(e.into()))?;
+    let (major, minor) = version().map_err(fail)?;
+    if major >= OLDEST_DRIVER {
+        return Ok(());
+    }
+    let why = format!("the driver is for CUDA {major}.{minor}; install one for CUDA {OLDEST_DRIVER}.0 or later");
+    Err(Error::backend("cuda", "opening the device", why))
+}
+
+/// The newest version of CUDA that the driver is for.
+fn version() -> Outcome<(i32, i32)> {
+    let mut version = 0;
+    // SAFETY: the number is valid for writing.
+    checked(unsafe { sys::cuDriverGetVersion(&mut version) })?;
+    Ok((version / 1000, version % 1000 / 10))
+}
+
+/// The newest CUDA whose compiled kernels the driver loads; none where there is no driver.
+pub(crate) fn newest_compiler() -> Option<i32> {
+    symbols::driver().ok().and_then(|_| version().ok()).map(|(major, _)| major)
 }
 
 /// The number of devices; 0 without a driver.
 pub(crate) fn count() -> usize {
-    initialized().and_then(|()| Handle::num_devices().map_err(|e| Error::backend("cuda", "counting", e))).unwrap_or(0)
-        as usize
+    initialized().map_or(0, |()| Handle::num_devices().unwrap_or(0) as usize)
 }
 
 impl Device {
@@ -70,39 +110,41 @@ impl Device {
     pub fn new(number: usize) -> Result<Device> {
         initialized()?;
         let name = format!("cuda:{number}");
-        let fail = |e: CudaError| Error::backend(&name, "opening the device", e);
-        let devices = Handle::num_devices().map_err(fail)? as usize;
+        let fail = |why: String| Error::backend(&name, "opening the device", why);
+        let failed = |e: Failure| fail(e.to_string());
+        let devices = Handle::num_devices().map_err(|e| failed(e.into()))? as usize;
         if number >= devices {
             let available = (0..devices).map(|i| format!("cuda:{i}")).collect::<Vec<_>>().join(", ");
             return Err(Error::UnknownDevice { name, available, hint: "; devices count from 0".into() });
         }
-        let handle = Handle::get_device(number as u32).map_err(fail)?;
-        let attribute = |a| handle.get_attribute(a).map_err(fail);
+        let handle = Handle::get_device(number as u32).map_err(|e| failed(e.into()))?;
+        let attribute = |a| handle.get_attribute(a).map_err(|e| failed(e.into()));
         let architecture = Architecture::new(
             attribute(DeviceAttribute::ComputeCapabilityMajor)? as u32,
             attribute(DeviceAttribute::ComputeCapabilityMinor)? as u32,
         );
-        let memory = handle.total_memory().map_err(fail)?;
-        let context = Context::new(handle).map_err(fail)?;
-        CurrentContext::set_current(&context).map_err(fail)?;
-        let stream = Stream::new(StreamFlags::NON_BLOCKING, None).map_err(fail)?;
-        let mut staging = ptr::null_mut();
-        // SAFETY: the context is current, and the pointer valid for writing.
-        checked(unsafe { sys::cuMemHostAlloc(&mut staging, STAGED, 0) }).map_err(fail)?;
+        if architecture < OLDEST {
+            return Err(fail(format!("it has {architecture}; kernels need {OLDEST} or later")));
+        }
+        let memory = handle.total_memory().map_err(|e| failed(e.into()))?;
+        let context = Primary(Context::new(handle).map_err(|e| failed(e.into()))?);
+        CurrentContext::set_current(&context.0).map_err(|e| failed(e.into()))?;
         Ok(Device {
             number,
             architecture,
             memory,
-            context,
-            stream,
-            modules: Mutex::default(),
-            staging: Mutex::new(Staging { memory: staging.cast(), used: 0 }),
+            capturing: AtomicBool::new(false),
             seen: Mutex::default(),
+            modules: Mutex::default(),
+            staging: Mutex::new(Staging::new().map_err(failed)?),
+            downloaded: Mutex::new(Pinned::new(SMALL).map_err(failed)?),
+            queue: Queue::new().map_err(failed)?,
+            context,
         })
     }
 
     /// Lets this device read the memory of another directly, where the two are wired so; else copies go through the host.
-    fn see(&self, other: *mut c_void, number: i32) -> CudaResult<()> {
+    fn see(&self, other: *mut c_void, number: i32) -> Outcome<()> {
         let mut seen = locked(&self.seen);
         if seen.contains(&number) {
             return Ok(());
@@ -123,28 +165,29 @@ impl Device {
     }
 
     /// Makes the context current on this thread, and calls `f`.
-    fn run<T>(&self, op: &str, f: impl FnOnce(&Stream) -> CudaResult<T>) -> Result<T> {
-        CurrentContext::set_current(&self.context)
-            .and_then(|()| f(&self.stream))
-            .map_err(|e| Error::backend(self.name(), op, e))
+    fn with<T>(&self, f: impl FnOnce(&Queue) -> Outcome<T>) -> Outcome<T> {
+        CurrentContext::set_current(&self.context.0)?;
+        f(&self.queue)
+    }
+
+    /// As `with`, with the device's name in the error.
+    fn run<T>(&self, op: &str, f: impl FnOnce(&Queue) -> Outcome<T>) -> Result<T> {
+        self.with(f).map_err(|e| Error::backend(self.name(), op, e))
+    }
+
+    /// What waits would spoil a capture, and copies to or from the host would be recorded.
+    fn not_capturing(&self, op: &str) -> Result<()> {
+        match self.capturing.load(Ordering::Acquire) {
+            true => Err(Error::backend(self.name(), op, "a step is being captured; do so before or after")),
+            false => Ok(()),
+        }
     }
 }
 
-fn checked(code: CUresult) -> CudaResult<()> {
-    match code {
-        CUresult::CUDA_SUCCESS => Ok(()),
-        CUresult::CUDA_ERROR_OUT_OF_MEMORY => Err(CudaError::OutOfMemory),
-        CUresult::CUDA_ERROR_ILLEGAL_ADDRESS => Err(CudaError::IllegalAddress),
-        CUresult::CUDA_ERROR_INVALID_VALUE => Err(CudaError::InvalidValue),
-        CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES => Err(CudaError::LaunchOutOfResources),
-        CUresult::CUDA_ERROR_LAUNCH_FAILED => Err(CudaError::LaunchFailed),
-        CUresult::CUDA_ERROR_MISALIGNED_ADDRESS => Err(CudaError::MisalignedAddress),
-        CUresult::CUDA_ERROR_NOT_SUPPORTED => Err(CudaError::NotSupported),
-        CUresult::CUDA_ERROR_NO_DEVICE => Err(CudaError::NoDevice),
-        CUresult::CUDA_ERROR_INVALID_HANDLE => Err(CudaError::InvalidHandle),
-        _ => Err(CudaError::UnknownError),
-    }
-}
+/// `CUDA_ERROR_OUT_OF_MEMORY`.
+const OUT_OF_MEMORY: u32 = 2;
+
+type Outcome<T> = std::result::Result<T, Failure>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -166,58 +209,56 @@ impl Driver for Device {
     fn alloc(&self, bytes: usize) -> Result<Option<u64>> {
         let mut address = 0;
         // SAFETY: the context is current, and the address valid for writing.
-        match self.run("alloc", |_| checked(unsafe { sys::cuMemAlloc_v2(&mut address, bytes) })) {
+        match self.with(|_| checked(unsafe { sys::cuMemAlloc_v2(&mut address, bytes) })) {
             Ok(()) => Ok(Some(address)),
-            Err(Error::Backend { why, .. }) if why == CudaError::OutOfMemory.to_string() => Ok(None),
-            Err(e) => Err(e),
+            Err(e) if e.code() == OUT_OF_MEMORY => Ok(None),
+            Err(e) => Err(Error::backend(self.name(), "alloc", e)),
         }
     }
 
     unsafe fn free(&self, address: u64) {
         // An error here is one of a kernel before, which the next call reports.
-        // SAFETY: by this function's contract.
-        let _ = self.run("free", |_| checked(unsafe { sys::cuMemFree_v2(address) }));
+        let _ = self.run("free", |queue| {
+            // What is free while a step is captured was so when that began, and waited.
+            if !self.capturing.load(Ordering::Acquire) {
+                queue.synchronize()?;
+            }
+            // SAFETY: by this function's contract.
+            checked(unsafe { sys::cuMemFree_v2(address) })
+        });
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
         let mut staging = locked(&self.staging);
-        self.run("upload", |stream| {
-            // SAFETY: by this function's contract; the ring is as long as `STAGED`.
-            let copy = |from: *const u8, to, bytes| unsafe {
-                checked(sys::cuMemcpyHtoDAsync_v2(to, from.cast::<c_void>(), bytes, stream.as_inner()))
-            };
-            if from.len() > STAGED / 4 {
-                copy(from.as_ptr(), to, from.len())?;
-                // The driver may read pageable memory until it is done.
-                return stream.synchronize();
-            }
-            if staging.used + from.len() > STAGED {
-                // What was staged before must have been read.
-                stream.synchronize()?;
-                staging.used = 0;
-            }
-            // SAFETY: `used + len` is within the ring, and nothing there is still read.
-            let place = unsafe { staging.memory.add(staging.used) };
-            // SAFETY: as above.
-            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), place, from.len()) };
-            staging.used = (staging.used + from.len()).next_multiple_of(16);
-            copy(place, to, from.len())
-        })
+        self.not_capturing("upload")?;
+        // SAFETY: by this function's contract.
+        self.run("upload", |queue| unsafe { staging.upload(from, to, queue) })
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
-        self.run("download", |stream| {
-            // SAFETY: by this function's contract; `to` is valid until the stream is done, which is waited for.
-            checked(unsafe {
-                sys::cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast::<c_void>(), from, to.len(), stream.as_inner())
-            })?;
-            stream.synchronize()
+        self.not_capturing("download")?;
+        let bytes = to.len();
+        let copied = |place: *mut u8, queue: &Queue| {
+            // SAFETY: by this function's contract; `place` is valid until the queue is done, which is waited for.
+            checked(unsafe { sys::cuMemcpyDtoHAsync_v2(place.cast::<c_void>(), from, bytes, queue.raw()) })?;
+            queue.synchronize()
+        };
+        self.run("download", |queue| {
+            let pinned = locked(&self.downloaded);
+            if bytes > pinned.len() {
+                drop(pinned);
+                return copied(to.as_mut_ptr(), queue);
+            }
+            copied(pinned.address(), queue)?;
+            // SAFETY: the device has written as many bytes there, and is done.
+            unsafe { ptr::copy_nonoverlapping(pinned.address(), to.as_mut_ptr(), bytes) };
+            Ok(())
         })
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         // SAFETY: by this function's contract.
-        self.run("copy", |s| checked(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, s.as_inner()) }))
+        self.run("copy", |q| checked(unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes, q.raw()) }))
     }
 
     fn compiler(&self) -> Result<String> {
@@ -241,7 +282,7 @@ impl Driver for Device {
 
     unsafe fn launch(&self, f: Function, blocks: u32, threads: u32, shared: u32, words: &[u64]) -> Result<()> {
         let mut arguments = [words.as_ptr().cast_mut().cast::<c_void>()];
-        self.run("launch", |stream| {
+        self.run("launch", |queue| {
             // SAFETY: the function is from `load`, and its one argument is `words`, by this function's contract.
             checked(unsafe {
                 sys::cuLaunchKernel(
@@ -253,7 +294,7 @@ impl Driver for Device {
                     1,
                     1,
                     shared,
-                    stream.as_inner(),
+                    queue.raw(),
                     arguments.as_mut_ptr(),
                     ptr::null_mut(),
                 )
@@ -262,15 +303,16 @@ impl Driver for Device {
     }
 
     fn synchronize(&self) -> Result<()> {
-        self.run("synchronize", Stream::synchronize)
+        self.not_capturing("synchronize")?;
+        self.run("synchronize", Queue::synchronize)
     }
 
     fn stream(&self) -> Option<*mut c_void> {
-        self.run("stream", |stream| Ok(stream.as_inner() as *mut c_void)).ok()
+        self.run("stream", |queue| Ok(queue.raw() as *mut c_void)).ok()
     }
 
     fn context(&self) -> Option<*mut c_void> {
-        Some(self.context.as_raw().cast())
+        Some(self.context.0.as_raw().cast())
     }
 
     fn ordinal(&self) -> Option<i32> {
@@ -279,90 +321,76 @@ impl Driver for Device {
 
     unsafe fn copy_from_peer(&self, source: &dyn Driver, from: u64, to: u64, bytes: usize) -> Result<bool> {
         // The source's context is current from here on.
-        let (Some(theirs), Some(number), Some(queue)) = (source.context(), source.ordinal(), source.stream()) else {
+        let (Some(theirs), Some(number), Some(stream)) = (source.context(), source.ordinal(), source.stream()) else {
             return Ok(false);
         };
-        let queue = queue as sys::CUstream;
-        let fail = |e: CudaError| Error::backend(self.name(), "copy between devices", e);
+        self.not_capturing("copy from another device")?;
+        let stream = stream as sys::CUstream;
         // SAFETY: the stream is the source's, whose context is current.
-        let written = unsafe { Reached::by(queue) }.map_err(fail)?;
-        self.run("copy between devices", |stream| {
+        let written =
+            unsafe { Event::of(stream) }.map_err(|e| Error::backend(source.name(), "copy between devices", e))?;
+        self.run("copy between devices", |queue| {
             self.see(theirs, number)?;
-            // SAFETY: streams, contexts and events are alive; the bytes are the devices', by this function's contract.
-            unsafe {
-                checked(sys::cuStreamWaitEvent(stream.as_inner(), written.0, 0))?;
-                let (ours, theirs) = (self.context.as_raw(), theirs as sys::CUcontext);
-                checked(sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, stream.as_inner()))?;
-                // The source's memory may be used again as soon as its next kernels run.
-                let read = Reached::by(stream.as_inner())?;
-                checked(sys::cuStreamWaitEvent(queue, read.0, 0))
-            }
+            queue.wait_for(&written)?;
+            let (ours, theirs) = (self.context.0.as_raw(), theirs as sys::CUcontext);
+            // SAFETY: queue and contexts are alive; the bytes are the devices', by this function's contract.
+            checked(unsafe { sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, queue.raw()) })?;
+            // The source's memory may be used again as soon as its next kernels run.
+            let read = Event::new()?;
+            read.record(queue)?;
+            // SAFETY: stream and event are alive.
+            checked(unsafe { sys::cuStreamWaitEvent(stream, read.raw(), 0) })
         })?;
         Ok(true)
     }
 
     fn begin_capture(&self) -> Result<()> {
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
-        // SAFETY: the stream is this device's.
-        self.run("capture", |s| checked(unsafe { sys::cuStreamBeginCapture_v2(s.as_inner(), mode) }))
+        // No upload is under way, and none begins.
+        let _staging = locked(&self.staging);
+        self.not_capturing("capture")?;
+        self.run("capture", |queue| {
+            queue.synchronize()?;
+            // SAFETY: the stream is this device's.
+            checked(unsafe { sys::cuStreamBeginCapture_v2(queue.raw(), mode) })
+        })?;
+        self.capturing.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn end_capture(&self) -> Result<u64> {
-        self.run("capture", |stream| {
+        let ended = self.run("capture", |queue| {
             let (mut graph, mut ready): (CUgraph, CUgraphExec) = (ptr::null_mut(), ptr::null_mut());
             // SAFETY: the stream is this device's, and the pointers valid for writing.
-            checked(unsafe { sys::cuStreamEndCapture(stream.as_inner(), &mut graph) })?;
+            checked(unsafe { sys::cuStreamEndCapture(queue.raw(), &mut graph) })?;
             // SAFETY: the graph is what capture gave.
             let made = checked(unsafe { sys::cuGraphInstantiateWithFlags(&mut ready, graph, 0) });
             // SAFETY: as above; what was instantiated does not need it.
             checked(unsafe { sys::cuGraphDestroy(graph) })?;
             made.map(|()| ready as u64)
-        })
+        });
+        self.capturing.store(false, Ordering::Release);
+        ended
     }
 
     unsafe fn replay(&self, graph: u64) -> Result<()> {
+        self.not_capturing("replay")?;
         // SAFETY: by this function's contract.
-        self.run("replay", |s| checked(unsafe { sys::cuGraphLaunch(graph as CUgraphExec, s.as_inner()) }))
+        self.run("replay", |q| checked(unsafe { sys::cuGraphLaunch(graph as CUgraphExec, q.raw()) }))
     }
 
     unsafe fn free_graph(&self, graph: u64) {
-        // SAFETY: by this function's contract.
+        // SAFETY: by this function's contract; the driver lets it finish first.
         let _ = self.run("free", |_| checked(unsafe { sys::cuGraphExecDestroy(graph as CUgraphExec) }));
-    }
-}
-
-/// An event that a stream records: reached once everything before it is done.
-struct Reached(sys::CUevent);
-
-impl Reached {
-    /// # Safety
-    /// The stream is of the current context.
-    unsafe fn by(stream: sys::CUstream) -> CudaResult<Reached> {
-        const WITHOUT_TIMING: u32 = 2;
-        let mut event = ptr::null_mut();
-        // SAFETY: the pointer is valid for writing, and the stream is of the current context.
-        unsafe {
-            checked(sys::cuEventCreate(&mut event, WITHOUT_TIMING))?;
-            let reached = Reached(event);
-            checked(sys::cuEventRecord(event, stream)).map(|()| reached)
-        }
-    }
-}
-
-impl Drop for Reached {
-    fn drop(&mut self) {
-        // SAFETY: the event is this value's; who waits for it goes on doing so.
-        unsafe { sys::cuEventDestroy_v2(self.0) };
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let staging = locked(&self.staging).memory;
-        let _ = self.run("close", |stream| {
-            stream.synchronize()?;
-            // SAFETY: the memory is from `cuMemHostAlloc`, and the stream is done with it.
-            checked(unsafe { sys::cuMemFreeHost(staging.cast()) })
+        // With the context current, and nothing under way, everything that is in it can go.
+        let _ = self.run("close", |queue| {
+            let copied = locked(&self.staging).synchronize();
+            queue.synchronize().and(copied)
         });
     }
 }

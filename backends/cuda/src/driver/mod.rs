@@ -1,10 +1,14 @@
-//! What the backend needs of a device: [`Driver`]. `device` is the CUDA driver, by way of `cust`; tests have one that
-//! runs kernels on the host.
+//! What the backend needs of a device: [`Driver`]. `device` is the CUDA driver, by way of `cust`: `symbols` finds its
+//! functions, `failure` says what it answers, `queue` has streams and events, `staging` brings data to it. Tests have a
+//! driver of their own that runs kernels on the host.
 
 mod device;
+mod failure;
+mod queue;
+mod staging;
 pub(crate) mod symbols;
 
-pub(crate) use device::{Device, count};
+pub(crate) use device::{Device, count, newest_compiler};
 
 use isograd_core::Result;
 use std::{ffi::c_void, fmt, path::PathBuf};

@@ -11,6 +11,7 @@
 use crate::library::{self, Library};
 use cust::sys::*;
 use std::{
+    cell::Cell,
     ffi::{c_char, c_int, c_uchar, c_uint, c_ushort, c_void},
     sync::OnceLock,
 };
@@ -26,11 +27,26 @@ pub(crate) fn driver() -> Result<&'static Library, &'static str> {
     DRIVER.get_or_init(|| Library::open("CUDA driver", library::DRIVER)).as_ref().map_err(String::as_str)
 }
 
-/// `code` if `cust` knows it, else `CUDA_ERROR_UNKNOWN`: a driver newer than `cust_raw` has codes that its enum lacks.
-fn known(code: u32) -> u32 {
+/// A code of the driver, and the function that it lacks, if that is why.
+pub(super) type Refusal = (u32, Option<&'static str>);
+
+thread_local! {
+    static LAST: Cell<Refusal> = const { Cell::new((999, None)) };
+}
+
+/// What the last call of this thread that failed was given, in the driver's own words: `cust` has fewer.
+pub(super) fn last_refusal() -> Refusal {
+    LAST.get()
+}
+
+/// `code` if `cust_raw` knows it, else `CUDA_ERROR_UNKNOWN`: its enum lacks codes of newer drivers.
+fn known(code: u32, missing: Option<&'static str>) -> u32 {
+    if code != 0 {
+        LAST.set((code, missing));
+    }
     match code {
-        0..=8 | 34 | 46 | 100..=102 | 200..=202 | 205..=223 | 300..=304 | 400 | 401 | 500 | 600 | 700..=705 => code,
-        708..=720 | 800..=804 | 900..=910 => code,
+        0..=8 | 34 | 100..=102 | 200..=202 | 205..=224 | 300..=304 | 400 | 401 | 500 | 600 | 700..=705 => code,
+        708..=720 | 800..=809 | 900..=911 => code,
         _ => 999,
     }
 }
@@ -39,16 +55,16 @@ macro_rules! functions {
     ($(fn $name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
         $(
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
+            pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
                 type Function = unsafe extern "C" fn($($type),*) -> u32;
                 static FOUND: OnceLock<Option<Function>> = OnceLock::new();
-                let Ok(library) = driver() else { return NO_DEVICE };
+                let Ok(library) = driver() else { return known(NO_DEVICE, None) };
                 // SAFETY: the driver's function of that name has these arguments; `cust_raw` is generated from its
                 // header.
                 match FOUND.get_or_init(|| unsafe { library.function(concat!(stringify!($name), "\0")) }) {
                     // SAFETY: the caller keeps the function's contract, which is this one's.
-                    Some(function) => known(unsafe { function($($argument),*) }),
-                    None => NOT_SUPPORTED,
+                    Some(function) => known(unsafe { function($($argument),*) }, None),
+                    None => known(NOT_SUPPORTED, Some(stringify!($name))),
                 }
             }
         )*
@@ -110,7 +126,7 @@ functions! {
     fn cuFuncSetAttribute(hfunc: CUfunction, attrib: CUfunction_attribute, value: c_int);
     fn cuFuncSetCacheConfig(hfunc: CUfunction, config: CUfunc_cache);
     fn cuFuncSetSharedMemConfig(hfunc: CUfunction, config: CUsharedconfig);
-    fn cuGetErrorString(error: CUresult, p_str: *mut *const c_char);
+    fn cuGetErrorString(error: c_uint, p_str: *mut *const c_char);
     fn cuGraphAddKernelNode(
         ph_graph_node: *mut CUgraphNode,
         h_graph: CUgraph,
@@ -251,4 +267,20 @@ functions! {
     fn cuTexObjectDestroy(tex_object: CUtexObject);
     fn cuTexObjectGetResourceDesc(p_res_desc: *mut CUDA_RESOURCE_DESC, tex_object: CUtexObject);
     fn cuTexObjectGetResourceViewDesc(p_res_view_desc: *mut CUDA_RESOURCE_VIEW_DESC, tex_object: CUtexObject);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each code that passes is one of `cust_raw`'s, whose values are not contiguous.
+    #[test]
+    fn codes_that_the_enum_lacks_do_not_reach_it() {
+        assert_eq!(known(CUresult::CUDA_ERROR_EXTERNAL_DEVICE as u32, None), 911);
+        assert_eq!(known(CUresult::CUDA_ERROR_MPS_MAX_CONNECTIONS_REACHED as u32, None), 809);
+        assert_eq!(known(CUresult::CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY as u32, None), 224);
+        // CUDA_ERROR_DEVICE_UNAVAILABLE, of CUDA 11.7.
+        assert_eq!((known(46, None), last_refusal()), (999, (46, None)));
+        assert_eq!((known(0, None), last_refusal()), (0, (46, None)));
+    }
 }

@@ -121,6 +121,34 @@ fn a_graph_computes_again_and_keeps_its_memory() {
 }
 
 #[test]
+fn what_a_graph_reads_stays_when_it_is_dropped() {
+    let Some((cuda, _, directory)) = device("graph-reads") else { return };
+    let ctx = Dyn::new(cuda.clone());
+    let [first, second] = [1.0f32, 5.0].map(|v| Tensor::from_slice(&ctx, &[v; 3], [3]).unwrap());
+    let out = Tensor::zeros(&ctx, [3], DType::F32).unwrap();
+    let step = || out.assign(&first.add(&second)?);
+    step().unwrap();
+    let graphs = [cuda.capture(step).unwrap(), cuda.capture(step).unwrap()];
+    drop((first, second));
+    let mut others: Vec<_> = Vec::new();
+    for graph in graphs {
+        others.extend((0..4).map(|_| Tensor::ones(&ctx, [3], DType::F32).unwrap()));
+        out.assign(&others[0]).unwrap();
+        graph.replay().unwrap();
+        assert_eq!(out.to_vec::<f32>().unwrap(), [6.0; 3]);
+    }
+    for other in &others {
+        assert_eq!(other.to_vec::<f32>().unwrap(), [1.0; 3]);
+    }
+    // Without graphs, it is used again.
+    let used = cuda.used_memory();
+    drop((0..2).map(|_| Tensor::ones(&ctx, [3], DType::F32).unwrap()).collect::<Vec<_>>());
+    assert_eq!(cuda.used_memory(), used);
+    assert!(cuda.kept_memory() >= 2 * 512);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn an_index_out_of_range_is_told_at_the_next_wait_and_once() {
     let Some((cuda, _, directory)) = device("index") else { return };
     let ctx = Dyn::new(cuda.clone());

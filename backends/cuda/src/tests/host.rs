@@ -16,8 +16,8 @@ use std::{
     },
 };
 
-const HEADER: &str = include_str!("host/host.h");
-const RUNTIME: &str = include_str!("host/runtime.cpp");
+pub(super) const HEADER: &str = include_str!("host/host.h");
+pub(super) const RUNTIME: &str = include_str!("host/runtime.cpp");
 
 type Start = unsafe extern "C" fn(*const u64, u32, u32, u32) -> i32;
 

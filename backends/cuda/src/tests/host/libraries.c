@@ -15,13 +15,24 @@ static void put(void *p, int kind, long i, double x) {
 }
 
 // cuBLAS: kinds are 0 for f32 and 1 for f64; compute types 68 (f32), 77 (TF32), 70 (f64).
-int cublasCreate_v2(void **handle) { return *handle = malloc(1), 0; }
-int cublasDestroy_v2(void *handle) { return free(handle), 0; }
-int cublasSetStream_v2(void *handle, void *stream) { return handle && stream ? 0 : 7; }
-int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *a,
+struct blas {
+    void *stream, *workspace;
+    int math;
+};
+int cublasCreate_v2(struct blas **handle) { return *handle = calloc(1, sizeof(struct blas)), 0; }
+int cublasDestroy_v2(struct blas *handle) { return free(handle), 0; }
+int cublasSetStream_v2(struct blas *handle, void *stream) {
+    return handle->stream = stream, handle->workspace = NULL, 0;
+}
+int cublasSetWorkspace_v2(struct blas *handle, void *at, size_t bytes) {
+    return handle->workspace = at, bytes >= 4 << 20 ? 0 : 7;
+}
+int cublasSetMathMode(struct blas *handle, int math) { return handle->math = math, 0; }
+int cublasGemmStridedBatchedEx(struct blas *handle, int ta, int tb, int m, int n, int k, const void *alpha, const void *a,
                                int a_kind, int lda, long long a_step, const void *b, int b_kind, int ldb,
                                long long b_step, const void *beta, void *c, int c_kind, int ldc, long long c_step,
                                int count, int compute, int algorithm) {
+    if (!handle->stream || !handle->workspace || handle->math != 16) return 7;
     if (a_kind > 1) return 15;
     if (a_kind != b_kind || a_kind != c_kind || compute != (a_kind ? 70 : 68) || algorithm != -1) return 7;
     if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7;
