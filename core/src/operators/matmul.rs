@@ -129,7 +129,8 @@ impl<B: Backend> Tensor<B> {
                 &values,
                 &output,
             );
-            recorder.finish(OP, &output, move |head, context| {
+            // What it ends in says more than that it is a product, which its parents show.
+            recorder.finish(formula.name, &output, move |head, context| {
                 let mut flows = of_epilogue.flow(head, context, |k| wanted(&|tape| context.wants(tape), k))?;
                 let into_product = flows[0].take();
                 let [into_a, into_b] = match into_product {

@@ -19,10 +19,11 @@ fn epilogue(activation: Option<Activation>, bias: bool, dtype: DType) -> Result<
     if let Some(fused) = cell.get() {
         return Ok(Some(fused));
     }
-    let fused = Fused::new("epilogue", &[dtype; 2][..1 + bias as usize], 0, |x, _| {
-        let sum = if bias { &x[0] + &x[1] } else { x[0].clone() };
-        activation.map_or(sum.clone(), |a| a.expr(&sum))
-    })?;
+    let fused =
+        Fused::new(activation.map_or("linear", Activation::name), &[dtype; 2][..1 + bias as usize], 0, |x, _| {
+            let sum = if bias { &x[0] + &x[1] } else { x[0].clone() };
+            activation.map_or(sum.clone(), |a| a.expr(&sum))
+        })?;
     Ok(Some(cell.get_or_init(|| fused)))
 }
 
