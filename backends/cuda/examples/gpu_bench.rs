@@ -108,6 +108,22 @@ impl Bench {
         Ok(())
     }
 
+    /// Copies to the device, alone and while a kernel runs: the share of the copy that then costs no time.
+    fn uploads(&self) -> Result<()> {
+        let (bytes, size) = (self.size(24 << 20, 1 << 17), self.size(4096, 32));
+        let (from, mut to) = (vec![1; bytes], self.ctx.alloc(bytes)?);
+        let alone = self.best(1, || self.ctx.upload(&from, &mut to, 0))?;
+        told("upload", alone, bytes as f64 / 1e9, "GB/s");
+        let (a, b) = (self.normal(&[size, size], DType::F32)?, self.normal(&[size, size], DType::F32)?);
+        let kernel = self.best(1, || a.matmul(&b).map(drop))?;
+        let both = self.best(1, || {
+            a.matmul(&b)?;
+            self.ctx.upload(&from, &mut to, 0)
+        })?;
+        println!("upload, beside a kernel\t-\t{:.3}\tshare", (kernel + alone - both) / alone);
+        Ok(())
+    }
+
     /// Steps of training: forward, backward, update.
     fn training(&self) -> Result<()> {
         let mut mlp = Sequential::new();
@@ -179,5 +195,6 @@ fn main() -> Result<()> {
     random::seed(1);
     bench.products()?;
     bench.memory()?;
+    bench.uploads()?;
     bench.training()
 }

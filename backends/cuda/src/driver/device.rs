@@ -32,6 +32,11 @@ const OLDEST: Architecture = Architecture::new(7, 5);
 /// The oldest driver, by the version of CUDA that it is for.
 const OLDEST_DRIVER: i32 = 12;
 
+/// `CUDA_ERROR_OUT_OF_MEMORY`.
+const OUT_OF_MEMORY: u32 = 2;
+
+type Outcome<T> = std::result::Result<T, Failure>;
+
 /// A device, its primary context, and the queue of its kernels.
 pub(crate) struct Device {
     number: usize,
@@ -184,11 +189,6 @@ impl Device {
     }
 }
 
-/// `CUDA_ERROR_OUT_OF_MEMORY`.
-const OUT_OF_MEMORY: u32 = 2;
-
-type Outcome<T> = std::result::Result<T, Failure>;
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -219,7 +219,7 @@ impl Driver for Device {
     unsafe fn free(&self, address: u64) {
         // An error here is one of a kernel before, which the next call reports.
         let _ = self.run("free", |queue| {
-            // What is free while a step is captured was so when that began, and waited.
+            // A capture begins with a wait, and nothing is run until it ends.
             if !self.capturing.load(Ordering::Acquire) {
                 queue.synchronize()?;
             }
