@@ -149,8 +149,8 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
             let chosen = other.select(&(x + bias).relu(), &(Expr::scalar(0, d) * Expr::index().cast(d)));
             let ending = program("ending", &[chosen], &[d, d, DType::Bool], &[d]);
             let problem = products[(d == DType::F32) as usize];
-            let variant = gemm::Variant { problem, dtype: d, cores, along: [true, false] };
-            all.push(variant.source(Some(&ending)));
+            let ended = gemm::Variant { problem, dtype: d, cores, along: [true, false] };
+            all.push(ended.source(Some(&ending)));
             // Of integers, convolutions are computed one number per thread.
             let convolutions = convolutions.into_iter().filter(|_| d.is_float());
             all.extend(convolutions.map(|p| variant(p, window::along(p))));
