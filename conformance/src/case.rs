@@ -26,6 +26,9 @@ pub struct Options {
     pub level: Level,
     /// Where the draws start.
     pub seed: u64,
+    /// Of what is selected, every so-manieth check from one on: `(1, 4)` is the second of four shares, which several processes
+    /// may run side by side.
+    pub share: (usize, usize),
     /// Whether to stop after the first failure.
     pub stop: bool,
     /// Cases that are known to fail, with the reason. One of them that passes is a failure.
@@ -34,7 +37,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { filter: None, dtype: None, level: Level::Default, seed: 1, stop: false, expected: vec![] }
+        Options {
+            filter: None,
+            dtype: None,
+            level: Level::Default,
+            seed: 1,
+            share: (0, 1),
+            stop: false,
+            expected: vec![],
+        }
     }
 }
 

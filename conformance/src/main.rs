@@ -32,8 +32,14 @@ enum Command {
         #[arg(long)]
         dtype: Option<DType>,
         /// Ten times as many draws, every f32 for functions of one argument, and buffers beyond 4 GiB: hours.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "quick")]
         full: bool,
+        /// A third of the draws, for tools that slow everything down.
+        #[arg(long)]
+        quick: bool,
+        /// K/N: every N-th check, from the K-th on, counted from 0; for several processes side by side.
+        #[arg(long, value_name = "K/N", default_value = "0/1", value_parser = share)]
+        share: (usize, usize),
         /// A case that is known to fail, as NAME=REASON; it is listed as skipped, and fails the run once it passes.
         #[arg(long, value_name = "NAME=REASON", value_parser = expectation)]
         expect: Vec<(String, String)>,
@@ -78,6 +84,12 @@ fn expectation(text: &str) -> Result<(String, String), String> {
         return Err(format!("there is no case {name}; `list` prints their names"));
     }
     Ok((name.into(), why.into()))
+}
+
+/// Takes `K/N` apart.
+fn share(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(k, n)| k < n).ok_or("write it as K/N, with K below N".into())
 }
 
 fn main() -> ExitCode {
@@ -129,6 +141,8 @@ const DEVICES: &[(&str, Find)] = &[
     ("reference", |number| alone("reference", number).map(|()| Dyn::new(Reference))),
     #[cfg(feature = "opencl")]
     ("opencl", |which| opencl(which).map(Dyn::new)),
+    #[cfg(feature = "cuda")]
+    ("cuda", |number| cuda(number).map(Dyn::new)),
 ];
 
 /// There is one device of this kind, without a number.
@@ -166,15 +180,27 @@ fn opencl(which: &str) -> Result<isograd_opencl::OpenCl, String> {
     made.map_err(|e| e.to_string())
 }
 
+/// The device called `cuda` or `cuda:1`, given what follows the colon.
+#[cfg(feature = "cuda")]
+fn cuda(number: &str) -> Result<isograd_cuda::Cuda, String> {
+    let number = if number.is_empty() { "0" } else { number };
+    let index = number.parse().map_err(|_| format!("there is no device cuda:{number}; devices are numbered from 0"))?;
+    isograd_cuda::Cuda::new(index).map_err(|e| e.to_string())
+}
+
 fn run(command: Command) -> Result<bool, String> {
     // A backend's panic is a failure of its case, told there.
     std::panic::set_hook(Box::new(|_| ()));
     let write =
         |path: PathBuf, text: String| std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()));
     match command {
-        Command::Run { device, filter, dtype, full, expect, seed, json, html } => {
-            let level = if full { Level::Full } else { Level::Default };
-            let options = Options { filter, dtype, level, seed, expected: expect, ..Options::default() };
+        Command::Run { device, filter, dtype, full, quick, share, expect, seed, json, html } => {
+            let level = match (full, quick) {
+                (true, _) => Level::Full,
+                (_, true) => Level::Quick,
+                _ => Level::Default,
+            };
+            let options = Options { filter, dtype, level, seed, share, expected: expect, ..Options::default() };
             let reports: Vec<Report> = device.iter().map(|d| on(d, &options)).collect::<Result<_, _>>()?;
             reports.iter().for_each(|r| println!("{r}"));
             if let Some(path) = json {

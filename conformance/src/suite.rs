@@ -58,6 +58,13 @@ impl Suite {
     }
 
     /// How many checks `options` select.
+    ///
+    /// ```
+    /// use isograd_conformance::{Options, Suite};
+    /// let suite = Suite::new(isograd_reference::Reference);
+    /// let share = |k| suite.count(&Options { share: (k, 3), ..Options::default() });
+    /// assert_eq!(share(0) + share(1) + share(2), suite.count(&Options::default()));
+    /// ```
     pub fn count(&self, options: &Options) -> usize {
         self.selected(options).count()
     }
@@ -67,6 +74,8 @@ impl Suite {
             .filter(|c| options.filter.as_ref().is_none_or(|f| c.name.contains(f.as_str())))
             .flat_map(|c| c.dtypes.iter().map(move |d| (c, *d)))
             .filter(|(_, d)| options.dtype.is_none_or(|o| o == *d))
+            .skip(options.share.0)
+            .step_by(options.share.1.max(1))
     }
 
     /// Runs what `options` select.
