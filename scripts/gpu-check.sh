@@ -112,7 +112,8 @@ table() {
         {
             other = $1
             sub(/, captured$/, "", other)
-            printf "| %s | %s | %s %s | %s | %s | %s |\n", $1, $2, $3, $4, peer[other], share(other), share($1 ", cuBLAS")
+            theirs = other in peer ? peer[other] : ""
+            printf "| %s | %s | %s %s | %s | %s | %s |\n", $1, $2, $3, $4, theirs, share(other), share($1 ", cuBLAS")
         }' "$out/pytorch.tsv" "$out/isograd.tsv"
     echo
     sed 's/^/not run: /' "$out/missing.txt"
