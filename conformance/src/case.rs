@@ -26,8 +26,7 @@ pub struct Options {
     pub level: Level,
     /// Where the draws start.
     pub seed: u64,
-    /// Of what is selected, every so-manieth check from one on: `(1, 4)` is the second of four shares, which several processes
-    /// may run side by side.
+    /// `(k, n)`: of what is selected, every n-th check from the k-th on, counted from 0; n processes may run one share each.
     pub share: (usize, usize),
     /// Whether to stop after the first failure.
     pub stop: bool,

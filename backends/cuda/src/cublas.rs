@@ -125,8 +125,7 @@ impl Cublas {
     /// The device's handle, made the first time.
     fn owned(&self, cuda: &Cuda) -> Option<&Mutex<Owned>> {
         let made = self.0.get_or_init(|| {
-            let library = Library::open_in("cuBLAS", library::CUBLAS, &cuda.context.driver.libraries()).ok()?;
-            let functions = Functions::of(library).ok()?;
+            let functions = Functions::found(library::CUBLAS, &*cuda.context.driver)?;
             // As much as NVIDIA recommends. Without one, a captured product may make the graph allocate.
             let bytes = if cuda.context.driver.architecture() < Architecture::new(9, 0) { 4 << 20 } else { 32 << 20 };
             let workspace = cuda.context.memory.alloc(bytes).ok();

@@ -78,18 +78,16 @@ pub(crate) fn matmul_bias(cuda: &Cuda, product: &Product, bias: u64, out: u64) -
     }
     let Some(stream) = cuda.context.driver.stream() else { return Ok(false) };
     let owned = cuda.context.cublas_lt.0.get_or_init(|| {
-        let library = Library::open_in("cuBLASLt", library::CUBLAS_LT, &cuda.context.driver.libraries()).ok()?;
-        let functions = Functions::of(library).ok()?;
+        let functions = Functions::found(library::CUBLAS_LT, &*cuda.context.driver)?;
         let mut handle = ptr::null_mut();
         // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
         let made = unsafe { (functions.create)(&mut handle) };
         (made == 0).then_some(Owned { functions, handle })
     });
     let Some(Owned { functions, handle }) = owned else { return Ok(false) };
-    let checked = |code: Code| match code {
-        0 => Ok(()),
-        _ => Err(Error::backend(cuda.context.driver.name(), "cuBLASLt matmul", format!("cuBLAS status {code}"))),
-    };
+    let fail =
+        |code: Code| Error::backend(cuda.context.driver.name(), "cuBLASLt matmul", format!("cuBLAS status {code}"));
+    let checked = |code: Code| if code == 0 { Ok(()) } else { Err(fail(code)) };
     let mut made = ptr::null_mut();
     // CUDA_R_32F, of what the sum is scaled by.
     // SAFETY: the pointer is valid for writing.
@@ -139,10 +137,10 @@ pub(crate) fn matmul_bias(cuda: &Cuda, product: &Product, bias: u64, out: u64) -
             stream,
         )
     };
-    // CUBLAS_STATUS_NOT_SUPPORTED.
-    if code == 15 {
-        return Ok(false);
+    match code {
+        0 => Ok(true),
+        // CUBLAS_STATUS_NOT_SUPPORTED.
+        15 => Ok(false),
+        code => Err(fail(code)),
     }
-    checked(code)?;
-    Ok(true)
 }

@@ -103,8 +103,7 @@ struct Plan {
 impl Open {
     fn new(driver: &dyn Driver) -> Option<Mutex<Open>> {
         driver.stream()?;
-        let library = Library::open_in("cuDNN", library::CUDNN, &driver.libraries()).ok()?;
-        let functions = Functions::of(library).ok()?;
+        let functions = Functions::found(library::CUDNN, driver)?;
         let mut handle = ptr::null_mut();
         // SAFETY: the pointer is valid for writing; the device's context is current, since its stream was asked for.
         let made = unsafe { (functions.create)(&mut handle) };

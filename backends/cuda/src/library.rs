@@ -83,6 +83,11 @@ macro_rules! table {
         }
 
         impl Functions {
+            /// From the first library of these names that a device's program finds; `None` where there is none, or another.
+            fn found(names: $crate::library::Names, driver: &dyn $crate::driver::Driver) -> Option<Functions> {
+                Functions::of(Library::open_in($what, names, &driver.libraries()).ok()?).ok()
+            }
+
             fn of(library: Library) -> Result<Functions, String> {
                 Ok(Functions {
                     $($field: $crate::library::table!(@find library, $what, $name),)*

@@ -6,7 +6,7 @@ use crate::{
     cublas::{self, Matrices, Product},
     cublas_lt,
     gemm::{self, Ending, Problem, Sizes},
-    operand::{Raw, address, fits_32_bits},
+    operand::{address, fits_32_bits},
 };
 use isograd_core::{
     DType, Expr, Layout, Operand, OperandMut, Result, backend::composed, expr::Kernel, layout::merge_axes,
@@ -126,7 +126,7 @@ fn product(
                 words(l).into_iter().chain(o.layout.strides()[rank - 2..].iter().map(|s| *s as u64)).collect()
             })
             .collect(),
-        addresses: inputs.iter().map(|o| Raw::of(o).address).collect(),
+        addresses: inputs.iter().map(address).collect(),
     });
     gemm::run(cuda, problem, sizes, along, &own, [address(a), address(b)], ending.as_ref(), output)
 }

@@ -51,8 +51,7 @@ impl Drop for Open {
 
 impl Open {
     fn new(driver: &dyn Driver) -> Option<Mutex<Open>> {
-        let library = Library::open_in("NCCL", library::NCCL, &driver.libraries()).ok()?;
-        let functions = Functions::of(library).ok()?;
+        let functions = Functions::found(library::NCCL, driver)?;
         Some(Mutex::new(Open { functions, communicators: HashMap::new() }))
     }
 }

@@ -34,7 +34,7 @@ static FROM_RSTD: PerDType = PerDType::new("variance", |d| {
 });
 static STANDARDIZE: PerDType = PerDType::new("standardize", |d| {
     let c = d.compute();
-    (vec![((Expr::input(0, d).cast(c) - Expr::input(1, c)) * Expr::input(2, c)).cast(d)], vec![d, c, c], vec![])
+    (vec![standardized(d, 0).cast(d)], vec![d, c, c], vec![])
 });
 /// g - mean(g) - y mean(g y), times 1/σ: the gradient of (x - mean) / σ.
 static GRADIENT: PerDType = PerDType::new("normalize", |d| {
