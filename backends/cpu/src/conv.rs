@@ -8,13 +8,13 @@
 use crate::{
     Cpu, depthwise,
     elementwise::pieces,
-    gemm::{Gemm, Strided},
+    gemm::{Gemm, OWN_THREADS, Strided},
     math::Real,
     matmul::{elements_mut, narrow, widened},
     memory::{Buffer, POOL},
     rows::{contiguous, slice, slice_mut},
     sliding::Sliding,
-    threads,
+    threads::{self, Shared},
 };
 use isograd_core::{
     DType, Operand, OperandMut, Result, Shape, Window,
@@ -108,22 +108,11 @@ impl<T: Gemm> Scratch<T> {
     }
 }
 
-/// Memory of which every task writes its own part.
-#[derive(Clone, Copy)]
-struct Shared<T>(*mut T);
-// SAFETY: tasks write disjoint parts, and the memory is borrowed exclusively until all are done.
-unsafe impl<T: Send> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    fn at(self, element: usize) -> *mut T {
-        self.0.wrapping_add(element)
-    }
-}
-
 /// Runs `f` on every task, and gives the first error if there is one.
 fn run<K: Send>(cpu: &Cpu, tasks: &mut [K], f: impl Fn(&mut K) -> Result<()> + Sync) -> Result<()> {
+    if OWN_THREADS {
+        return tasks.iter_mut().try_for_each(f);
+    }
     let failed = Mutex::new(None);
     threads::each(cpu.threads(), tasks, &|task| {
         if let Err(e) = f(task) {
@@ -189,7 +178,7 @@ fn forward<T: Gemm + Real>(cpu: &Cpu, s: &Sizes, x: &[T], w: &[T], y: &mut [T]) 
     let direct = s.sliding.is_identity() && positions >= 64;
     let tiles = if direct { s.tiles(0..s.batch, COLUMNS / positions) } else { s.tiles(0..s.batch, rows) };
     let mut tasks: Vec<(usize, Tile)> = (0..s.groups).flat_map(|g| tiles.iter().map(move |t| (g, t.clone()))).collect();
-    let results = Shared(y.as_mut_ptr());
+    let results = Shared::new(y);
     run(cpu, &mut tasks, |(group, tile)| {
         let (outputs, inputs) = (*group * s.outputs, *group * s.inputs);
         let weight = Strided::new(w[outputs * rows..].as_ptr(), rows as isize, 1);
@@ -251,7 +240,7 @@ fn input_gradient<T: Gemm + Real>(cpu: &Cpu, s: &Sizes, head: &[T], w: &[T], out
             tasks.extend(pieces(s.inputs, chunk).into_iter().map(|channels| (images.clone(), group, channels)));
         }
     }
-    let results = Shared(out.as_mut_ptr());
+    let results = Shared::new(out);
     run(cpu, &mut tasks, |(images, group, channels)| {
         let rows = channels.len() * taps;
         let outputs = *group * s.outputs..(*group + 1) * s.outputs;
@@ -316,7 +305,7 @@ fn weight_gradient<T: Gemm + Real>(cpu: &Cpu, s: &Sizes, x: &[T], head: &[T], ou
             tasks.extend(pieces(s.inputs, chunk).into_iter().map(|channels| (share, images.clone(), group, channels)));
         }
     }
-    let results = Shared(shares.get().as_mut_ptr());
+    let results = Shared::new(shares.get());
     run(cpu, &mut tasks, |(share, images, group, channels)| {
         let rows = channels.len() * taps;
         let outputs = *group * s.outputs..(*group + 1) * s.outputs;

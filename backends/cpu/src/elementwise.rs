@@ -1,12 +1,14 @@
 //! `map`, cut into pieces of whole rows, and the cutting of outputs that the other kernels use too.
 
-use crate::{lanes::Simd, threads};
+use crate::{
+    lanes::Simd,
+    threads::{Threads, each},
+};
 use isograd_core::{
     Layout, Result,
     expr::{Kernel, Operation, Unary},
     host::{self, Input, Output},
 };
-use rayon_core::ThreadPool;
 use smallvec::SmallVec;
 use std::{ops::Range, sync::Mutex};
 
@@ -32,7 +34,7 @@ fn weight(kernel: &Kernel<'_>) -> usize {
 }
 
 pub(crate) fn map(
-    pool: Option<&ThreadPool>,
+    threads: Option<&Threads>,
     kernel: &Kernel<'_>,
     inputs: &[Input<'_>],
     outputs: &mut [Output<'_>],
@@ -55,7 +57,7 @@ pub(crate) fn map(
         }
     }
     let failed = Mutex::new(None);
-    threads::each(pool, &mut parts, &|(range, outputs)| {
+    each(threads, &mut parts, &|(range, outputs)| {
         if let Err(e) = host::map_range(Simd::get(), kernel, inputs, outputs, range.clone()) {
             *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
         }

@@ -2,13 +2,12 @@
 
 use crate::{
     elementwise::{cut, pieces, splits},
-    threads,
+    threads::{Threads, each},
 };
 use isograd_core::{
     Error, Result,
     host::{self, Input, Output},
 };
-use rayon_core::ThreadPool;
 use std::ops::Range;
 
 /// Bytes that a piece copies.
@@ -31,7 +30,7 @@ struct Piece<'a> {
 }
 
 pub(crate) fn gather(
-    pool: Option<&ThreadPool>,
+    threads: Option<&Threads>,
     axis: usize,
     source: &Input<'_>,
     index: &Input<'_>,
@@ -50,7 +49,7 @@ pub(crate) fn gather(
         .zip(cut(output, &elements))
         .map(|(rows, output)| Piece { rows, output, result: Ok(()) })
         .collect();
-    threads::each(pool, &mut work, &|piece| {
+    each(threads, &mut work, &|piece| {
         let (start, n) = (piece.rows.start, piece.rows.len());
         let part = |l: &isograd_core::Layout| l.slice(0, start, n, 1);
         let (i, o) = (part(index.layout), part(layout));

@@ -1,4 +1,5 @@
-//! One matrix product of f32 or f64 by the library beneath: `matrixmultiply`, or BLAS with one of the features.
+//! One matrix product of f32 or f64 by the library beneath: `matrixmultiply`, or with one of the features BLAS, for strides
+//! and sizes that it takes.
 
 use bytemuck::Pod;
 
@@ -20,8 +21,9 @@ impl<P> Strided<P> {
     }
 }
 
-/// Whether the library runs on threads of its own, so that products are not to be cut.
-pub(crate) const OWN_THREADS: bool = cfg!(feature = "blas");
+/// Whether the library runs on threads of its own: then it is called from one thread, with products that are not cut, so
+/// that there are not as many threads as the square of the number of cores.
+pub(crate) const OWN_THREADS: bool = cfg!(any(feature = "openblas", feature = "blis", feature = "accelerate"));
 
 /// Element types whose products the library computes.
 pub(crate) trait Gemm: Pod + Send + Sync {
@@ -40,7 +42,19 @@ pub(crate) trait Gemm: Pod + Send + Sync {
     );
 }
 
-#[cfg(not(feature = "blas"))]
+/// BLAS wants one of the two strides to be 1, the other to span a row, and sizes of 31 bits.
+#[cfg(feature = "blas")]
+fn leading<P>(x: &Strided<P>, rows: usize, columns: usize) -> Option<(cblas_sys::CBLAS_TRANSPOSE, i32)> {
+    let fits = |unit: isize, unit_count: usize, far: isize, far_count: usize| {
+        let far = if far_count == 1 { unit_count as isize } else { far };
+        let ok = (unit == 1 || unit_count == 1) && far >= unit_count as isize && i32::try_from(far_count).is_ok();
+        ok.then(|| i32::try_from(far).ok()).flatten()
+    };
+    fits(x.column, columns, x.row, rows)
+        .map(|l| (cblas_sys::CblasNoTrans, l))
+        .or_else(|| fits(x.row, rows, x.column, columns).map(|l| (cblas_sys::CblasTrans, l)))
+}
+
 macro_rules! gemm {
     ($type:ty, $function:ident, $cblas:ident) => {
         impl Gemm for $type {
@@ -52,6 +66,18 @@ macro_rules! gemm {
                 add: bool,
             ) {
                 let beta = if add { 1.0 } else { 0.0 };
+                #[cfg(feature = "blas")]
+                if let (Some((ta, lda)), Some((tb, ldb)), Some((cblas_sys::CblasNoTrans, ldc))) =
+                    (leading(&a, m, k), leading(&b, k, n), leading(&c, m, n))
+                {
+                    use blas_src as _;
+                    let (row_major, [m, k, n]) = (cblas_sys::CblasRowMajor, [m, k, n].map(|size| size as i32));
+                    // SAFETY: the caller vouches for the three matrices, of which BLAS touches no more than the elements;
+                    // `leading` has seen that the sizes fit. With beta 0 the old `c` is not read.
+                    return unsafe {
+                        cblas_sys::$cblas(row_major, ta, tb, m, n, k, 1.0, a.at, lda, b.at, ldb, beta, c.at, ldc)
+                    };
+                }
                 // SAFETY: the caller vouches for the three matrices. With beta 0 the old `c` is not read.
                 unsafe {
                     matrixmultiply::$function(
@@ -63,84 +89,5 @@ macro_rules! gemm {
     };
 }
 
-/// BLAS wants one of the two strides to be 1, and the other to span a row.
-#[cfg(feature = "blas")]
-fn leading<P>(x: &Strided<P>, rows: usize, columns: usize) -> Option<(cblas::Transpose, i32)> {
-    let fits = |unit: isize, unit_count: usize, far: isize, far_count: usize| {
-        let far = if far_count == 1 { unit_count as isize } else { far };
-        let ok = (unit == 1 || unit_count == 1) && far >= unit_count as isize;
-        ok.then(|| i32::try_from(far).ok()).flatten()
-    };
-    fits(x.column, columns, x.row, rows)
-        .map(|l| (cblas::Transpose::None, l))
-        .or_else(|| fits(x.row, rows, x.column, columns).map(|l| (cblas::Transpose::Ordinary, l)))
-}
-
-#[cfg(feature = "blas")]
-macro_rules! gemm {
-    ($type:ty, $function:ident, $cblas:ident) => {
-        impl Gemm for $type {
-            unsafe fn gemm(
-                [m, k, n]: [usize; 3],
-                a: Strided<*const $type>,
-                b: Strided<*const $type>,
-                c: Strided<*mut $type>,
-                add: bool,
-            ) {
-                use blas_src as _;
-                // SAFETY: the caller vouches for every element of `x`.
-                let copied = |x: Strided<*const $type>, rows: usize, columns: usize| -> Vec<$type> {
-                    (0..rows as isize)
-                        .flat_map(|r| (0..columns as isize).map(move |c| (r, c)))
-                        .map(|(r, c)| unsafe { *x.at.offset(r * x.row + c * x.column) })
-                        .collect()
-                };
-                let (mut a, mut b) = (a, b);
-                let (own_a, own_b);
-                if leading(&a, m, k).is_none() {
-                    own_a = copied(a, m, k);
-                    a = Strided::new(own_a.as_ptr(), k as isize, 1);
-                }
-                if leading(&b, k, n).is_none() {
-                    own_b = copied(b, k, n);
-                    b = Strided::new(own_b.as_ptr(), n as isize, 1);
-                }
-                let (ta, lda) = leading(&a, m, k).expect("rows of a copy lie one after another");
-                let (tb, ldb) = leading(&b, k, n).expect("rows of a copy lie one after another");
-                assert!(c.column == 1 || n == 1, "results are rows of neighbouring elements");
-                let span = |x: &Strided<*const $type>, rows: usize, columns: usize| {
-                    (rows as isize - 1) * x.row + (columns as isize - 1) * x.column + 1
-                };
-                let ldc = if m == 1 { n as i32 } else { c.row as i32 };
-                let last = (m as isize - 1) * c.row + n as isize;
-                // SAFETY: the caller vouches for the three matrices, and strides are positive where `leading` allows them.
-                unsafe {
-                    let a_all = std::slice::from_raw_parts(a.at, span(&a, m, k) as usize);
-                    let b_all = std::slice::from_raw_parts(b.at, span(&b, k, n) as usize);
-                    let c_all = std::slice::from_raw_parts_mut(c.at, last as usize);
-                    let beta = if add { 1.0 } else { 0.0 };
-                    let (m, n, k) = (m as i32, n as i32, k as i32);
-                    cblas::$cblas(
-                        cblas::Layout::RowMajor,
-                        ta,
-                        tb,
-                        m,
-                        n,
-                        k,
-                        1.0,
-                        a_all,
-                        lda,
-                        b_all,
-                        ldb,
-                        beta,
-                        c_all,
-                        ldc,
-                    );
-                }
-            }
-        }
-    };
-}
-
-gemm!(f32, sgemm, sgemm);
-gemm!(f64, dgemm, dgemm);
+gemm!(f32, sgemm, cblas_sgemm);
+gemm!(f64, dgemm, cblas_dgemm);

@@ -50,12 +50,17 @@ use isograd_core::{
     expr::Kernel,
     host::{Input, Output},
 };
-use rayon_core::ThreadPool;
 use smallvec::SmallVec;
 use std::{fmt, sync::Arc};
+use threads::Threads;
 
-/// The processor. [`Cpu::default`] is the context of the process, which runs on rayon's global threads; all values made
-/// that way are equal. [`Cpu::with_threads`] makes a context with threads of its own.
+/// The processor. [`Cpu::default`] is the context of the process, with a thread per core, or as many as the environment
+/// variable `ISOGRAD_THREADS` says when the first large kernel runs; all values made that way are equal.
+/// [`Cpu::with_threads`] makes a context with threads of its own.
+///
+/// A kernel runs on the thread that calls it, with the help of those threads, which do nothing else; so tensors may be used
+/// from the tasks of any library, such as rayon. A process made by `fork` has none of the threads: kernels run on the one
+/// that calls there, provided that no kernel was under way in another thread at the fork.
 ///
 /// ```
 /// use isograd_cpu::Cpu;
@@ -65,18 +70,17 @@ use std::{fmt, sync::Arc};
 /// ```
 #[derive(Clone, Default)]
 pub struct Cpu {
-    own: Option<Arc<ThreadPool>>,
+    own: Option<Arc<Threads>>,
 }
 
 impl Cpu {
-    /// A context that runs on `threads` threads of its own (0: one per core). Results are those of every other context.
+    /// A context that runs on `threads` threads, the one that calls and others of its own (0: one per core). Results are
+    /// those of every other context.
     ///
     /// # Errors
-    /// [`Error::Backend`] when the system gives no threads.
+    /// [`Error::InvalidArgument`] for more than 4096; [`Error::Backend`] when the system gives no threads.
     pub fn with_threads(threads: usize) -> Result<Cpu> {
-        let builder = rayon_core::ThreadPoolBuilder::new().num_threads(threads);
-        let pool = builder.build().map_err(|e| Error::backend("cpu", "starting threads", e))?;
-        Ok(Cpu { own: Some(Arc::new(pool)) })
+        Ok(Cpu { own: Some(Arc::new(Threads::new(threads)?)) })
     }
 
     /// Bytes of freed buffers that are kept for the next ones, by all contexts of the process.
@@ -94,7 +98,7 @@ impl Cpu {
         memory::POOL.trim();
     }
 
-    fn threads(&self) -> Option<&ThreadPool> {
+    fn threads(&self) -> Option<&Threads> {
         self.own.as_deref()
     }
 }
@@ -114,7 +118,7 @@ impl fmt::Debug for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.threads() {
             None => f.write_str("Cpu"),
-            Some(pool) => write!(f, "Cpu({} threads)", pool.current_num_threads()),
+            Some(threads) => write!(f, "Cpu({} threads)", threads.count()),
         }
     }
 }

@@ -8,11 +8,11 @@ use crate::{
     lanes::{Simd, Work},
     math::{Ring, Vector},
     memory::Buffer,
-    threads,
+    threads::{self, Shared},
 };
 use bytemuck::Pod;
 use isograd_core::{
-    DType, Layout, Operand, OperandMut, Result,
+    DType, Error, Layout, Operand, OperandMut, Result, Shape,
     backend::{
         composed,
         launch::{self, Temporary},
@@ -64,12 +64,41 @@ pub(crate) fn narrow(cpu: &Cpu, from: &Operand<'_, Cpu>, to: &mut OperandMut<'_,
     launch::map(cpu, &NARROW.kernel(to.dtype, &[]), &[*from], &mut [to.with_layout(to.layout)])
 }
 
+/// Whether the operands are a product: what all that follows relies on, the unsafe code of it too.
+fn fit(a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, output: &OperandMut<'_, Cpu>) -> Result<()> {
+    for dtype in [b.dtype, output.dtype].into_iter().filter(|d| *d != a.dtype) {
+        return Err(Error::DTypeMismatch { op: "matmul", left: a.dtype, right: dtype, device: "cpu".into() });
+    }
+    let mismatch = |left: &Shape, right: &Shape, why: &str| {
+        let why = format!("{why}: [.., m, k] by [.., k, n] is [.., m, n]");
+        Err(Error::ShapeMismatch { op: "matmul", left: left.clone(), right: right.clone(), why, device: "cpu".into() })
+    };
+    let (x, y, z) = (a.shape(), b.shape(), output.shape());
+    let rank = z.rank();
+    if rank < 2 || x.rank() != rank || y.rank() != rank {
+        return mismatch(x, y, "matrices and their result have the same number of axes, at least two");
+    }
+    let batch = ..rank - 2;
+    if x[rank - 1] != y[rank - 2] || x[batch] != y[batch] {
+        return mismatch(x, y, "operands do not fit");
+    }
+    if z[batch] != x[batch] || [z[rank - 2], z[rank - 1]] != [x[rank - 2], y[rank - 1]] {
+        return mismatch(z, x, "the result does not fit");
+    }
+    let within = |layout: &Layout, buffer: &Buffer| layout.span().1 <= buffer.bytes().len() / a.dtype.size();
+    if !within(a.layout, a.buffer) || !within(b.layout, b.buffer) || !within(output.layout, output.buffer) {
+        return Err(Error::invalid("matmul", "a layout reaches beyond its buffer"));
+    }
+    Ok(())
+}
+
 pub(crate) fn matmul(
     cpu: &Cpu,
     a: &Operand<'_, Cpu>,
     b: &Operand<'_, Cpu>,
     output: &mut OperandMut<'_, Cpu>,
 ) -> Result<()> {
+    fit(a, b, output)?;
     if output.layout.is_empty() {
         return Ok(());
     }
@@ -147,20 +176,6 @@ fn one_axis(layout: &Layout, axes: usize) -> Option<isize> {
     Some(expected.map_or(1, |(unit, _)| unit))
 }
 
-/// A pointer to results, of which every piece of work writes its own.
-#[derive(Clone, Copy)]
-struct Results<T>(*mut T);
-// SAFETY: pieces of work write disjoint elements, and the memory is borrowed exclusively until all are done.
-unsafe impl<T: Send> Send for Results<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Results<T> {}
-
-impl<T> Results<T> {
-    fn at(self, element: usize) -> *mut T {
-        self.0.wrapping_add(element)
-    }
-}
-
 /// A block of the results: of which products, which rows, which columns.
 struct Block {
     products: std::ops::Range<usize>,
@@ -172,7 +187,7 @@ fn real<T: Gemm + Ring>(cpu: &Cpu, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, o
     let p = Products::new(a.layout, b.layout, output.layout);
     let (x, y) = (elements::<T>(a.buffer), elements::<T>(b.buffer));
     let z = elements_mut::<T>(output.buffer);
-    // What the unsafe code below relies on.
+    // With `fit`, what the unsafe code below relies on.
     assert!(a.layout.span().1 <= x.len() && b.layout.span().1 <= y.len() && output.layout.span().1 <= z.len());
     let z = &mut z[p.output..p.output + p.starts.len() * p.m * p.n];
     let work = p.m * p.k * p.n;
@@ -190,7 +205,7 @@ fn real<T: Gemm + Ring>(cpu: &Cpu, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, o
             }
         }
     }
-    let results = Results(z.as_mut_ptr());
+    let results = Shared::new(z);
     threads::each(cpu.threads(), &mut blocks, &|block| {
         let (m, n) = (block.rows.len(), block.columns.len());
         for i in block.products.clone() {
@@ -199,7 +214,7 @@ fn real<T: Gemm + Ring>(cpu: &Cpu, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, o
             let b = y.as_ptr().wrapping_add(b).wrapping_offset(block.columns.start as isize * p.b[1]);
             let c = results.at((i * p.m + block.rows.start) * p.n + block.columns.start);
             let (a, b) = (Strided::new(a, p.a[0], p.a[1]), Strided::new(b, p.b[0], p.b[1]));
-            // SAFETY: the operands' layouts lie within their buffers, checked above; the block is part of result i, the
+            // SAFETY: the operands' shapes are those of a product, and their layouts lie within their buffers, checked above; the block is part of result i, the
             // results follow one another in z, and blocks are disjoint.
             unsafe { T::gemm([m, p.k, n], a, b, Strided::new(c, p.n as isize, 1), false) };
         }

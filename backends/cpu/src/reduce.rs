@@ -4,14 +4,13 @@
 use crate::{
     elementwise::{cut, pieces, splits},
     lanes::Simd,
-    threads,
+    threads::{Threads, each},
 };
 use isograd_core::{
     ReduceOp, Result,
     expr::Kernel,
     host::{self, Accumulator, Input, Output},
 };
-use rayon_core::ThreadPool;
 use std::ops::Range;
 
 /// Terms in all that a piece folds.
@@ -28,7 +27,7 @@ struct Piece {
 }
 
 pub(crate) fn reduce(
-    pool: Option<&ThreadPool>,
+    threads: Option<&Threads>,
     op: ReduceOp,
     kernel: &Kernel<'_>,
     inputs: &[Input<'_>],
@@ -53,7 +52,7 @@ pub(crate) fn reduce(
         .iter()
         .flat_map(|o| ranges.iter().map(|t| Piece { outer: o.clone(), terms: t.clone(), result: None }))
         .collect();
-    threads::each(pool, &mut work, &|p| {
+    each(threads, &mut work, &|p| {
         let part = host::reduce_range(Simd::get(), op, kernel, inputs, shape, kept, p.outer.clone(), p.terms.clone());
         p.result = Some(part);
     });
@@ -73,7 +72,7 @@ pub(crate) fn reduce(
     };
     if outer > OUTPUTS && splits([output.layout].into_iter()) == Some(1) {
         let mut parts: Vec<_> = done.into_iter().zip(cut(output, &blocks)).collect();
-        threads::each(pool, &mut parts, &|((start, parts), output)| store(*start, parts, output));
+        each(threads, &mut parts, &|((start, parts), output)| store(*start, parts, output));
     } else {
         done.iter_mut().for_each(|(start, parts)| store(*start, parts, output));
     }

@@ -58,7 +58,7 @@ impl Sliding {
 
     /// Whether window `i` is element `i`.
     pub fn is_identity(&self) -> bool {
-        self.taps() == 1 && self.stride == [1; 3] && self.padding == [0; 3]
+        self.taps() == 1 && self.stride == [1; 3] && self.padding == [0; 3] && self.input == self.output
     }
 
     /// Along `axis`: where tap `k` of window `i` is, if it is inside the plane.

@@ -76,3 +76,44 @@ fn large_products_are_cut_and_still_agree() {
     check(random, DType::F64, &[300], 1, 50, 70, true);
     check(random, DType::F64, &[3000], 4, 5, 6, true);
 }
+
+/// A caller that is not core gets an error where shapes, dtypes and buffers are no product, and nothing else is read.
+#[test]
+fn what_is_no_product_is_an_error() {
+    let cpu = Cpu::default();
+    let array = |shape: &[usize], d: DType| Array::filled(&cpu, shape, Value::one(d));
+    let fails = |a: &[usize], b: &[usize], c: &[usize], [da, db, dc]: [DType; 3]| {
+        let (a, b, mut c) = (array(a, da), array(b, db), array(c, dc));
+        let error = cpu.matmul(&a.operand(), &b.operand(), &mut c.operand_mut()).unwrap_err();
+        assert!(error.to_string().contains("matmul"), "{error}");
+    };
+    for d in DTYPES {
+        fails(&[64, 64], &[32, 64], &[64, 64], [d; 3]);
+        fails(&[64, 64], &[64, 64], &[128, 64], [d; 3]);
+        fails(&[64, 64], &[64, 32], &[64, 64], [d; 3]);
+        fails(&[2, 64, 64], &[3, 64, 64], &[3, 64, 64], [d; 3]);
+        fails(&[2, 64, 64], &[2, 64, 64], &[64, 64], [d; 3]);
+        fails(&[64], &[64], &[64], [d; 3]);
+        fails(&[64, 0], &[1, 64], &[64, 64], [d; 3]);
+    }
+    let (narrow, wide) = (DType::F32, DType::F64);
+    for dtypes in [[narrow, narrow, wide], [narrow, wide, narrow], [wide, narrow, narrow]] {
+        fails(&[64, 64], &[64, 64], &[64, 64], dtypes);
+    }
+    let (a, mut c) = (array(&[64, 64], narrow), array(&[64, 64], narrow));
+    let beyond = Array { layout: isograd_core::Layout::new([64, 64], &[64, 1], 4), ..array(&[64, 64], narrow) };
+    let error = cpu.matmul(&a.operand(), &beyond.operand(), &mut c.operand_mut()).unwrap_err();
+    assert!(error.to_string().contains("buffer"), "{error}");
+}
+
+/// A window of one element, with more windows than the input has elements: those beyond see zeros.
+#[test]
+fn a_convolution_reads_nothing_beyond_its_input() {
+    let cpu = Cpu::default();
+    let array = |shape: [usize; 4]| Array::filled(&cpu, shape, Value::F32(1.0));
+    let (x, w, mut y) = (array([1, 16, 2, 2]), array([16, 16, 1, 1]), array([1, 16, 64, 64]));
+    let window = isograd_core::Window::new(&[1, 1]);
+    cpu.conv(&window, &x.operand(), &w.operand(), &mut y.operand_mut()).unwrap();
+    let sum: f64 = y.values(&cpu).iter().map(|v| v.to_f64()).sum();
+    assert_eq!(sum, 16.0 * 16.0 * 4.0);
+}
