@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub pool: Pool,
     pub programs: Programs,
     pub launches: Mutex<VecDeque<Arc<Launch>>>,
+    /// The first failure of a kernel that nobody was told of yet.
+    pub failure: Mutex<Option<Error>>,
     pub lost: AtomicBool,
     /// Device memory in which kernels note the first index out of range: which kernel, which axis, the index, the size.
     report: Mutex<Memory<u8>>,
@@ -70,6 +72,7 @@ impl Shared {
             pool: Pool::default(),
             programs,
             launches: Mutex::default(),
+            failure: Mutex::default(),
             lost: AtomicBool::new(false),
             report: Mutex::new(report),
             reporting: AtomicBool::new(false),

@@ -75,7 +75,7 @@ pub(crate) fn conv(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let axes = window.axes();
-    if axes > 3 || !input.dtype.is_float() || !gemm::can(ctx) || !output.layout.is_contiguous() {
+    if axes > 3 || !input.dtype.is_float() || !gemm::can(ctx, input.dtype)? || !output.layout.is_contiguous() {
         return composed::conv(ctx, window, input, weight, output);
     }
     let (shape, groups) = (output.layout.shape().clone(), window.groups);
@@ -147,7 +147,7 @@ pub(crate) fn conv_input_gradient(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let axes = window.axes();
-    if axes > 3 || !head.dtype.is_float() || !gemm::can(ctx) || !output.layout.is_contiguous() {
+    if axes > 3 || !head.dtype.is_float() || !gemm::can(ctx, head.dtype)? || !output.layout.is_contiguous() {
         return composed::conv_input_gradient(ctx, window, head, weight, output);
     }
     let (shape, groups) = (output.layout.shape().clone(), window.groups);
@@ -199,7 +199,7 @@ pub(crate) fn conv_weight_gradient(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let axes = window.axes();
-    if axes > 3 || !head.dtype.is_float() || !gemm::can(ctx) || !output.layout.is_contiguous() {
+    if axes > 3 || !head.dtype.is_float() || !gemm::can(ctx, head.dtype)? || !output.layout.is_contiguous() {
         return composed::conv_weight_gradient(ctx, window, input, head, output);
     }
     let groups = window.groups;

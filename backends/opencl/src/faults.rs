@@ -9,16 +9,27 @@ pub(crate) enum Point {
     Alloc,
     Launch,
     Wait,
+    /// What became of a kernel that was started.
+    Kernel,
 }
 
-/// Statuses to be reported, each so many times.
+/// Statuses to be reported, each so many times; and how many work items a driver that is short of registers allows.
 #[derive(Default, Debug)]
-pub(crate) struct Faults(Mutex<Vec<(Point, i32, usize)>>);
+pub(crate) struct Faults(Mutex<Vec<(Point, i32, usize)>>, Mutex<Option<usize>>);
 
 impl Faults {
     /// The next `times` calls at `point` fail with `status`.
     pub fn plant(&self, point: Point, status: i32, times: usize) {
         self.0.lock().unwrap().push((point, status, times));
+    }
+
+    /// Kernels that are built from now on can have `most` work items in a group.
+    pub fn limit_items(&self, most: usize) {
+        *self.1.lock().unwrap() = Some(most);
+    }
+
+    pub fn most_items(&self) -> usize {
+        self.1.lock().unwrap().unwrap_or(usize::MAX)
     }
 
     pub fn check(&self, point: Point) -> Result<(), ClError> {

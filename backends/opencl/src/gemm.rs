@@ -8,10 +8,10 @@
 
 use crate::{
     Buffer, OpenCl,
-    launch::{Arg, Grid},
+    launch::{Arg, Grid, together},
     memory,
     platform::Class,
-    program::ENTRY,
+    program::{Compiled, ENTRY},
     reduce,
     walk::{Stepped, Words, head, is_narrow, take_axes},
 };
@@ -20,7 +20,7 @@ use isograd_core::{
     expr::render::{Dialect, Renderer, type_name},
 };
 use smallvec::SmallVec;
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 /// Axes that batch, terms and width may have each, after merging.
 const AXES: usize = 4;
@@ -35,6 +35,8 @@ const PART: usize = 1024;
 /// Side of the tile that a work group computes on a GPU, and of the tile of a work item.
 const TILE: usize = 64;
 const ITEM: usize = 4;
+/// Work items of a group, which compute a tile together.
+const GROUP: usize = (TILE / ITEM) * (TILE / ITEM);
 /// Terms that a work group holds in local memory at once.
 const DEPTH: usize = 16;
 
@@ -243,9 +245,10 @@ fn product_source(ctx: &OpenCl, stored: DType, partial: bool, narrow: bool) -> S
     let (scalar, element) = (store("tile[r][c]"), store("acc[r][c]"));
     let mut text = crate::preamble(&renderer, dtype);
     text += &head(narrow, true, WORDS);
+    let group = if ctx.shared.facts.class == Class::Gpu { together(GROUP) } else { String::new() };
     writeln!(
         text,
-        "__kernel void {ENTRY}(WORDS, __global const {ty} *restrict a, __global const {ty} *restrict b, \
+        "__kernel {group}void {ENTRY}(WORDS, __global const {ty} *restrict a, __global const {ty} *restrict b, \
          __global {out_type} *restrict out) {{
 const ig_p m = W(0), n = W(1), terms = W(2), pm = W(3), pn = W(4), run = W(7), parts = W(8), tasks = W(9), each = W(10);"
     )
@@ -327,7 +330,7 @@ for (int r = 0; r < {ITEM}; r++)
 for (int c = 0; c < {ITEM}; c++)
 if (y + r * {side} < rows && x + c * {side} < columns) to[(y + r * {side}) * n + x + c * {side}] = {element};
 }}",
-                group = side * side
+                group = GROUP
             )
             .unwrap();
         }
@@ -335,10 +338,22 @@ if (y + r * {side} < rows && x + c * {side} < columns) to[(y + r * {side}) * n +
     text + "}\n"
 }
 
-/// Whether the device can run the product's kernel.
-pub(crate) fn can(ctx: &OpenCl) -> bool {
-    let side = TILE / ITEM;
-    ctx.shared.facts.class == Class::Cpu || ctx.shared.facts.max_group >= side * side
+/// Whether the device can run the kernel of products of `dtype`: enough work items of it fit a group.
+///
+/// # Errors
+/// When the kernel does not compile.
+pub(crate) fn can(ctx: &OpenCl, dtype: DType) -> Result<bool> {
+    Ok(match ctx.shared.facts.class {
+        Class::Cpu => true,
+        Class::Gpu if ctx.shared.facts.max_group < GROUP => false,
+        Class::Gpu => kernel(ctx, dtype, false, true)?.most_items >= GROUP,
+    })
+}
+
+/// The product's kernel.
+fn kernel(ctx: &OpenCl, stored: DType, partial: bool, narrow: bool) -> Result<Arc<Compiled>> {
+    let bits = (stored as u64) << 2 | u64::from(partial) << 1 | u64::from(narrow);
+    ctx.shared.kernel(("product", 0, bits), "matmul", || product_source(ctx, stored, partial, narrow))
 }
 
 /// `output[i] = Σ_k left[i % ..][k] * right[i % ..][k]` for `batch` matrices, the output contiguous. More pairs of factors
@@ -369,7 +384,7 @@ pub(crate) fn product(
         let tasks = pm * pn * parts * batch;
         let (each, grid) = match shared.facts.class {
             Class::Cpu => ctx.tasks(tasks, left_width * run * 4 + 400),
-            Class::Gpu => (1, Grid::line(tasks.min(shared.facts.units * 64), (TILE / ITEM) * (TILE / ITEM))),
+            Class::Gpu => (1, Grid::teams(tasks.min(shared.facts.units * 64), GROUP)),
         };
         let offset = if partial.is_some() { done * results } else { output.layout.offset() };
         let mut words = Words::new();
@@ -379,9 +394,7 @@ pub(crate) fn product(
         );
         let size = (left.batch * pm * left_width).max(right.batch * pn * right_width) * left.terms;
         let narrow = is_narrow(shared.facts.class, size.max(results * parts), [output.layout]);
-        let bits = (stored as u64) << 2 | u64::from(partial.is_some()) << 1 | u64::from(narrow);
-        let kernel =
-            shared.kernel(("product", 0, bits), "matmul", || product_source(ctx, stored, partial.is_some(), narrow))?;
+        let kernel = kernel(ctx, stored, partial.is_some(), narrow)?;
         let target = partial.as_ref().unwrap_or(&*output.buffer);
         let args = [Arg::Words(&words), Arg::Memory(&left.buffer), Arg::Memory(&right.buffer), Arg::Memory(target)];
         shared.launch(&kernel, &args, grid)?;

@@ -1,8 +1,8 @@
 //! Starting kernels, moving bytes, and finding out what failed.
 //!
 //! Kernels go to one queue, in order, and are not waited for. Transfers go to another, and wait for the last launch that
-//! used the memory, so that they overlap with kernels that do not. What failed is told by the wait after it, with the name
-//! of the operator.
+//! used the memory, so that they overlap with kernels that do not. What failed is told by the next `download` or `synchronize`,
+//! with the name of the operator, and not by a launch or an upload that comes between.
 
 use crate::{Buffer, context::Shared, memory::Block, program::Compiled};
 use isograd_core::{Error, Result, Value};
@@ -17,6 +17,7 @@ use opencl3::{
 };
 use smallvec::SmallVec;
 use std::{
+    collections::vec_deque::Drain,
     ptr,
     sync::{Arc, atomic::Ordering},
 };
@@ -27,11 +28,20 @@ pub(crate) struct Launch {
     op: Arc<str>,
 }
 
-#[cfg(feature = "clblast")]
 impl Launch {
     /// What a library started.
+    #[cfg(feature = "clblast")]
     pub fn new(event: Event, op: Arc<str>) -> Launch {
         Launch { event, op }
+    }
+
+    /// Why it failed, once it is done.
+    fn failure(&self, _shared: &Shared) -> Option<ClError> {
+        #[cfg(test)]
+        if let Err(planted) = _shared.faults.check(crate::faults::Point::Kernel) {
+            return Some(planted);
+        }
+        self.event.command_execution_status().ok().filter(|status| status.0 < 0).map(|status| ClError(status.0))
     }
 }
 
@@ -71,18 +81,46 @@ impl Arg<'_> {
     }
 }
 
-/// How many work items, in groups of which size.
+/// How many work items along one axis, in groups of which size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
-    pub global: [usize; 3],
-    pub local: [usize; 3],
+    groups: usize,
+    /// Of a group.
+    local: usize,
+    /// Whether the items of a group work together, so that it has exactly so many.
+    together: bool,
 }
 
 impl Grid {
-    /// `groups` groups of `local` items along one axis.
+    /// `groups` groups of `local` items, each of which works alone.
     pub fn line(groups: usize, local: usize) -> Grid {
-        Grid { global: [groups * local, 1, 1], local: [local, 1, 1] }
+        Grid { groups, local, together: false }
     }
+
+    /// `groups` groups of `local` items that work together; the kernel's source says [`together`] of them.
+    pub fn teams(groups: usize, local: usize) -> Grid {
+        Grid { groups, local, together: true }
+    }
+
+    /// All items.
+    pub fn items(&self) -> usize {
+        self.groups * self.local
+    }
+
+    /// Sizes of the whole and of a group, for a kernel that can have `most` items in a group; none where it cannot run.
+    fn sizes(&self, most: usize) -> Option<[usize; 2]> {
+        if self.local <= most {
+            return Some([self.items(), self.local]);
+        }
+        // All groups have one size, which therefore divides the whole.
+        let divisor = (1..=most).rev().find(|n| self.local.is_multiple_of(*n)).filter(|_| !self.together)?;
+        Some([self.items(), divisor])
+    }
+}
+
+/// What a kernel says whose groups have `items` items that work together: its compiler then sees to it that they can.
+pub(crate) fn together(items: usize) -> String {
+    format!("__attribute__((reqd_work_group_size({items}, 1, 1))) ")
 }
 
 fn is_lost(status: i32) -> bool {
@@ -119,12 +157,19 @@ impl Shared {
     /// Starts `kernel` without waiting for it.
     pub fn launch(&self, kernel: &Compiled, args: &[Arg<'_>], grid: Grid) -> Result<()> {
         self.alive(&kernel.op)?;
-        let launch = match self.enqueue(kernel, args, grid) {
+        let sizes = grid.sizes(kernel.most_items).ok_or_else(|| {
+            let why = format!(
+                "the driver runs at most {} work items of this kernel in a group, and it needs {}",
+                kernel.most_items, grid.local
+            );
+            Error::backend(&self.name, &*kernel.op, why)
+        })?;
+        let launch = match self.enqueue(kernel, args, sizes) {
             // The driver makes memory real only when a kernel uses it: free what is kept, and try once more.
             Err(ClError(CL_MEM_OBJECT_ALLOCATION_FAILURE | CL_OUT_OF_RESOURCES | CL_OUT_OF_HOST_MEMORY)) => {
                 let _ = self.queue.finish();
                 self.pool.trim();
-                self.enqueue(kernel, args, grid)
+                self.enqueue(kernel, args, sizes)
             }
             other => other,
         };
@@ -142,7 +187,7 @@ impl Shared {
         self.remember(launch)
     }
 
-    fn enqueue(&self, kernel: &Compiled, args: &[Arg<'_>], grid: Grid) -> Result<Event, ClError> {
+    fn enqueue(&self, kernel: &Compiled, args: &[Arg<'_>], [global, local]: [usize; 2]) -> Result<Event, ClError> {
         #[cfg(test)]
         self.faults.check(crate::faults::Point::Launch)?;
         let kernel = kernel.kernel.lock().unwrap_or_else(|e| e.into_inner());
@@ -162,17 +207,8 @@ impl Shared {
                 }
             }
         }
-        // SAFETY: the sizes are arrays of three; buffers live until the launch is done, because the driver keeps them.
-        unsafe {
-            self.queue.enqueue_nd_range_kernel(
-                kernel.get(),
-                3,
-                ptr::null(),
-                grid.global.as_ptr(),
-                grid.local.as_ptr(),
-                &[],
-            )
-        }
+        // SAFETY: the sizes are of one axis; buffers live until the launch is done, because the driver keeps them.
+        unsafe { self.queue.enqueue_nd_range_kernel(kernel.get(), 1, ptr::null(), &global, &local, &[]) }
     }
 
     /// Keeps `launch` until it is known to have succeeded.
@@ -189,28 +225,43 @@ impl Shared {
         if let Some(middle) = launches.get(half) {
             let _ = middle.event.wait();
         }
-        let done: Vec<_> = launches.drain(..=half).collect();
-        drop(launches);
-        self.examine(&done, None)
+        self.examine(launches.drain(..=half));
+        Ok(())
     }
 
-    /// The first failure among `launches`, which are done, or else `waited`.
-    fn examine(&self, launches: &[Arc<Launch>], waited: Option<(&str, ClError)>) -> Result<()> {
-        for launch in launches {
-            match launch.event.command_execution_status() {
-                Ok(status) if status.0 < 0 => return Err(self.failed(&launch.op, ClError(status.0))),
-                _ => (),
+    /// Notes the first failure among `done` launches, for [`Shared::told`]. The record of launches stays locked meanwhile, so
+    /// that what is in it no more was examined.
+    fn examine(&self, done: Drain<'_, Arc<Launch>>) {
+        for launch in done {
+            if let Some(status) = launch.failure(self) {
+                let error = self.failed(&launch.op, status);
+                self.failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
             }
         }
-        waited.map_or(Ok(()), |(op, e)| Err(self.failed(op, e)))
+    }
+
+    /// # Errors
+    /// The first failure that was noted since the last call.
+    fn told(&self) -> Result<()> {
+        self.failure.lock().unwrap_or_else(|e| e.into_inner()).take().map_or(Ok(()), Err)
+    }
+
+    /// Examines all launches up to `last`, which is done; kernels run in order, so those before it are done too.
+    fn examine_up_to(&self, last: &Arc<Launch>) {
+        let mut launches = self.launches.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(place) = launches.iter().position(|l| Arc::ptr_eq(l, last)) {
+            self.examine(launches.drain(..=place));
+        }
     }
 
     /// Waits for all kernels, and tells what failed.
     pub fn synchronize(&self, op: &str) -> Result<()> {
         self.alive(op)?;
+        let last = self.launches.lock().unwrap_or_else(|e| e.into_inner()).back().cloned();
         let waited = self.finish();
-        let launches: Vec<_> = self.launches.lock().unwrap_or_else(|e| e.into_inner()).drain(..).collect();
-        self.examine(&launches, waited.err().map(|e| (op, e)))?;
+        last.iter().for_each(|last| self.examine_up_to(last));
+        self.told()?;
+        waited.map_err(|e| self.failed(op, e))?;
         self.index_error()
     }
 
@@ -221,21 +272,28 @@ impl Shared {
     }
 
     /// The wait that a transfer of `block` needs: the last launch that used it.
-    fn dependency(&self, block: &Block) -> Result<Option<Arc<Launch>>, ClError> {
+    fn dependency(&self, op: &str, block: &Block) -> Result<Option<Arc<Launch>>> {
         let last = block.last.lock().unwrap_or_else(|e| e.into_inner()).clone();
         if last.is_some() {
-            self.queue.flush()?;
+            self.queue.flush().map_err(|e| self.failed(op, e))?;
         }
         Ok(last)
     }
 
-    /// Tells why a transfer failed: a launch before it, or itself.
-    fn transfer_failed(&self, op: &str, last: Option<Arc<Launch>>, e: ClError) -> Error {
-        let before: Vec<_> = last.into_iter().collect();
-        match self.examine(&before, Some((op, e))) {
-            Err(e) => e,
-            Ok(()) => unreachable!("examine returns the error that it is given"),
-        }
+    /// Runs `transfer` after `last`. A driver refuses to transfer after a launch that failed; then the failure is noted, and
+    /// there is nothing left to wait for.
+    fn after(
+        &self,
+        op: &str,
+        last: Option<Arc<Launch>>,
+        mut transfer: impl FnMut(&[cl_event]) -> Result<(), ClError>,
+    ) -> Result<()> {
+        let Some(last) = last else { return transfer(&[]).map_err(|e| self.failed(op, e)) };
+        let done = transfer(&[last.event.get()]);
+        let done = if done.is_err() && last.failure(self).is_some() { transfer(&[]) } else { done };
+        done.map_err(|e| self.failed(op, e))?;
+        self.examine_up_to(&last);
+        Ok(())
     }
 
     /// Copies `bytes` into `to`.
@@ -245,20 +303,19 @@ impl Shared {
         if bytes.is_empty() {
             return Ok(());
         }
-        let last = self.dependency(to.block()).map_err(|e| self.failed("upload", e))?;
-        let waits: SmallVec<[cl_event; 1]> = last.iter().map(|l| l.event.get()).collect();
-        let done = if self.facts.unified && bytes.len() >= IN_PLACE {
-            self.mapped(to.block(), CL_MAP_WRITE, offset, bytes.len(), &waits, |to| {
-                // SAFETY: the driver mapped that many bytes for the host to write, and nothing else has them now.
-                unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-            })
-        } else {
+        let last = self.dependency("upload", to.block())?;
+        self.after("upload", last, |waits| {
+            if self.facts.unified && bytes.len() >= IN_PLACE {
+                return self.mapped(to.block(), CL_MAP_WRITE, offset, bytes.len(), waits, |to| {
+                    // SAFETY: the driver mapped that many bytes for the host to write, and nothing else has them now.
+                    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+                });
+            }
             // SAFETY: the range lies within the block, and the call returns when the slice was read.
             let written =
-                unsafe { self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, &waits) };
+                unsafe { self.transfers.enqueue_write_buffer(to.memory_mut(), CL_BLOCKING, offset, bytes, waits) };
             written.map(drop)
-        };
-        done.map_err(|e| self.transfer_failed("upload", last, e))
+        })
     }
 
     /// Copies from `from` into `bytes`, and tells what failed before.
@@ -271,26 +328,25 @@ impl Shared {
         #[cfg(test)]
         self.faults.check(crate::faults::Point::Wait).map_err(|e| self.failed("download", e))?;
         self.read(from, offset, bytes)?;
+        self.told()?;
         self.index_error()
     }
 
-    /// As `download`, without looking for indices out of range.
-    pub fn read(&self, from: &Buffer, offset: usize, bytes: &mut [u8]) -> Result<()> {
+    fn read(&self, from: &Buffer, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let block = from.block();
-        let last = self.dependency(block).map_err(|e| self.failed("download", e))?;
-        let waits: SmallVec<[cl_event; 1]> = last.iter().map(|l| l.event.get()).collect();
-        let done = if self.facts.unified && bytes.len() >= IN_PLACE {
-            let length = bytes.len();
-            self.mapped(block, CL_MAP_READ, offset, length, &waits, |from| {
-                // SAFETY: the driver mapped that many bytes for the host to read.
-                unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), length) }
-            })
-        } else {
+        let last = self.dependency("download", block)?;
+        self.after("download", last, |waits| {
+            if self.facts.unified && bytes.len() >= IN_PLACE {
+                let length = bytes.len();
+                return self.mapped(block, CL_MAP_READ, offset, length, waits, |from| {
+                    // SAFETY: the driver mapped that many bytes for the host to read.
+                    unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), length) }
+                });
+            }
             // SAFETY: the range lies within the block, and the call returns when the slice was written.
-            let read = unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, &waits) };
+            let read = unsafe { self.transfers.enqueue_read_buffer(&block.memory, CL_BLOCKING, offset, bytes, waits) };
             read.map(drop)
-        };
-        done.map_err(|e| self.transfer_failed("download", last, e))
+        })
     }
 
     /// Runs `f` on the host's view of a part of `block`.

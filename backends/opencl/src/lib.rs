@@ -18,11 +18,10 @@
 //! # Ok::<(), isograd_core::Error>(())
 //! ```
 //!
-//! Where things are: `platform` finds devices; `context` is what the handles to one context share; `memory`, `program` and
-//! `cache`, `launch` its parts; `walk` the text that element loops share; each kind of kernel is a file of its own.
+//! Where things are: `platform` finds devices; `context` is what the handles to one context share; `memory`, `program`
+//! and `launch` its parts; `walk` the text that element loops share; each kind of kernel is a file of its own.
 
 mod builtins;
-mod cache;
 #[cfg(feature = "clblast")]
 mod clblast;
 mod context;
@@ -47,7 +46,6 @@ mod walk;
 pub use memory::Buffer;
 pub use platform::{Class, Description};
 
-use cache::Cache;
 use context::Shared;
 use isograd_core::{
     Backend, Capabilities, DType, DTypes, Error, Operand, OperandMut, Pool, ReduceOp, Result, Window,
@@ -56,6 +54,7 @@ use isograd_core::{
         render::{Dialect, Renderer},
     },
 };
+use isograd_kernel_cache::Cache;
 use program::Programs;
 use std::{
     fmt,
@@ -118,7 +117,11 @@ impl OpenCl {
             return Err(Error::UnknownDevice { name, available: available.join(", "), hint: String::new() });
         };
         facts.class = options.class.unwrap_or(facts.class);
-        let cache = options.cache.map_or_else(|| Cache::of_user(builtins::is_pocl(&facts)), Cache::at);
+        let cache = options.cache.map_or_else(
+            || // PoCL keeps what it compiled itself: then asking it for binaries costs more than they save.
+            Cache::of_user("opencl", !builtins::is_pocl(&facts)),
+            Cache::at,
+        );
         let programs = Programs::new(&facts, cache);
         Ok(OpenCl { shared: Arc::new(Shared::new(name, facts, programs)?) })
     }

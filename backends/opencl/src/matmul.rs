@@ -31,7 +31,7 @@ pub(crate) fn matmul(
     if small
         || !output.layout.is_contiguous()
         || !a.dtype.is_float()
-        || !gemm::can(ctx)
+        || !gemm::can(ctx, a.dtype)?
         || !gemm::fits(&left)
         || !gemm::fits(&right)
     {

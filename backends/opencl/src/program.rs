@@ -2,11 +2,11 @@
 
 use crate::{
     builtins,
-    cache::{Cache, Key},
     context::Shared,
     platform::{self, Description},
 };
 use isograd_core::{Error, Result, expr::render::Dialect};
+use isograd_kernel_cache::{Cache, Key};
 use opencl3::{error_codes::ClError, kernel::Kernel, program::Program};
 use std::{
     collections::HashMap,
@@ -23,6 +23,8 @@ pub(crate) const ENTRY: &str = "isograd_kernel";
 pub(crate) struct Compiled {
     /// Locked while arguments are set, because they are part of the driver's object.
     pub kernel: Arc<Mutex<Kernel>>,
+    /// The work items that a group can have: registers and local memory may allow fewer than the device does.
+    pub most_items: usize,
     /// The operator, for errors.
     pub op: Arc<str>,
 }
@@ -36,7 +38,7 @@ const NAMES: usize = 1 << 14;
 /// All kernels of a context.
 pub(crate) struct Programs {
     named: RwLock<HashMap<Name, Arc<Compiled>>>,
-    built: Mutex<HashMap<Key, Arc<Mutex<Kernel>>>>,
+    built: Mutex<HashMap<Key, (Arc<Mutex<Kernel>>, usize)>>,
     cache: Cache,
     options: String,
     /// What besides source and options a binary depends on.
@@ -56,6 +58,11 @@ impl Programs {
         let (named, built, sufficed) = (RwLock::default(), Mutex::default(), AtomicBool::new(true));
         Programs { named, built, cache, options, device, declarations, sufficed }
     }
+
+    /// The key of what `source` is compiled to.
+    pub fn key(&self, source: &str) -> Key {
+        Key::new(&[source, &self.options, &self.device])
+    }
 }
 
 impl Shared {
@@ -65,8 +72,8 @@ impl Shared {
         if let Some(found) = programs.named.read().unwrap_or_else(|e| e.into_inner()).get(&name) {
             return Ok(found.clone());
         }
-        let kernel = self.compile(op, &source())?;
-        let compiled = Arc::new(Compiled { kernel, op: op.into() });
+        let (kernel, most_items) = self.compile(op, &source())?;
+        let compiled = Arc::new(Compiled { kernel, most_items, op: op.into() });
         let mut named = programs.named.write().unwrap_or_else(|e| e.into_inner());
         if named.len() >= NAMES {
             named.clear();
@@ -75,15 +82,15 @@ impl Shared {
         Ok(compiled)
     }
 
-    /// The kernel of `source`: from memory, from disk, or built.
-    pub fn compile(&self, op: &str, source: &str) -> Result<Arc<Mutex<Kernel>>> {
+    /// The kernel of `source`, from memory, from disk, or built; and the work items that a group of it can have.
+    pub fn compile(&self, op: &str, source: &str) -> Result<(Arc<Mutex<Kernel>>, usize)> {
         self.alive(op)?;
         let programs = &self.programs;
-        let key = Key::new(&[source, &programs.options, &programs.device]);
+        let key = programs.key(source);
         // Held while building, so that threads that need one kernel build it once.
         let mut built = programs.built.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(kernel) = built.get(&key) {
-            return Ok(kernel.clone());
+        if let Some(found) = built.get(&key) {
+            return Ok(found.clone());
         }
         let _alone = platform::alone();
         let cached = programs.cache.load(&key).and_then(|binary| self.load_binary(&binary).ok());
@@ -100,13 +107,17 @@ impl Shared {
                 kernel
             }
         };
-        let kernel = Arc::new(Mutex::new(kernel));
-        built.insert(key, kernel.clone());
-        Ok(kernel)
+        let most = kernel.get_work_group_size(self.facts.device.id()).map_err(|e| self.failed(op, e))?;
+        #[cfg(test)]
+        let most = most.min(self.faults.most_items());
+        let made = (Arc::new(Mutex::new(kernel)), most.max(1));
+        built.insert(key, made.clone());
+        Ok(made)
     }
 
     fn load_binary(&self, binary: &[u8]) -> Result<Kernel, ClError> {
-        // SAFETY: the bytes are what the same version of this driver gave for this device, checked by a hash.
+        // SAFETY: the bytes are what the same version of this driver gave for this device and this source: the cache gives only
+        // what this user stored under the key.
         let mut program = unsafe { Program::create_from_binary(&self.context, &[self.facts.device.id()], &[binary])? };
         program.build(&[self.facts.device.id()], &self.programs.options)?;
         Kernel::create(&program, ENTRY)

@@ -6,7 +6,7 @@
 
 use crate::{
     Buffer, OpenCl,
-    launch::{Arg, Grid},
+    launch::{Arg, Grid, together},
     memory,
     platform::Class,
     program::ENTRY,
@@ -134,7 +134,8 @@ fn source(program: &Program, v: &Variant) -> String {
     for (k, d) in program.scalars().iter().enumerate() {
         parameters.push(format!("const {} arg{k}", type_name(*d)));
     }
-    writeln!(text, "__kernel void {ENTRY}({}) {{", parameters.join(", ")).unwrap();
+    let group = if v.style == Style::Groups { together(GROUP) } else { String::new() };
+    writeln!(text, "__kernel {group}void {ENTRY}({}) {{", parameters.join(", ")).unwrap();
     text += "const ig_p results = W(0), terms = W(1), parts = W(2), run = W(3), tasks = W(4), each = W(5);\n(void)results;\n";
     let last_reduced = v.kept + v.reduced - 1;
     let last_kept = v.kept - 1;
@@ -328,6 +329,18 @@ pub(crate) fn reduce(
     inputs: &[Operand<'_, OpenCl>],
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
+    reduce_by(ctx, ctx.shared.facts.max_group >= GROUP, op, kernel, inputs, output)
+}
+
+/// With `groups` of work items that work together where that is faster, or without.
+fn reduce_by(
+    ctx: &OpenCl,
+    groups: bool,
+    op: ReduceOp,
+    kernel: &Kernel<'_>,
+    inputs: &[Operand<'_, OpenCl>],
+    output: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
     let shared = &ctx.shared;
     let facts = &shared.facts;
     let program = kernel.program;
@@ -349,7 +362,7 @@ pub(crate) fn reduce(
     let style = match facts.class {
         Class::Cpu if columns => Style::Columns,
         Class::Cpu => Style::Rows,
-        Class::Gpu if facts.max_group >= GROUP && terms >= 64 && !columns => Style::Groups,
+        Class::Gpu if groups && terms >= 64 && !columns => Style::Groups,
         Class::Gpu => Style::Rows,
     };
     let (run, parts) = parts(results, terms, style, facts.class);
@@ -380,7 +393,7 @@ pub(crate) fn reduce(
         _ => results * parts,
     };
     let (each, grid) = match style {
-        Style::Groups => (1, Grid::line(tasks.min(facts.units * 64), GROUP)),
+        Style::Groups => (1, Grid::teams(tasks.min(facts.units * 64), GROUP)),
         _ => {
             let work = run * if style == Style::Columns { STRIP } else { 1 };
             ctx.tasks(tasks, work * (4 + program.instructions().len()))
@@ -401,6 +414,9 @@ pub(crate) fn reduce(
     push(output.layout);
 
     let compiled = shared.kernel(("reduce", program.id(), v.bits()), program.name(), || source(program, &v))?;
+    if style == Style::Groups && compiled.most_items < GROUP {
+        return reduce_by(ctx, false, op, kernel, inputs, output);
+    }
     let partial = match v.partial {
         true => Some(memory::alloc(shared, results * parts * output.dtype.compute().size())?),
         false => None,

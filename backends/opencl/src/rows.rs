@@ -298,7 +298,7 @@ pub(crate) fn argsort(
     let total = w.rows * w.length;
     let (run, grid) = ctx.elements(total, 64);
     // Here work is counted in elements.
-    let run = if ctx.shared.facts.class == Class::Gpu { total.div_ceil(grid.global[0]) } else { run };
+    let run = if ctx.shared.facts.class == Class::Gpu { total.div_ceil(grid.items()) } else { run };
     w.words[1] = run as u64;
     let kernel = ctx
         .shared
