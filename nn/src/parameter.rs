@@ -2,7 +2,7 @@
 
 mod contexts;
 
-pub(crate) use contexts::sum;
+pub(crate) use contexts::with_gradients;
 
 use crate::{dry_run, initializers::Initializer};
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd};
