@@ -44,13 +44,7 @@ pub struct LossScaler {
 impl Default for LossScaler {
     /// Scale 65,536, times 2 after 2,000 good steps, times 1/2 after one that overflows.
     fn default() -> Self {
-        LossScaler {
-            scale: 65536.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 2000,
-            good: 0,
-        }
+        LossScaler { scale: 65536.0, growth_factor: 2.0, backoff_factor: 0.5, growth_interval: 2000, good: 0 }
     }
 }
 

@@ -42,7 +42,8 @@ impl<B: Backend> State<B> {
             // By the differences, so that no sum overflows.
             let mut mean = first.clone();
             for replica in &replicas[1..] {
-                let share = replica.detach().as_in_context(first.ctx())?.sub(&first)?.div_scalar(replicas.len() as f64)?;
+                let share =
+                    replica.detach().as_in_context(first.ctx())?.sub(&first)?.div_scalar(replicas.len() as f64)?;
                 mean = mean.add(&share)?;
             }
             Ok(mean)
@@ -113,7 +114,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`isograd_core::Error::Uninitialized`]; what the devices report.
     pub fn merged(&self) -> Result<Tensor<B>> {
-        self.lock().merged()
+        self.open()?.merged()
     }
 
     /// Writes `values`, which may be on any context, over every replica, in place.

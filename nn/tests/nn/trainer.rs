@@ -3,7 +3,8 @@
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Tensor, autograd, operators::random};
 use isograd_cpu::Cpu;
 use isograd_nn::{
-    Activation, BatchNorm, Block, Constant, Conv2D, Dense, Flatten, LossScaler, Parameter, Parameters, Sequential, Trainer,
+    Activation, BatchNorm, Block, Constant, Conv2D, Dense, Flatten, LossScaler, Parameter, Parameters, Sequential,
+    Trainer,
     initializers::{One, Uniform, Xavier},
     loss::{L2Loss, Loss, SoftmaxCrossEntropyLoss},
     optimizer::*,
