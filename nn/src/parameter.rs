@@ -2,7 +2,7 @@
 
 mod contexts;
 
-pub(crate) use contexts::sum;
+pub(crate) use contexts::with_gradients;
 
 use crate::{dry_run, initializers::Initializer};
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd};
@@ -12,6 +12,10 @@ use std::{
 };
 
 /// A tensor that is trained, or otherwise belongs to a block: a handle, which all clones share.
+///
+/// What it is (`with_dtype` and the like) is settled while there is one handle of it and it is not initialized. After that only what
+/// agrees with it can be asked of it: a handle of which something else was asked is refused, by [`Error::Parameter`], wherever it is
+/// used. So an option of a layer that comes after it was given the parameters of another neither parts the two nor changes the other.
 ///
 /// It begins with a name and a shape of which dimensions may be unknown; [`Parameter::initialize`] gives it values, at once
 /// when the shape is known, else when [`Parameter::bind`] completes the shape in the first forward pass.
@@ -29,6 +33,8 @@ use std::{
 /// ```
 pub struct Parameter<B: Backend = Dyn> {
     state: Arc<Mutex<State<B>>>,
+    /// What was asked of this handle and cannot hold: the error of whatever uses it.
+    refused: Option<Arc<str>>,
 }
 
 struct State<B: Backend> {
@@ -63,7 +69,7 @@ enum Values<B: Backend> {
 impl<B: Backend> Clone for Parameter<B> {
     /// Another handle of the same parameter.
     fn clone(&self) -> Self {
-        Parameter { state: self.state.clone() }
+        Parameter { state: self.state.clone(), refused: self.refused.clone() }
     }
 }
 
@@ -84,6 +90,7 @@ impl<B: Backend> Parameter<B> {
                 own: None,
                 values: Values::None,
             })),
+            refused: None,
         }
     }
 
@@ -91,49 +98,142 @@ impl<B: Backend> Parameter<B> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Sets the dtype of a parameter that has no values yet.
+    /// The state for a use of the values, which a refused handle does not have.
+    fn open(&self) -> Result<MutexGuard<'_, State<B>>> {
+        let state = self.lock();
+        match &self.refused {
+            Some(why) => Err(state.error(&**why)),
+            None => Ok(state),
+        }
+    }
+
+    /// Fails for a handle that was asked what cannot hold.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.open().map(drop)
+    }
+
+    /// Whether this is the only handle.
+    fn is_sole(&self) -> bool {
+        Arc::strong_count(&self.state) == 1
+    }
+
+    /// Whether anything about it may still be changed.
+    pub(crate) fn is_free(&self) -> bool {
+        self.is_sole() && matches!(self.lock().values, Values::None)
+    }
+
+    /// This handle, which cannot be used.
+    pub(crate) fn refuse(mut self, why: impl Into<Arc<str>>) -> Self {
+        self.refused.get_or_insert(why.into());
+        self
+    }
+
+    /// Changes what it is, or refuses with the reason that `change` gives.
+    fn configured(self, change: impl FnOnce(&mut State<B>) -> std::result::Result<(), String>) -> Self {
+        let changed = change(&mut self.lock());
+        match changed {
+            Ok(()) => self,
+            Err(why) => self.refuse(why),
+        }
+    }
+
+    /// Sets the dtype. Another one than it has is refused once it is shared or initialized; see [`Parameter::cast`].
     #[must_use]
     pub fn with_dtype(self, dtype: DType) -> Self {
-        self.lock().dtype = dtype;
-        self
+        let free = self.is_free();
+        self.configured(|state| {
+            if !free && state.dtype != dtype {
+                return Err(format!(
+                    "it is shared or initialized as {}, so that it cannot be made {dtype}; say the dtype where it is made first, or \
+                     cast it",
+                    state.dtype
+                ));
+            }
+            state.dtype = dtype;
+            Ok(())
+        })
     }
 
-    /// Sets an initializer of its own, which wins over the one that the network is initialized with.
+    /// Sets an initializer of its own, which wins over the one that the network is initialized with. It is refused once the
+    /// parameter is shared or initialized; see [`Parameter::initialize`].
     #[must_use]
     pub fn with_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.set_initializer(Arc::new(initializer));
-        self
+        self.initialized_by(Arc::new(initializer))
     }
 
-    /// Sets what `backward` does with its gradient; [`GradReq::Null`] for one that is not trained.
+    pub(crate) fn initialized_by(self, initializer: Arc<dyn Initializer<B>>) -> Self {
+        let free = self.is_free();
+        self.configured(|state| {
+            if !free {
+                return Err("it was shared or initialized before its initializer was set; set that where it is made first, or call \
+                            initialize with force_reinit"
+                    .into());
+            }
+            state.own = Some(initializer);
+            Ok(())
+        })
+    }
+
+    /// Sets what `backward` does with its gradient; [`GradReq::Null`] for one that is not trained. As
+    /// [`Parameter::set_grad_req`], also of one that is initialized or shared.
     #[must_use]
     pub fn with_grad_req(self, request: GradReq) -> Self {
-        self.lock().grad_req = request;
-        self
+        self.configured(|state| {
+            if state.grad_req == request { Ok(()) } else { state.require(request).map_err(|e| e.to_string()) }
+        })
     }
 
     /// Whether it is trained at all. One that is not, such as a running mean, never wants a gradient, whatever is asked of the
-    /// whole network.
+    /// whole network. A change is refused once it is shared.
     #[must_use]
     pub fn with_differentiable(self, differentiable: bool) -> Self {
-        self.lock().differentiable = differentiable;
-        self
+        let sole = self.is_sole();
+        self.configured(|state| {
+            if state.differentiable == differentiable {
+                return Ok(());
+            }
+            if !sole {
+                let is = if state.differentiable { "trained" } else { "not trained" };
+                return Err(format!("it is {is} where it is shared from, which cannot be changed here"));
+            }
+            state.differentiable = differentiable;
+            state.attach().map_err(|e| e.to_string())
+        })
     }
 
-    pub(crate) fn set_initializer(&self, initializer: Arc<dyn Initializer<B>>) {
-        self.lock().own = Some(initializer);
+    /// Of this shape, as far as it is known; once it is shared or initialized, what is known must agree.
+    pub(crate) fn shaped(self, shape: &[Option<usize>]) -> Self {
+        let free = self.is_free();
+        self.configured(|state| {
+            if free {
+                state.shape = shape.to_vec();
+                return Ok(());
+            }
+            let fits = |(a, b): (&Option<usize>, &Option<usize>)| a.is_none() || b.is_none() || a == b;
+            if state.shape.len() != shape.len() || !state.shape.iter().zip(shape).all(fits) {
+                return Err(format!(
+                    "it is shared or initialized with shape {}, so that it cannot have shape {}",
+                    show(&state.shape),
+                    show(shape)
+                ));
+            }
+            for (known, size) in state.shape.iter_mut().zip(shape) {
+                *known = known.or(*size);
+            }
+            if state.shape.iter().all(Option::is_some) { state.finish().map_err(|e| e.to_string()) } else { Ok(()) }
+        })
     }
 
-    /// A new parameter like this one, of another shape and without values.
-    pub(crate) fn reshaped(&self, shape: &[Option<usize>]) -> Parameter<B> {
-        let state = self.lock();
-        let new = Parameter::new(&*state.name, shape).with_dtype(state.dtype).with_grad_req(state.grad_req);
-        new.lock().own = state.own.clone();
-        new.with_differentiable(state.differentiable)
+    /// A handle of `given`, to stand in the place of this one: its shape must be as far as this one's is known.
+    pub(crate) fn replaced(self, given: &Parameter<B>) -> Self {
+        given.clone().shaped(&self.partial_shape())
     }
 
-    pub(crate) fn set_dtype(&self, dtype: DType) {
-        self.lock().dtype = dtype;
+    /// A new parameter of the same layer: named `name` where this one is named `own`.
+    pub(crate) fn sibling(&self, own: &str, name: &str, shape: &[Option<usize>]) -> Parameter<B> {
+        let this = self.name();
+        let prefix = this.strip_suffix(own).unwrap_or_default();
+        Parameter::new(format!("{prefix}{name}"), shape).with_dtype(self.dtype())
     }
 
     /// Gluon's name, such as `dense0_weight`.
@@ -176,7 +276,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`] while a dimension is unknown.
     pub fn shape(&self) -> Result<Shape> {
-        self.lock().complete_shape()
+        self.open()?.complete_shape()
     }
 
     /// The type of the elements.
@@ -202,9 +302,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::UnsupportedDType`] when a gradient is asked of a dtype that has none.
     pub fn set_grad_req(&self, request: GradReq) -> Result<()> {
-        let mut state = self.lock();
-        state.grad_req = request;
-        state.attach()
+        self.lock().require(request)
     }
 
     /// Takes it out of training until [`Parameter::unfreeze`]; the old gradient is lost.
@@ -293,7 +391,7 @@ impl<B: Backend> Parameter<B> {
         contexts: &[B],
         force_reinit: bool,
     ) -> Result<()> {
-        self.lock().initialize(Arc::new(initializer), contexts.to_vec(), force_reinit)
+        self.open()?.initialize(Arc::new(initializer), contexts.to_vec(), force_reinit)
     }
 
     /// [`Parameter::initialize_on`] by its own initializer, if it has one.
@@ -303,7 +401,7 @@ impl<B: Backend> Parameter<B> {
         contexts: &[B],
         force: bool,
     ) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.open()?;
         let initializer = state.own.as_ref().unwrap_or(default).clone();
         state.initialize(initializer, contexts.to_vec(), force)
     }
@@ -313,7 +411,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`]; [`Error::Parameter`] for no contexts; what the devices report.
     pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.open()?;
         state.check_contexts(contexts)?;
         match &mut state.values {
             Values::None => state.replica(None).map(drop),
@@ -334,7 +432,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`]; [`Error::Parameter`] when the known dimensions are others, or it has no values on `ctx`.
     pub fn bind(&self, ctx: &B, shape: &[usize]) -> Result<Tensor<B>> {
-        let mut state = self.lock();
+        let mut state = self.open()?;
         if !matches!(state.values, Values::Ready(_)) && dry_run::is_active() {
             state.check(shape)?;
             dry_run::note(self.identity(), shape);
@@ -353,7 +451,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`].
     pub fn data(&self) -> Result<Tensor<B>> {
-        self.lock().replica(None)
+        self.open()?.replica(None)
     }
 
     /// The values on `ctx`.
@@ -361,7 +459,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`]; [`Error::Parameter`] when it has no values there.
     pub fn data_on(&self, ctx: &B) -> Result<Tensor<B>> {
-        let state = self.lock();
+        let state = self.open()?;
         if !matches!(state.values, Values::Ready(_)) && dry_run::is_active() {
             let shape = state.complete_shape()?;
             dry_run::note(self.identity(), &shape);
@@ -375,7 +473,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`].
     pub fn list_data(&self) -> Result<Vec<Tensor<B>>> {
-        let state = self.lock();
+        let state = self.open()?;
         state.replica(None)?;
         Ok(match &state.values {
             Values::Ready(replicas) => replicas.clone(),
@@ -397,7 +495,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Uninitialized`]; [`Error::Parameter`] with [`GradReq::Null`].
     pub fn grad(&self) -> Result<Tensor<B>> {
-        let state = self.lock();
+        let state = self.open()?;
         let data = state.replica(None)?;
         if state.request() == GradReq::Null {
             let why = match (state.differentiable, state.frozen) {
@@ -415,7 +513,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// As [`Parameter::grad`].
     pub fn zero_grad(&self) -> Result<()> {
-        let state = self.lock();
+        let state = self.open()?;
         state.replica(None)?;
         match &state.values {
             Values::Ready(replicas) if state.request() != GradReq::Null => {
@@ -431,7 +529,7 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Parameter`] for another shape or dtype; what the device reports.
     pub fn set_data(&self, data: &Tensor<B>) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.open()?;
         if data.dtype() != state.dtype {
             let why = format!("its dtype is {}, that of the new values {}", state.dtype, data.dtype());
             return Err(state.error(why));
@@ -489,7 +587,12 @@ impl<B: Backend> State<B> {
         if self.frozen || !self.differentiable { GradReq::Null } else { self.grad_req }
     }
 
-    fn attach(&mut self) -> Result<()> {
+    fn require(&mut self, request: GradReq) -> Result<()> {
+        let before = std::mem::replace(&mut self.grad_req, request);
+        self.attach().inspect_err(|_| self.grad_req = before)
+    }
+
+    fn attach(&self) -> Result<()> {
         match &self.values {
             Values::Ready(replicas) => replicas.iter().try_for_each(|t| attach(t, self.request())),
             _ => Ok(()),

@@ -175,6 +175,7 @@ impl<B: Backend> ParameterDict<B> {
 
     /// Calls `f` once with each parameter, up to the first error.
     fn each(&self, f: impl Fn(&Parameter<B>) -> Result<()>) -> Result<()> {
+        self.iter().try_for_each(|(_, p)| p.check())?;
         self.unique().iter().try_for_each(|(_, p)| f(p))
     }
 

@@ -4,8 +4,8 @@
 //! `backward`, and the gradients are divided by it when they are used, in f32. [`crate::optimizer::MultiPrecision`] does the
 //! same for the steps themselves. bf16 has the range of f32, and needs the second only.
 
-use crate::{ParameterDict, Trainer};
-use isograd_core::{Backend, DType, Error, Expr, GradReq, Result, Tensor, autograd, expr::PerDType};
+use crate::{Parameter, ParameterDict, Trainer, parameter::with_gradients};
+use isograd_core::{Backend, DType, Error, GradReq, Result, Tensor, autograd};
 
 /// Scales losses, skips steps whose gradients are not finite, and adapts the scale: halved after such a step, doubled after
 /// 2,000 good ones in a row (dynamic loss scaling; Micikevicius et al., arXiv:1710.03740; PyTorch's `GradScaler`).
@@ -39,29 +39,14 @@ pub struct LossScaler {
     growth_interval: u64,
     /// Good steps since the scale last changed.
     good: u64,
-    /// Whether the gradients have been divided by the scale already, and were finite.
-    unscaled: Option<bool>,
 }
 
 impl Default for LossScaler {
     /// Scale 65,536, times 2 after 2,000 good steps, times 1/2 after one that overflows.
     fn default() -> Self {
-        LossScaler {
-            scale: 65536.0,
-            growth_factor: 2.0,
-            backoff_factor: 0.5,
-            growth_interval: 2000,
-            good: 0,
-            unscaled: None,
-        }
+        LossScaler { scale: 65536.0, growth_factor: 2.0, backoff_factor: 0.5, growth_interval: 2000, good: 0 }
     }
 }
-
-/// old · factor.
-static SCALE: PerDType = PerDType::new("unscale", |d| {
-    let c = d.compute();
-    (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c)).cast(d)], vec![], vec![c])
-});
 
 impl LossScaler {
     /// As by default.
@@ -109,7 +94,7 @@ impl LossScaler {
 
     /// Goes on from what [`LossScaler::state`] gave.
     pub fn set_state(&mut self, (scale, good): (f64, u64)) {
-        (self.scale, self.good, self.unscaled) = (scale, good, None);
+        (self.scale, self.good) = (scale, good);
     }
 
     /// The loss times the scale, in f32 at least: what to call `backward` of, and inside `record`.
@@ -121,43 +106,59 @@ impl LossScaler {
         loss.cast(wide)?.mul_scalar(self.scale)
     }
 
-    /// Divides all gradients by the scale in place, so that they can be clipped or looked at before [`LossScaler::step`], and
-    /// says whether they are finite. What is small gets lost in f16 gradients that way; without it `step` divides in f32.
+    /// Divides all new gradients by the scale in place, so that they can be clipped or looked at before [`LossScaler::step`], and
+    /// says whether they are finite. Those on several contexts are added up first. What is small gets lost in f16 gradients that
+    /// way; without it `step` divides in f32. The gradients remember it until the next `backward`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when it was called already since the last step; [`Error::Uninitialized`]; what the devices
-    /// report.
+    /// [`Error::Parameter`] for a gradient that is unscaled already, before any is changed; [`Error::Uninitialized`]; as
+    /// [`crate::Parameter::allreduce_grad`]; what the devices report.
     pub fn unscale<B: Backend>(&mut self, parameters: &ParameterDict<B>) -> Result<bool> {
-        if self.unscaled.is_some() {
-            return Err(Error::invalid("LossScaler::unscale", "the gradients are unscaled already; call step next"));
-        }
-        let gradients = gradients(parameters.unique().iter().map(|(_, p)| p))?;
-        let finite = all_finite(&gradients)?;
-        if finite {
-            for gradient in &gradients {
-                let d = gradient.dtype();
-                let factor = isograd_core::Value::F64(1.0 / self.scale).cast(d.compute());
-                Tensor::update(SCALE.program(d), &[factor], &[], &[&gradient.detach()])?;
+        let mut parameters = with_gradients(parameters)?;
+        parameters.retain(|p| p.list_data().is_ok_and(|all| all.iter().any(Tensor::has_fresh_grad)));
+        for parameter in &parameters {
+            if is_unscaled(parameter)? {
+                let why = "its gradient is unscaled already, and backward has not replaced it since; call step next";
+                return Err(Error::Parameter { name: parameter.name(), why: why.into() });
             }
         }
-        self.unscaled = Some(finite);
-        Ok(finite)
+        self.unscale_all(&parameters)?;
+        all_finite(&gradients(&parameters)?)
+    }
+
+    fn unscale_all<B: Backend>(&self, parameters: &[Parameter<B>]) -> Result<()> {
+        for parameter in parameters {
+            parameter.scale_grad(1.0 / self.scale)?;
+            parameter.list_data()?.iter().for_each(Tensor::mark_grad_unscaled);
+        }
+        Ok(())
     }
 
     /// A step of `trainer` by the gradients divided by the scale, and whether it was taken: with a gradient that is not finite
-    /// nothing is updated, and the scale shrinks. Waits for the device.
+    /// nothing is updated, and the scale shrinks. What [`LossScaler::unscale`] has divided is not divided again. Waits for the
+    /// device. After an error the scale is as before.
     ///
     /// # Errors
-    /// As [`Trainer::step`].
+    /// As [`Trainer::step`]; [`Error::Parameter`] for a gradient that was unscaled before `backward` added to it.
     pub fn step<B: Backend>(&mut self, trainer: &mut Trainer<B>, batch_size: usize) -> Result<bool> {
+        trainer.ready("LossScaler::step", batch_size, false)?;
         trainer.allreduce_grads()?;
-        let finite = match self.unscaled {
-            Some(finite) => finite,
-            None => all_finite(&gradients(trainer.parameters().map(|(_, p)| p))?)?,
-        };
+        let trained = trainer.parameters().map(|(_, p)| p.clone()).filter(|p| p.grad_req() != GradReq::Null);
+        let trained: Vec<Parameter<B>> = trained.collect();
+        let mut scaled = Vec::new();
+        for parameter in &trained {
+            if !is_unscaled(parameter)? {
+                scaled.push(parameter.clone());
+            }
+        }
+        let finite = all_finite(&gradients(&trained)?)?;
         if finite {
+            // In f32 within the update where all are scaled alike.
+            let divisor = if scaled.len() == trained.len() { self.scale } else { 1.0 };
+            if divisor == 1.0 {
+                self.unscale_all(&scaled)?;
+            }
             let before = trainer.rescale_grad();
-            let divisor = if self.unscaled.is_some() { 1.0 } else { self.scale };
             trainer.set_rescale_grad(before / divisor);
             let updated = trainer.update(batch_size);
             trainer.set_rescale_grad(before);
@@ -165,7 +166,6 @@ impl LossScaler {
         } else {
             trainer.skip()?;
         }
-        self.unscaled = None;
         self.adapt(finite);
         Ok(finite)
     }
@@ -182,13 +182,23 @@ impl LossScaler {
     }
 }
 
-/// The gradients of parameters that are trained and have values, on all contexts.
-fn gradients<'a, B: Backend>(parameters: impl Iterator<Item = &'a crate::Parameter<B>>) -> Result<Vec<Tensor<B>>> {
-    let mut all = Vec::new();
-    for parameter in parameters.filter(|p| p.grad_req() != GradReq::Null) {
-        all.extend(parameter.list_grad()?);
+/// The gradients on all contexts.
+fn gradients<B: Backend>(parameters: &[Parameter<B>]) -> Result<Vec<Tensor<B>>> {
+    let all: Vec<Vec<Tensor<B>>> = parameters.iter().map(Parameter::list_grad).collect::<Result<_>>()?;
+    Ok(all.into_iter().flatten().collect())
+}
+
+/// Whether the scale is out of the gradient.
+fn is_unscaled<B: Backend>(parameter: &Parameter<B>) -> Result<bool> {
+    let states: Vec<Option<bool>> = parameter.list_data()?.iter().map(Tensor::has_unscaled_grad).collect();
+    match states.iter().flatten().next() {
+        Some(first) if states.iter().all(|state| *state == Some(*first)) => Ok(*first),
+        _ => {
+            let why = "its gradient was unscaled before backward added to it; unscale after the last backward pass of a step, \
+                       and call zero_grad after the step";
+            Err(Error::Parameter { name: parameter.name(), why: why.into() })
+        }
     }
-    Ok(all)
 }
 
 /// Whether no element is infinite or NaN.

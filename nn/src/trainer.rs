@@ -1,6 +1,6 @@
 //! [`Trainer`]: applies an optimizer to the parameters of a network.
 
-use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step, parameter::sum};
+use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step};
 use isograd_core::{
     Backend, Dyn, Error, GradReq, Result, Tensor, autograd,
     format::{HostArray, safetensors},
@@ -40,8 +40,6 @@ pub struct Trainer<B: Backend = Dyn> {
     /// The most updates that a parameter has seen: the place in a schedule.
     updates: u64,
     rescale_grad: f64,
-    /// Whether the gradients on several contexts have been added up since the last update.
-    reduced: bool,
 }
 
 struct Slot<B: Backend> {
@@ -65,7 +63,7 @@ impl<B: Backend> Trainer<B> {
         let slot =
             |(path, p): (&str, &Parameter<B>)| Slot { path: path.into(), parameter: p.clone(), count: 0, state: None };
         let slots = parameters.unique().iter().map(slot).collect();
-        Ok(Trainer { slots, optimizer: Box::new(optimizer), updates: 0, rescale_grad: 1.0, reduced: false })
+        Ok(Trainer { slots, optimizer: Box::new(optimizer), updates: 0, rescale_grad: 1.0 })
     }
 
     /// The parameters, each once, with their paths.
@@ -98,14 +96,17 @@ impl<B: Backend> Trainer<B> {
         self.rescale_grad = factor;
     }
 
-    /// Adds up the gradients on several contexts and updates every parameter by the sum divided by `batch_size`.
+    /// Adds up the gradients on several contexts and updates every parameter by the sum divided by `batch_size`. Gradients that
+    /// [`Trainer::allreduce_grads`] has added up already are not added up again.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a batch size of 0; [`Error::Parameter`] naming a parameter that `backward` has not
-    /// reached since the last step; [`Error::Uninitialized`]; what the device reports. Nothing changes unless every parameter
-    /// can be updated.
+    /// reached since the last step, or only on some contexts since its gradients were added up; [`Error::Uninitialized`]; what
+    /// the device reports. Nothing changes unless every parameter can be updated.
     pub fn step(&mut self, batch_size: usize) -> Result<()> {
-        self.run("Trainer::step", batch_size, true, false)
+        let ready = self.ready("Trainer::step", batch_size, false)?;
+        self.allreduce(&ready)?;
+        self.run(&ready, batch_size)
     }
 
     /// [`Trainer::step`] that leaves parameters alone that `backward` has not reached since the last step.
@@ -113,34 +114,26 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// As [`Trainer::step`], less those.
     pub fn step_ignoring_stale(&mut self, batch_size: usize) -> Result<()> {
-        self.run("Trainer::step_ignoring_stale", batch_size, true, true)
+        let ready = self.ready("Trainer::step_ignoring_stale", batch_size, true)?;
+        self.allreduce(&ready)?;
+        self.run(&ready, batch_size)
     }
 
-    /// The first half of [`Trainer::step`]: adds up the gradients on several contexts, so that each of them has the sum. What
-    /// is done to gradients as a whole, such as [`crate::optimizer::clip_global_norm`], comes after it and before
-    /// [`Trainer::update`].
+    /// The first half of [`Trainer::step`]: adds up the gradients on several contexts, so that each of them has the sum
+    /// ([`Parameter::allreduce_grad`]). What is done to single gradients comes after it and before [`Trainer::update`];
+    /// [`crate::optimizer::clip_global_norm`] and [`crate::LossScaler::unscale`] call it themselves where it is needed. To call
+    /// it twice does no harm: a sum is not added up again, what a later `backward` left is.
     ///
     /// # Errors
-    /// [`Error::Uninitialized`]; what the devices report.
+    /// [`Error::Parameter`] when `backward` has reached a parameter again on some contexts only; what the devices report.
     pub fn allreduce_grads(&mut self) -> Result<()> {
-        autograd::pause(|| {
-            for slot in self.slots.iter().filter(|slot| slot.is_trained() && slot.parameter.contexts().len() > 1) {
-                let fresh: Vec<Tensor<B>> = slot.fresh()?;
-                if !fresh.is_empty() {
-                    let all = slot.parameter.list_grad()?;
-                    if fresh.len() == all.len() && Tensor::all_reduce(&detached(&all))? {
-                        continue;
-                    }
-                    let total = sum(&gradients(&fresh)?)?;
-                    for gradient in all {
-                        gradient.detach().assign(&total.as_in_context(gradient.ctx())?)?;
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        self.reduced = true;
-        Ok(())
+        let trained = |(_, slot): &(usize, &Slot<B>)| slot.is_trained() && slot.parameter.is_initialized();
+        let all: Vec<usize> = self.slots.iter().enumerate().filter(trained).map(|(i, _)| i).collect();
+        self.allreduce(&all)
+    }
+
+    fn allreduce(&self, slots: &[usize]) -> Result<()> {
+        slots.iter().try_for_each(|&i| self.slots[i].parameter.allreduce_grad())
     }
 
     /// The second half of [`Trainer::step`]: updates every parameter by its gradient, which [`Trainer::allreduce_grads`] has
@@ -149,7 +142,8 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Parameter`] when a parameter is on several contexts and its gradients were not added up.
     pub fn update(&mut self, batch_size: usize) -> Result<()> {
-        self.run("Trainer::update", batch_size, false, false)
+        let ready = self.ready("Trainer::update", batch_size, false)?;
+        self.run(&ready, batch_size)
     }
 
     /// [`Trainer::update`] that leaves parameters alone that `backward` has not reached since the last step.
@@ -157,7 +151,8 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// As [`Trainer::update`], less those.
     pub fn update_ignoring_stale(&mut self, batch_size: usize) -> Result<()> {
-        self.run("Trainer::update_ignoring_stale", batch_size, false, true)
+        let ready = self.ready("Trainer::update_ignoring_stale", batch_size, true)?;
+        self.run(&ready, batch_size)
     }
 
     /// Counts the gradients as used, without an update.
@@ -165,57 +160,54 @@ impl<B: Backend> Trainer<B> {
     /// # Errors
     /// [`Error::Uninitialized`].
     pub fn skip(&mut self) -> Result<()> {
-        self.reduced = false;
         for slot in self.slots.iter().filter(|slot| slot.is_trained() && !slot.is_deferred()) {
             slot.parameter.list_data()?.iter().for_each(Tensor::mark_grad_stale);
         }
         Ok(())
     }
 
-    fn run(&mut self, op: &'static str, batch_size: usize, reduce: bool, ignore_stale: bool) -> Result<()> {
+    /// The parameters that a step would update; with `ignore_stale` only those that `backward` has reached.
+    pub(crate) fn ready(&self, op: &'static str, batch_size: usize, ignore_stale: bool) -> Result<Vec<usize>> {
         if batch_size == 0 {
             return Err(Error::invalid(op, "the batch size must be at least 1"));
         }
+        let mut ready = Vec::new();
+        for (i, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.is_trained()) {
+            if ignore_stale && slot.is_deferred() {
+                continue;
+            }
+            let fresh = slot.fresh()?;
+            if !ignore_stale {
+                slot.check_all_fresh(&fresh)?;
+            }
+            if !fresh.is_empty() {
+                ready.push(i);
+            }
+        }
+        Ok(ready)
+    }
+
+    fn run(&mut self, ready: &[usize], batch_size: usize) -> Result<()> {
         autograd::pause(|| {
-            // Everything is checked before anything changes.
-            let reduced = std::mem::take(&mut self.reduced);
-            let mut ready = Vec::new();
-            for (i, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.is_trained()) {
-                if ignore_stale && slot.is_deferred() {
-                    continue;
-                }
-                let fresh = slot.fresh()?;
-                if !ignore_stale {
-                    slot.check_all_fresh(&fresh)?;
-                }
-                if fresh.is_empty() {
-                    continue;
-                }
-                let replicas = slot.parameter.list_data()?;
-                let gradient = if replicas.len() == 1 || reduced {
-                    replicas[0].grad()?
-                } else if reduce {
-                    let gradients = gradients(&fresh)?;
-                    match Tensor::all_reduce(&detached(&gradients))? {
-                        true => gradients[0].as_in_context(replicas[0].ctx())?,
-                        false => sum(&gradients)?.as_in_context(replicas[0].ctx())?,
-                    }
-                } else {
-                    let why = "it is on several contexts, and their gradients were not added up; call allreduce_grads \
-                               before update, or step for both";
-                    return Err(slot.error(why));
-                };
-                ready.push((i, replicas, gradient));
+            // Everything is checked and at hand before anything changes.
+            let mut gradients = Vec::new();
+            for &i in ready {
+                let slot = &mut self.slots[i];
+                let (weight, gradient) = (slot.parameter.data()?, slot.gradient()?);
+                slot.prepare(&*self.optimizer, &weight)?;
+                gradients.push((i, weight, gradient));
             }
-            let most = ready.iter().map(|(i, ..)| self.slots[*i].count + 1).max().unwrap_or(0);
-            self.updates = self.updates.max(most);
-            let learning_rate = self.optimizer.learning_rate_at(self.updates);
-            for (i, replicas, gradient) in ready {
-                let rescale_grad = self.rescale_grad / batch_size as f64;
-                self.slots[i].update(&*self.optimizer, learning_rate, rescale_grad, &replicas[0], &gradient)?;
-                self.slots[i].parameter.broadcast(&replicas[0])?;
-                replicas.iter().for_each(Tensor::mark_grad_stale);
+            let most = ready.iter().map(|&i| self.slots[i].count + 1).max().unwrap_or(0);
+            let updates = self.updates.max(most);
+            let learning_rate = self.optimizer.learning_rate_at(updates);
+            let rescale_grad = self.rescale_grad / batch_size as f64;
+            for (i, weight, gradient) in gradients {
+                let slot = &mut self.slots[i];
+                slot.update(&*self.optimizer, learning_rate, rescale_grad, &weight, &gradient)?;
+                slot.parameter.broadcast(&weight)?;
+                slot.parameter.list_data()?.iter().for_each(Tensor::mark_grad_stale);
             }
+            self.updates = updates;
             Ok(())
         })
     }
@@ -283,14 +275,6 @@ const OPTIMIZER: &str = "optimizer";
 const LEARNING_RATE: &str = "learning_rate";
 const UPDATES: &str = "updates";
 
-fn detached<B: Backend>(tensors: &[Tensor<B>]) -> Vec<Tensor<B>> {
-    tensors.iter().map(Tensor::detach).collect()
-}
-
-fn gradients<B: Backend>(replicas: &[Tensor<B>]) -> Result<Vec<Tensor<B>>> {
-    replicas.iter().map(Tensor::grad).collect()
-}
-
 impl<B: Backend> Slot<B> {
     fn is_trained(&self) -> bool {
         self.parameter.grad_req() != GradReq::Null
@@ -329,6 +313,31 @@ impl<B: Backend> Slot<B> {
         }
     }
 
+    /// The gradient to update by, on the first of its contexts.
+    fn gradient(&self) -> Result<Tensor<B>> {
+        let fresh = self.fresh()?;
+        if self.parameter.contexts().len() > 1 && !fresh.iter().all(Tensor::has_reduced_grad) {
+            return Err(self.error(
+                "it is on several contexts, and their gradients were not added up since the last backward pass; call \
+                 allreduce_grads before update, or step for both",
+            ));
+        }
+        let data = self.parameter.data()?;
+        fresh.first().unwrap_or(&data).grad()?.as_in_context(data.ctx())
+    }
+
+    /// Makes what the optimizer keeps, or takes it to where `weight` is.
+    fn prepare(&mut self, optimizer: &dyn Optimizer<B>, weight: &Tensor<B>) -> Result<()> {
+        match &mut self.state {
+            None => self.state = Some(optimizer.new_state(weight)?),
+            Some(state) if state.iter().any(|tensor| tensor.ctx() != weight.ctx()) => {
+                *state = state.iter().map(|tensor| tensor.as_in_context(weight.ctx())).collect::<Result<_>>()?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
     fn update(
         &mut self,
         optimizer: &dyn Optimizer<B>,
@@ -337,24 +346,15 @@ impl<B: Backend> Slot<B> {
         weight: &Tensor<B>,
         gradient: &Tensor<B>,
     ) -> Result<()> {
-        // A parameter that has moved takes its state along.
-        if let Some(state) = &mut self.state
-            && state.iter().any(|tensor| tensor.ctx() != weight.ctx())
-        {
-            *state = state.iter().map(|tensor| tensor.as_in_context(weight.ctx())).collect::<Result<_>>()?;
-        }
-        let state = match &self.state {
-            Some(state) => state,
-            None => self.state.insert(optimizer.new_state(weight)?),
-        };
-        self.count += 1;
         let step = Step {
             learning_rate: learning_rate * self.parameter.lr_mult(),
             weight_decay: optimizer.weight_decay() * self.parameter.wd_mult(),
             rescale_grad,
-            count: self.count,
+            count: self.count + 1,
         };
-        optimizer.update(&step, weight, gradient, state)
+        optimizer.update(&step, weight, gradient, self.state.as_deref().unwrap_or_default())?;
+        self.count += 1;
+        Ok(())
     }
 
     /// Its state from a file.

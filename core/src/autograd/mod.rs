@@ -16,6 +16,7 @@
 //! ```
 
 mod picture;
+mod replicas;
 mod tape;
 
 pub use picture::Picture;

@@ -71,10 +71,25 @@ enum Kind<B: Backend> {
     /// `fresh`: `backward` has reached it since the flag was last taken down.
     Leaf {
         request: GradReq,
-        gradient: Mutex<Option<Tensor<B>>>,
+        gradient: Mutex<Gradient<B>>,
         fresh: AtomicBool,
     },
     Operator(Mutex<Option<Body<B>>>),
+}
+
+/// What `backward` has left at a leaf, and what was done to it since.
+pub(crate) struct Gradient<B: Backend> {
+    pub value: Option<Tensor<B>>,
+    /// The part of the value that is the sum over all replicas already: the value itself, until `backward` adds to it.
+    pub reduced: Option<Tensor<B>>,
+    /// Whether the scale of the loss has been divided out; `None`: of a part only.
+    pub unscaled: Option<bool>,
+}
+
+impl<B: Backend> Default for Gradient<B> {
+    fn default() -> Self {
+        Gradient { value: None, reduced: None, unscaled: Some(false) }
+    }
 }
 
 /// A node whose gradient is a `Tensor<B>`.
@@ -101,7 +116,7 @@ impl<B: Backend> Node<B> {
             name: "variable",
             shape: of.shape().clone(),
             dtype: of.dtype(),
-            kind: Kind::Leaf { request, gradient: Mutex::new(None), fresh: AtomicBool::new(false) },
+            kind: Kind::Leaf { request, gradient: Mutex::default(), fresh: AtomicBool::new(false) },
         })
     }
 
@@ -130,7 +145,7 @@ impl<B: Backend> Node<B> {
     }
 
     /// The gradient slot of a leaf.
-    pub fn gradient(&self) -> Option<MutexGuard<'_, Option<Tensor<B>>>> {
+    pub fn gradient(&self) -> Option<MutexGuard<'_, Gradient<B>>> {
         match &self.kind {
             Kind::Leaf { gradient, .. } => Some(lock(gradient)),
             Kind::Operator(_) => None,
@@ -176,10 +191,16 @@ impl<B: Backend> AnyNode for Node<B> {
                     return Ok(());
                 }
                 let mut slot = lock(gradient);
-                *slot = Some(match slot.take() {
-                    Some(old) if *request == GradReq::Add => old.add(&head)?,
-                    _ => head.owned()?,
-                });
+                let (added, keeps) = match &slot.value {
+                    Some(old) if *request == GradReq::Add => (old.add(&head)?, true),
+                    _ => (head.owned()?, false),
+                };
+                if keeps {
+                    slot.unscaled = slot.unscaled.filter(|unscaled| !unscaled);
+                } else {
+                    *slot = Gradient::default();
+                }
+                slot.value = Some(added);
                 fresh.store(true, Ordering::Release);
                 return Ok(());
             }

@@ -196,10 +196,10 @@ impl<B: Backend> Tensor<B> {
         let missing = || Error::NoGradient { shape: self.shape().clone(), device: self.ctx().name() };
         let node = self.node().ok_or_else(missing)?;
         let mut slot = node.gradient().ok_or_else(missing)?;
-        if slot.is_none() {
-            *slot = Some(Tensor::zeros(self.ctx(), self.shape(), self.dtype())?);
+        match &slot.value {
+            Some(value) => Ok(value.clone()),
+            None => Ok(slot.value.insert(Tensor::zeros(self.ctx(), self.shape(), self.dtype())?).clone()),
         }
-        Ok(slot.clone().expect("just filled"))
     }
 
     /// Sets the gradient to zero.
@@ -209,7 +209,7 @@ impl<B: Backend> Tensor<B> {
     pub fn zero_grad(&self) -> Result<()> {
         let missing = || Error::NoGradient { shape: self.shape().clone(), device: self.ctx().name() };
         let node = self.node().ok_or_else(missing)?;
-        *node.gradient().ok_or_else(missing)? = None;
+        *node.gradient().ok_or_else(missing)? = Default::default();
         Ok(())
     }
 

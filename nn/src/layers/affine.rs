@@ -24,8 +24,8 @@ impl<B: Backend> Affine<B> {
     }
 
     pub fn sized(mut self, channels: usize) -> Self {
-        self.gamma = self.gamma.reshaped(&[Some(channels)]);
-        self.beta = self.beta.reshaped(&[Some(channels)]);
+        self.gamma = self.gamma.shaped(&[Some(channels)]);
+        self.beta = self.beta.shaped(&[Some(channels)]);
         self
     }
 
@@ -102,15 +102,29 @@ macro_rules! affine_options {
 
             /// Initializes γ by `initializer` instead of ones.
             #[must_use]
-            pub fn gamma_initializer(self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
-                self.affine.gamma.set_initializer(std::sync::Arc::new(initializer));
+            pub fn gamma_initializer(mut self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
+                self.affine.gamma = self.affine.gamma.with_initializer(initializer);
+                self
+            }
+
+            /// Uses `gamma`, such as that of another layer, in the place of its own: the two are one.
+            #[must_use]
+            pub fn with_gamma(mut self, gamma: &Parameter<B>) -> Self {
+                self.affine.gamma = self.affine.gamma.replaced(gamma);
                 self
             }
 
             /// Initializes β by `initializer` instead of zeros.
             #[must_use]
-            pub fn beta_initializer(self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
-                self.affine.beta.set_initializer(std::sync::Arc::new(initializer));
+            pub fn beta_initializer(mut self, initializer: impl $crate::Initializer<B> + 'static) -> Self {
+                self.affine.beta = self.affine.beta.with_initializer(initializer);
+                self
+            }
+
+            /// Uses `beta`, such as that of another layer, in the place of its own: the two are one.
+            #[must_use]
+            pub fn with_beta(mut self, beta: &Parameter<B>) -> Self {
+                self.affine.beta = self.affine.beta.replaced(beta);
                 self
             }
 

@@ -292,16 +292,16 @@ impl<B: Backend> MultiHeadAttention<B> {
         self
     }
 
-    /// Whether the projections have a bias. Say it before [`MultiHeadAttention::in_units`].
+    /// Whether the projections have a bias.
     #[must_use]
     pub fn use_bias(self, use_bias: bool) -> Self {
-        let dense = |d: &Dense<B>| {
-            let new = Dense::new(self.units).flatten(false).use_bias(use_bias);
-            d.weight().partial_shape()[1].map_or(new.clone(), |n| new.in_units(n))
-        };
-        let (q_proj, k_proj, v_proj) = (dense(&self.q_proj), dense(&self.k_proj), dense(&self.v_proj));
-        let out_proj = dense(&self.out_proj);
-        MultiHeadAttention { q_proj, k_proj, v_proj, out_proj, ..self }
+        MultiHeadAttention {
+            q_proj: self.q_proj.use_bias(use_bias),
+            k_proj: self.k_proj.use_bias(use_bias),
+            v_proj: self.v_proj.use_bias(use_bias),
+            out_proj: self.out_proj.use_bias(use_bias),
+            ..self
+        }
     }
 
     /// As PyTorch's `MultiheadAttention`: with biases.

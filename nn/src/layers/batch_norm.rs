@@ -9,7 +9,6 @@ use crate::{
     naming,
 };
 use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::PerDType};
-use std::sync::Arc;
 
 /// (x - mean) / √(variance + ε) · γ + β for each channel of `axis` (Ioffe and Szegedy, arXiv:1502.03167).
 ///
@@ -96,8 +95,8 @@ impl<B: Backend> BatchNorm<B> {
     #[must_use]
     pub fn in_channels(mut self, channels: usize) -> Self {
         self.affine = self.affine.sized(channels);
-        self.running_mean = self.running_mean.reshaped(&[Some(channels)]);
-        self.running_var = self.running_var.reshaped(&[Some(channels)]);
+        self.running_mean = self.running_mean.shaped(&[Some(channels)]);
+        self.running_var = self.running_var.shaped(&[Some(channels)]);
         self
     }
 
@@ -113,15 +112,15 @@ impl<B: Backend> BatchNorm<B> {
 
     /// Initializes the running mean by `initializer` instead of zeros.
     #[must_use]
-    pub fn running_mean_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.running_mean.set_initializer(Arc::new(initializer));
+    pub fn running_mean_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_mean = self.running_mean.with_initializer(initializer);
         self
     }
 
     /// Initializes the running variance by `initializer` instead of ones.
     #[must_use]
-    pub fn running_variance_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.running_var.set_initializer(Arc::new(initializer));
+    pub fn running_variance_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.running_var = self.running_var.with_initializer(initializer);
         self
     }
 

@@ -9,7 +9,6 @@ use crate::{
     naming,
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, operators::ConvOptions};
-use std::sync::Arc;
 
 /// Transposed convolution over `N` spatial axes: the gradient of a convolution in its input, as a layer that enlarges.
 ///
@@ -76,7 +75,7 @@ impl<B: Backend, const N: usize> ConvTranspose<B, N> {
     fn with_weight_shape(mut self) -> Self {
         let mut shape = vec![self.in_channels, Some(self.channels / self.options.groups.max(1))];
         shape.extend(self.kernel.map(Some));
-        self.weight = self.weight.reshaped(&shape);
+        self.weight = self.weight.shaped(&shape);
         self
     }
 
@@ -134,30 +133,32 @@ impl<B: Backend, const N: usize> ConvTranspose<B, N> {
     pub fn use_bias(mut self, use_bias: bool) -> Self {
         if !use_bias {
             self.bias = None;
+        } else if self.bias.is_none() {
+            let bias = self.weight.sibling("weight", "bias", &[Some(self.channels)]);
+            self.bias = Some(bias.with_initializer(Zero));
         }
         self
     }
 
     /// The dtype of the parameters; that of the input must be the same.
     #[must_use]
-    pub fn dtype(self, dtype: DType) -> Self {
-        self.weight.set_dtype(dtype);
-        self.bias.iter().for_each(|b| b.set_dtype(dtype));
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.weight = self.weight.with_dtype(dtype);
+        self.bias = self.bias.map(|b| b.with_dtype(dtype));
         self
     }
 
     /// Initializes the weight by `initializer`, whatever the network is initialized with.
     #[must_use]
-    pub fn weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.weight.set_initializer(Arc::new(initializer));
+    pub fn weight_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.weight = self.weight.with_initializer(initializer);
         self
     }
 
     /// Initializes the bias by `initializer` instead of zeros.
     #[must_use]
-    pub fn bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        let initializer: Arc<dyn Initializer<B>> = Arc::new(initializer);
-        self.bias.iter().for_each(|b| b.set_initializer(initializer.clone()));
+    pub fn bias_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.bias = self.bias.map(|b| b.with_initializer(initializer));
         self
     }
 
@@ -168,6 +169,22 @@ impl<B: Backend, const N: usize> ConvTranspose<B, N> {
         self.bias = other.bias.clone();
         (self.channels, self.in_channels, self.kernel) = (other.channels, other.in_channels, other.kernel);
         self.options.groups = other.options.groups;
+        self
+    }
+
+    /// Uses `weight`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this
+    /// layer's, as far as both are known; the bias takes its dtype.
+    #[must_use]
+    pub fn with_weight(mut self, weight: &Parameter<B>) -> Self {
+        self.weight = self.weight.replaced(weight);
+        self.bias = self.bias.map(|b| b.with_dtype(weight.dtype()));
+        self
+    }
+
+    /// Uses `bias`, `[channels]`, in the place of its own.
+    #[must_use]
+    pub fn with_bias(mut self, bias: &Parameter<B>) -> Self {
+        self.bias = Some(bias.clone().shaped(&[Some(self.channels)]));
         self
     }
 

@@ -9,7 +9,6 @@ use crate::{
     naming,
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
-use std::sync::Arc;
 
 /// A fully connected layer: activation(x Wᵀ + b), with W `[units, in_units]` and b `[units]`.
 ///
@@ -67,7 +66,7 @@ impl<B: Backend> Dense<B> {
     /// The number of inputs, so that the shape is known before the first batch.
     #[must_use]
     pub fn in_units(mut self, in_units: usize) -> Self {
-        self.weight = self.weight.reshaped(&[Some(self.units), Some(in_units)]);
+        self.weight = self.weight.shaped(&[Some(self.units), Some(in_units)]);
         self
     }
 
@@ -76,30 +75,32 @@ impl<B: Backend> Dense<B> {
     pub fn use_bias(mut self, use_bias: bool) -> Self {
         if !use_bias {
             self.bias = None;
+        } else if self.bias.is_none() {
+            let bias = self.weight.sibling("weight", "bias", &[Some(self.units)]);
+            self.bias = Some(bias.with_initializer(Zero));
         }
         self
     }
 
     /// The dtype of the parameters; that of the input must be the same.
     #[must_use]
-    pub fn dtype(self, dtype: DType) -> Self {
-        self.weight.set_dtype(dtype);
-        self.bias.iter().for_each(|b| b.set_dtype(dtype));
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.weight = self.weight.with_dtype(dtype);
+        self.bias = self.bias.map(|b| b.with_dtype(dtype));
         self
     }
 
     /// Initializes the weight by `initializer`, whatever the network is initialized with.
     #[must_use]
-    pub fn weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.weight.set_initializer(Arc::new(initializer));
+    pub fn weight_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.weight = self.weight.with_initializer(initializer);
         self
     }
 
     /// Initializes the bias by `initializer` instead of zeros.
     #[must_use]
-    pub fn bias_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        let initializer: Arc<dyn Initializer<B>> = Arc::new(initializer);
-        self.bias.iter().for_each(|b| b.set_initializer(initializer.clone()));
+    pub fn bias_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.bias = self.bias.map(|b| b.with_initializer(initializer));
         self
     }
 
@@ -109,6 +110,31 @@ impl<B: Backend> Dense<B> {
         self.weight = other.weight.clone();
         self.bias = other.bias.clone();
         self.units = other.units;
+        self
+    }
+
+    /// Uses `weight`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this
+    /// layer's, as far as both are known; the bias takes its dtype.
+    ///
+    /// ```
+    /// use isograd_nn::{Dense, Embedding};
+    /// let table: Embedding = Embedding::new(100, 8);
+    /// let scores = Dense::new(100).use_bias(false).with_weight(table.weight());
+    /// assert!(scores.weight().is(table.weight()));
+    /// let error = Dense::new(99).with_weight(table.weight()).weight().data().unwrap_err().to_string();
+    /// assert!(error.contains("(100, 8)") && error.contains("(99, ?)"), "{error}");
+    /// ```
+    #[must_use]
+    pub fn with_weight(mut self, weight: &Parameter<B>) -> Self {
+        self.weight = self.weight.replaced(weight);
+        self.bias = self.bias.map(|b| b.with_dtype(weight.dtype()));
+        self
+    }
+
+    /// Uses `bias`, `[units]`, in the place of its own.
+    #[must_use]
+    pub fn with_bias(mut self, bias: &Parameter<B>) -> Self {
+        self.bias = Some(bias.clone().shaped(&[Some(self.units)]));
         self
     }
 

@@ -2,7 +2,6 @@
 
 use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, DType, Dyn, Result, Tensor};
-use std::sync::Arc;
 
 /// Rows of a table `[input_dim, output_dim]`: indices `[..]` of any number dtype become `[.., output_dim]`. A clone shares
 /// the parameter.
@@ -33,15 +32,15 @@ impl<B: Backend> Embedding<B> {
 
     /// The dtype of the table.
     #[must_use]
-    pub fn dtype(self, dtype: DType) -> Self {
-        self.weight.set_dtype(dtype);
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.weight = self.weight.with_dtype(dtype);
         self
     }
 
     /// Initializes the table by `initializer`, whatever the network is initialized with.
     #[must_use]
-    pub fn weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.weight.set_initializer(Arc::new(initializer));
+    pub fn weight_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.weight = self.weight.with_initializer(initializer);
         self
     }
 
@@ -50,6 +49,13 @@ impl<B: Backend> Embedding<B> {
     pub fn share(mut self, other: &Self) -> Self {
         self.weight = other.weight.clone();
         (self.input_dim, self.output_dim) = (other.input_dim, other.output_dim);
+        self
+    }
+
+    /// Uses `weight`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this layer's.
+    #[must_use]
+    pub fn with_weight(mut self, weight: &Parameter<B>) -> Self {
+        self.weight = self.weight.replaced(weight);
         self
     }
 

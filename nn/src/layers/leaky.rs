@@ -5,7 +5,6 @@ use crate::{
     Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Constant, naming,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
-use std::sync::Arc;
 
 /// x above 0, α x below (Maas et al., ICML 2013).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,7 +160,7 @@ impl<B: Backend> PReLU<B> {
     /// One α for each element of axis 1.
     #[must_use]
     pub fn in_channels(mut self, channels: usize) -> Self {
-        self.alpha = self.alpha.reshaped(&[Some(channels)]);
+        self.alpha = self.alpha.shaped(&[Some(channels)]);
         self
     }
 
@@ -174,8 +173,15 @@ impl<B: Backend> PReLU<B> {
 
     /// Initializes α by `initializer` instead of 0.25.
     #[must_use]
-    pub fn alpha_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.alpha.set_initializer(Arc::new(initializer));
+    pub fn alpha_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.alpha = self.alpha.with_initializer(initializer);
+        self
+    }
+
+    /// Uses `alpha`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this layer's.
+    #[must_use]
+    pub fn with_alpha(mut self, alpha: &Parameter<B>) -> Self {
+        self.alpha = self.alpha.replaced(alpha);
         self
     }
 

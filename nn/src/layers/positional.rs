@@ -2,7 +2,6 @@
 
 use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
-use std::sync::Arc;
 
 fn check<B: Backend>(op: &'static str, x: &Tensor<B>) -> Result<(usize, usize)> {
     let [_, positions, units] = x.shape()[..] else {
@@ -113,8 +112,8 @@ impl<B: Backend> PositionalEmbedding<B> {
 
     /// Initializes the table by `initializer`, whatever the network is initialized with.
     #[must_use]
-    pub fn weight_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.weight.set_initializer(Arc::new(initializer));
+    pub fn weight_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
+        self.weight = self.weight.with_initializer(initializer);
         self
     }
 
@@ -123,6 +122,13 @@ impl<B: Backend> PositionalEmbedding<B> {
     pub fn share(mut self, other: &Self) -> Self {
         self.weight = other.weight.clone();
         (self.positions, self.units) = (other.positions, other.units);
+        self
+    }
+
+    /// Uses `weight`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this layer's.
+    #[must_use]
+    pub fn with_weight(mut self, weight: &Parameter<B>) -> Self {
+        self.weight = self.weight.replaced(weight);
         self
     }
 

@@ -95,11 +95,18 @@ impl<B: Backend> Weights<B> {
         ]
     }
 
-    fn initialize_by(self, initializers: &Initializers<B>) -> Self {
-        for ((_, parameter), initializer) in self.all().into_iter().zip(initializers) {
-            initializer.iter().for_each(|i| parameter.set_initializer(i.clone()));
-        }
-        self
+    fn all_mut(&mut self) -> [(&'static str, &mut Parameter<B>); 4] {
+        [
+            ("i2h_weight", &mut self.i2h_weight),
+            ("h2h_weight", &mut self.h2h_weight),
+            ("i2h_bias", &mut self.i2h_bias),
+            ("h2h_bias", &mut self.h2h_bias),
+        ]
+    }
+
+    /// Initializes parameter `i` of [`Weights::all`] by `initializer`.
+    fn initialize_by(&mut self, i: usize, initializer: &Arc<dyn Initializer<B>>) {
+        change(self.all_mut()[i].1, |p| p.initialized_by(initializer.clone()));
     }
 
     fn visit(&self, prefix: &str, visitor: &mut dyn Visitor<B>) {
@@ -119,6 +126,12 @@ impl<B: Backend> Weights<B> {
         let weight = self.h2h_weight.bind(h.ctx(), &[rows, self.hidden])?;
         linear(h, &weight, Some(&self.h2h_bias.bind(h.ctx(), &[rows])?), None)
     }
+}
+
+fn change<B: Backend>(parameter: &mut Parameter<B>, f: impl FnOnce(Parameter<B>) -> Parameter<B>) {
+    // Another handle for the moment would make it a shared one.
+    let this = std::mem::replace(parameter, Parameter::new("", &[]));
+    *parameter = f(this);
 }
 
 /// What all recurrent layers are.
@@ -169,9 +182,47 @@ impl<B: Backend> Layers<B> {
         let weights = |i: usize| {
             let inputs = if i < self.directions() { self.inputs } else { inner };
             Weights::new(&format!("{}{}", self.prefix, self.place(i)), self.kind, self.hidden, inputs)
-                .initialize_by(&self.initializers)
         };
         self.weights = (0..total).map(weights).collect();
+        for (i, initializer) in self.initializers.iter().enumerate() {
+            let initializer = initializer.iter();
+            initializer.for_each(|by| self.weights.iter_mut().for_each(|w| w.initialize_by(i, by)));
+        }
+        self
+    }
+
+    /// With so many layers and directions: other parameters, which cannot be once these are shared or initialized.
+    fn restructured(mut self, count: usize, bidirectional: bool) -> Self {
+        if (count, bidirectional) == (self.count, self.bidirectional) {
+            return self;
+        }
+        if self.weights.iter().flat_map(Weights::all).all(|(_, p)| p.is_free()) {
+            (self.count, self.bidirectional) = (count, bidirectional);
+            return self.rebuilt();
+        }
+        let why = format!(
+            "it is shared or initialized with {} layers in {} directions, so that there cannot be {count} in {}",
+            self.count,
+            self.directions(),
+            1 + usize::from(bidirectional)
+        );
+        let all = self.weights.iter_mut().flat_map(Weights::all_mut);
+        all.for_each(|(_, p)| change(p, |p| p.refuse(why.as_str())));
+        self
+    }
+
+    fn with_inputs(mut self, inputs: usize) -> Self {
+        self.inputs = Some(inputs);
+        let (rows, directions) = (Some(self.kind.gates() * self.hidden), self.directions());
+        for weights in &mut self.weights[..directions] {
+            change(&mut weights.i2h_weight, |p| p.shaped(&[rows, Some(inputs)]));
+        }
+        self
+    }
+
+    fn initialized_by(mut self, i: usize, initializer: Arc<dyn Initializer<B>>) -> Self {
+        self.weights.iter_mut().for_each(|w| w.initialize_by(i, &initializer));
+        self.initializers[i] = Some(initializer);
         self
     }
 
@@ -303,23 +354,22 @@ macro_rules! layers {
 
             /// How many layers lie on each other.
             #[must_use]
-            pub fn num_layers(mut self, layers: usize) -> Self {
-                self.0.count = layers.max(1);
-                $name(self.0.rebuilt())
+            pub fn num_layers(self, layers: usize) -> Self {
+                let bidirectional = self.0.bidirectional;
+                $name(self.0.restructured(layers.max(1), bidirectional))
             }
 
             /// Whether a second set of units reads each sequence from its end.
             #[must_use]
-            pub fn bidirectional(mut self, bidirectional: bool) -> Self {
-                self.0.bidirectional = bidirectional;
-                $name(self.0.rebuilt())
+            pub fn bidirectional(self, bidirectional: bool) -> Self {
+                let layers = self.0.count;
+                $name(self.0.restructured(layers, bidirectional))
             }
 
             /// The number of input features, so that shapes are known before the first batch.
             #[must_use]
-            pub fn input_size(mut self, inputs: usize) -> Self {
-                self.0.inputs = Some(inputs);
-                $name(self.0.rebuilt())
+            pub fn input_size(self, inputs: usize) -> Self {
+                $name(self.0.with_inputs(inputs))
             }
 
             /// Whether the batch is the first axis, Gluon's layout NTC.
@@ -386,9 +436,8 @@ macro_rules! layers {
             }
         }
 
-        initializers!($name, |mut layer: $name<B>, i: usize, initializer: Arc<dyn Initializer<B>>| {
-            layer.0.initializers[i] = Some(initializer);
-            $name(layer.0.rebuilt())
+        initializers!($name, |layer: $name<B>, i: usize, initializer: Arc<dyn Initializer<B>>| {
+            $name(layer.0.initialized_by(i, initializer))
         });
 
         print_blocks! { impl [B: Backend] $name<B>; }
@@ -497,8 +546,8 @@ macro_rules! cells {
             }
         }
 
-        initializers!($name, |cell: $name<B>, i: usize, initializer: Arc<dyn Initializer<B>>| {
-            cell.weights.all()[i].1.set_initializer(initializer);
+        initializers!($name, |mut cell: $name<B>, i: usize, initializer: Arc<dyn Initializer<B>>| {
+            cell.weights.initialize_by(i, &initializer);
             cell
         });
 

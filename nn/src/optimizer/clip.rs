@@ -1,16 +1,11 @@
 //! [`clip_global_norm`]: gradients made shorter together.
 
-use crate::ParameterDict;
-use isograd_core::{Backend, DType, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
-
-static SCALE: PerDType = PerDType::new("clip_global_norm", |d| {
-    let c = d.compute();
-    (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c)).cast(d)], vec![], vec![c])
-});
+use crate::{ParameterDict, parameter::with_gradients};
+use isograd_core::{Backend, DType, Result, autograd};
 
 /// Scales all gradients by min(1, max_norm / (‖g‖ + 1e-8)), where ‖g‖, which is returned, is the norm of all of them taken
 /// as one vector (Pascanu et al., arXiv:1211.5063). If it is not finite nothing is changed, so that the caller can skip the
-/// step. Waits for the device.
+/// step. Gradients on several contexts are added up first (see [`crate::Trainer::allreduce_grads`]). Waits for the device.
 ///
 /// ```
 /// use isograd_core::autograd;
@@ -26,17 +21,13 @@ static SCALE: PerDType = PerDType::new("clip_global_norm", |d| {
 /// ```
 ///
 /// # Errors
-/// [`isograd_core::Error::Uninitialized`]; what the device reports.
+/// [`isograd_core::Error::Uninitialized`]; as [`crate::Parameter::allreduce_grad`]; what the device reports.
 pub fn clip_global_norm<B: Backend>(parameters: &ParameterDict<B>, max_norm: f64) -> Result<f64> {
     autograd::pause(|| {
-        let mut gradients = Vec::new();
-        for (_, parameter) in parameters.unique().iter() {
-            if parameter.grad_req() != GradReq::Null {
-                gradients.push(parameter.grad()?);
-            }
-        }
+        let parameters = with_gradients(parameters)?;
         let mut squares = 0.0;
-        for gradient in &gradients {
+        for parameter in &parameters {
+            let gradient = parameter.grad()?;
             // Squares of halves overflow early.
             let wide = if gradient.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
             squares += gradient.cast(wide)?.norm((), false)?.asscalar::<f64>()?.powi(2);
@@ -44,10 +35,7 @@ pub fn clip_global_norm<B: Backend>(parameters: &ParameterDict<B>, max_norm: f64
         let norm = squares.sqrt();
         let scale = max_norm / (norm + 1e-8);
         if norm.is_finite() && scale < 1.0 {
-            for gradient in &gradients {
-                let d = gradient.dtype();
-                Tensor::update(SCALE.program(d), &[Value::F64(scale).cast(d.compute())], &[], &[gradient])?;
-            }
+            parameters.iter().try_for_each(|parameter| parameter.scale_grad(scale))?;
         }
         Ok(norm)
     })

@@ -2,7 +2,13 @@
 
 use super::{Parameter, State, Values};
 use crate::ParameterDict;
-use isograd_core::{Backend, GradReq, Result, Tensor, autograd};
+use isograd_core::{Backend, Error, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
+
+/// old · factor.
+static SCALE: PerDType = PerDType::new("scale_gradient", |d| {
+    let c = d.compute();
+    (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c)).cast(d)], vec![], vec![c])
+});
 
 impl<B: Backend> State<B> {
     /// Refuses an empty list, and one that names a context twice.
@@ -19,14 +25,29 @@ impl<B: Backend> State<B> {
     /// The values as one tensor on the first context.
     pub(super) fn merged(&self) -> Result<Tensor<B>> {
         let first = self.replica(None)?.detach();
-        match &self.values {
-            Values::Ready(replicas)
-                if replicas.len() > 1 && self.request() == GradReq::Null && first.dtype().is_float() =>
-            {
-                autograd::pause(|| sum(replicas)?.div_scalar(replicas.len() as f64))
-            }
-            _ => Ok(first),
+        let Values::Ready(replicas) = &self.values else { return Ok(first) };
+        // What is trained is equal everywhere.
+        if replicas.len() == 1 || self.request() != GradReq::Null || !first.dtype().is_float() {
+            return Ok(first);
         }
+        let bytes = first.to_bytes()?;
+        let mut different = false;
+        for replica in &replicas[1..] {
+            different |= replica.detach().to_bytes()? != bytes;
+        }
+        if !different {
+            return Ok(first);
+        }
+        autograd::pause(|| {
+            // By the differences, so that no sum overflows.
+            let mut mean = first.clone();
+            for replica in &replicas[1..] {
+                let share =
+                    replica.detach().as_in_context(first.ctx())?.sub(&first)?.div_scalar(replicas.len() as f64)?;
+                mean = mean.add(&share)?;
+            }
+            Ok(mean)
+        })
     }
 }
 
@@ -38,6 +59,28 @@ impl<B: Backend> Parameter<B> {
     pub fn grad_on(&self, ctx: &B) -> Result<Tensor<B>> {
         let data = self.data_on(ctx)?;
         if self.grad_req() == GradReq::Null { self.grad() } else { data.grad() }
+    }
+
+    /// Adds up its gradients on several contexts, over those that `backward` has reached since the last step, so that each of
+    /// them has the sum. The gradients know whether they are sums: one is not added up twice, and what `backward` left since is.
+    /// On a single context there is nothing to do.
+    ///
+    /// # Errors
+    /// [`isograd_core::Error::Parameter`] when `backward` has reached it again on some contexts only; as [`Parameter::grad`].
+    pub fn allreduce_grad(&self) -> Result<()> {
+        Tensor::all_reduce_grads(&self.list_data()?).map_err(|e| match e {
+            Error::InvalidArgument { why, .. } => self.lock().error(why),
+            other => other,
+        })
+    }
+
+    /// Multiplies its gradient by `factor`, in place and on every context.
+    pub(crate) fn scale_grad(&self, factor: f64) -> Result<()> {
+        for gradient in self.list_grad()? {
+            let d = gradient.dtype();
+            Tensor::update(SCALE.program(d), &[Value::F64(factor).cast(d.compute())], &[], &[&gradient.detach()])?;
+        }
+        Ok(())
     }
 
     /// The contexts that it is on, or will be once its shape is known.
@@ -66,12 +109,12 @@ impl<B: Backend> Parameter<B> {
     }
 
     /// The values as one tensor on the first of its contexts: what files hold. Trained values are the same everywhere; those
-    /// that forward passes change, such as running statistics, are averaged, as in Gluon.
+    /// that forward passes change, such as running statistics, are averaged where they differ, as in Gluon.
     ///
     /// # Errors
     /// [`isograd_core::Error::Uninitialized`]; what the devices report.
     pub fn merged(&self) -> Result<Tensor<B>> {
-        self.lock().merged()
+        self.open()?.merged()
     }
 
     /// Writes `values`, which may be on any context, over every replica, in place.
@@ -82,15 +125,6 @@ impl<B: Backend> Parameter<B> {
         }
         Ok(())
     }
-}
-
-/// The sum of tensors of one shape on the context of the first, added up in their order.
-pub(crate) fn sum<B: Backend>(tensors: &[Tensor<B>]) -> Result<Tensor<B>> {
-    let mut total = tensors[0].detach();
-    for tensor in &tensors[1..] {
-        total = total.add(&tensor.detach().as_in_context(total.ctx())?)?;
-    }
-    Ok(total)
 }
 
 impl<B: Backend> ParameterDict<B> {
@@ -109,4 +143,10 @@ impl<B: Backend> ParameterDict<B> {
         }
         Ok(all)
     }
+}
+
+/// The trained parameters that have values, each once: those of which something is done to all gradients.
+pub(crate) fn with_gradients<B: Backend>(parameters: &ParameterDict<B>) -> Result<Vec<Parameter<B>>> {
+    let trained = parameters.unique().into_iter().map(|(_, p)| p).filter(|p| p.grad_req() != GradReq::Null);
+    trained.map(|p| p.allreduce_grad().map(|()| p)).collect()
 }

@@ -5,7 +5,7 @@ use isograd_nn::Parameters;
 
 /// Makes parameters f64; before `initialize`.
 pub fn double<B: Backend>(block: &dyn Parameters<B>) {
-    block.collect_params().iter().for_each(|(_, p)| drop(p.clone().with_dtype(DType::F64)));
+    block.collect_params().cast(DType::F64).unwrap();
 }
 
 /// Compares the gradients of a weighted sum of what `f` gives, in every element of the inputs and parameters.

@@ -21,6 +21,7 @@ mod metrics;
 mod optimizers;
 mod parameters;
 mod precision;
+mod sharing;
 mod text;
 mod trainer;
 mod vision;

@@ -1,7 +1,7 @@
 //! Half precision: masters and loss scaling.
 
 use half::f16;
-use isograd_core::{Backend, DType, Tensor, autograd, operators::random};
+use isograd_core::{Backend, DType, GradReq, Tensor, autograd, operators::random};
 use isograd_nn::{
     Activation, Block, Dense, LossScaler, Parameter, Parameters, Sequential, Trainer,
     initializers::{One, Xavier},
@@ -94,6 +94,46 @@ fn unscaled_gradients_are_not_divided_again<B: Backend>(ctx: &B) {
     assert_eq!(w.data().unwrap().asscalar::<f32>().unwrap(), 0.5);
 }
 
+/// Whether a gradient is unscaled is said by the gradient, whatever was called in between.
+fn a_gradient_knows_whether_it_is_unscaled<B: Backend>(ctx: &B) {
+    let make = |name: &str| {
+        let w = Parameter::new(name, &[Some(1)]);
+        w.initialize(One, ctx, false).unwrap();
+        w
+    };
+    let value = |w: &Parameter<B>| w.data().unwrap().asscalar::<f64>().unwrap();
+    let (w, other) = (make("w"), make("other"));
+    let both = [("w".to_string(), w.clone()), ("other".to_string(), other.clone())].into_iter().collect();
+    let mut trainer = Trainer::new(both, SGD::new(1.0)).unwrap();
+    let mut scaler = LossScaler::new().init_scale(256.0);
+    let backward = |w: &Parameter<B>, scaler: &LossScaler, slope: f64| {
+        autograd::record(|| scaler.scale(&w.data()?.mul_scalar(slope)?)).unwrap().backward().unwrap();
+    };
+    // A step that fails, since one parameter was not reached, then new gradients.
+    backward(&w, &scaler, 1.0);
+    assert!(scaler.unscale(&w.collect_params()).unwrap());
+    assert!(scaler.step(&mut trainer, 1).is_err());
+    backward(&w, &scaler, 0.5);
+    backward(&other, &scaler, 0.25);
+    assert!(scaler.step(&mut trainer, 1).unwrap());
+    assert_eq!((value(&w), value(&other)), (0.5, 0.75));
+    // One unscaled, the other not.
+    backward(&w, &scaler, 0.5);
+    backward(&other, &scaler, 0.25);
+    assert!(scaler.unscale(&w.collect_params()).unwrap());
+    assert!(scaler.step(&mut trainer, 1).unwrap());
+    assert_eq!((value(&w), value(&other)), (0.0, 0.5));
+    // Two parts of one gradient, of which one is unscaled, cannot be told apart.
+    w.set_grad_req(GradReq::Add).unwrap();
+    backward(&w, &scaler, 1.0);
+    scaler.unscale(&w.collect_params()).unwrap();
+    backward(&w, &scaler, 1.0);
+    backward(&other, &scaler, 0.25);
+    let error = scaler.step(&mut trainer, 1).unwrap_err();
+    assert!(error.to_string().contains("zero_grad"), "{error}");
+    assert_eq!((value(&w), value(&other), scaler.state()), (0.0, 0.5, (256.0, 2)));
+}
+
 fn masters_are_saved_and_follow_what_is_loaded<B: Backend>(ctx: &B) {
     let folder = tempfile::tempdir().unwrap();
     let (weights, states) = (folder.path().join("w.safetensors"), folder.path().join("s"));
@@ -130,5 +170,6 @@ on_every_backend! {
     scaling_keeps_small_gradients
     the_scale_follows_overflows
     unscaled_gradients_are_not_divided_again
+    a_gradient_knows_whether_it_is_unscaled
     masters_are_saved_and_follow_what_is_loaded
 }

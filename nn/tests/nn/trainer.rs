@@ -3,8 +3,9 @@
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Tensor, autograd, operators::random};
 use isograd_cpu::Cpu;
 use isograd_nn::{
-    Activation, BatchNorm, Block, Conv2D, Dense, Flatten, Parameter, Parameters, Sequential, Trainer,
-    initializers::{One, Xavier},
+    Activation, BatchNorm, Block, Constant, Conv2D, Dense, Flatten, LossScaler, Parameter, Parameters, Sequential,
+    Trainer,
+    initializers::{One, Uniform, Xavier},
     loss::{L2Loss, Loss, SoftmaxCrossEntropyLoss},
     optimizer::*,
     parallel::split_and_load,
@@ -247,6 +248,121 @@ fn gradients_on_several_contexts_are_added_up_in_two_halves_too() {
     let twice = [Cpu::default(), Cpu::default()];
     assert!(matches!(w.initialize_on(One, &twice, true), Err(Error::Parameter { .. })));
     assert!(matches!(w.reset_ctx(&[]), Err(Error::Parameter { .. })));
+}
+
+/// A weight of one element on two contexts that begins at 1, and its trainer of rate 1.
+fn on_two(request: GradReq) -> ([Cpu; 2], Parameter<Cpu>, Trainer<Cpu>) {
+    let contexts = [Cpu::default(), Cpu::with_threads(1).unwrap()];
+    let w = Parameter::new("w", &[Some(1)]).with_grad_req(request);
+    w.initialize_on(One, &contexts, false).unwrap();
+    let trainer = Trainer::new(w.collect_params(), SGD::new(1.0)).unwrap();
+    (contexts, w, trainer)
+}
+
+/// Backward on each context by a loss of the given slope there.
+fn backward_on(w: &Parameter<Cpu>, contexts: &[Cpu], slopes: &[f64]) {
+    for (ctx, slope) in contexts.iter().zip(slopes) {
+        autograd::record(|| w.data_on(ctx)?.mul_scalar(*slope)).unwrap().backward().unwrap();
+    }
+}
+
+fn on_each(w: &Parameter<Cpu>) -> Vec<f64> {
+    w.list_data().unwrap().iter().map(|d| d.asscalar().unwrap()).collect()
+}
+
+#[test]
+fn gradients_know_whether_they_are_added_up() {
+    // What came after is added up as well.
+    let (contexts, w, mut trainer) = on_two(GradReq::Write);
+    backward_on(&w, &contexts, &[1.0, 1.0]);
+    trainer.allreduce_grads().unwrap();
+    backward_on(&w, &contexts, &[2.0, 10.0]);
+    assert!(trainer.update(1).unwrap_err().to_string().contains("allreduce_grads"));
+    trainer.step(1).unwrap();
+    assert_eq!(on_each(&w), [-11.0; 2]);
+
+    // And when it is added to a sum, no part counts twice.
+    let (contexts, w, mut trainer) = on_two(GradReq::Add);
+    backward_on(&w, &contexts, &[1.0, 2.0]);
+    trainer.allreduce_grads().unwrap();
+    backward_on(&w, &contexts, &[3.0, 4.0]);
+    trainer.allreduce_grads().unwrap();
+    trainer.allreduce_grads().unwrap();
+    assert!(w.list_grad().unwrap().iter().all(|g| g.asscalar::<f64>().unwrap() == 10.0));
+    backward_on(&w, &contexts, &[5.0]);
+    trainer.step(1).unwrap();
+    assert_eq!(on_each(&w), [-14.0; 2]);
+    w.zero_grad().unwrap();
+    backward_on(&w, &contexts, &[1.0, 1.0]);
+    trainer.step(1).unwrap();
+    assert_eq!(on_each(&w), [-16.0; 2]);
+
+    // An update or a step that fails changes nothing of it.
+    let (contexts, w, mut trainer) = on_two(GradReq::Write);
+    backward_on(&w, &contexts, &[1.0, 2.0]);
+    trainer.allreduce_grads().unwrap();
+    assert!(trainer.update(0).is_err());
+    trainer.step(1).unwrap();
+    assert_eq!(on_each(&w), [-2.0; 2]);
+    backward_on(&w, &contexts, &[1.0]);
+    trainer.allreduce_grads().unwrap();
+    assert!(trainer.update(1).is_err());
+    assert!(trainer.step(1).is_err());
+    trainer.update_ignoring_stale(1).unwrap();
+    assert_eq!(on_each(&w), [-3.0; 2]);
+
+    // A later pass on one context only replaces a part of a sum that cannot be taken out.
+    backward_on(&w, &contexts, &[1.0, 2.0]);
+    trainer.allreduce_grads().unwrap();
+    backward_on(&w, &contexts, &[4.0]);
+    let error = trainer.step(1).unwrap_err();
+    assert!(matches!(&error, Error::Parameter { name, .. } if name == "w"), "{error}");
+    assert!(error.to_string().contains("later backward pass"), "{error}");
+    assert_eq!(on_each(&w), [-3.0; 2]);
+    backward_on(&w, &contexts, &[4.0, 1.0]);
+    trainer.step(1).unwrap();
+    assert_eq!(on_each(&w), [-8.0; 2]);
+}
+
+#[test]
+fn the_norm_is_that_of_the_sum_over_contexts() {
+    for reduce_before in [false, true] {
+        let (contexts, w, mut trainer) = on_two(GradReq::Write);
+        backward_on(&w, &contexts, &[3.0, 3.0]);
+        if reduce_before {
+            trainer.allreduce_grads().unwrap();
+        }
+        assert_eq!(clip_global_norm(&w.collect_params(), 2.0).unwrap(), 6.0);
+        trainer.step(1).unwrap();
+        assert!((value(&w) + 1.0).abs() < 1e-6, "{}", value(&w));
+    }
+}
+
+#[test]
+fn scaled_gradients_are_clipped_on_several_contexts() {
+    let (contexts, w, mut trainer) = on_two(GradReq::Write);
+    let mut scaler = LossScaler::new().init_scale(8.0);
+    backward_on(&w, &contexts, &[24.0, 24.0]);
+    assert!(scaler.unscale(&w.collect_params()).unwrap());
+    clip_global_norm(&w.collect_params(), 2.0).unwrap();
+    // A step that fails leaves all as it is.
+    assert!(scaler.step(&mut trainer, 0).is_err());
+    assert!(scaler.step(&mut trainer, 1).unwrap());
+    assert!((value(&w) + 1.0).abs() < 1e-6, "{}", value(&w));
+}
+
+#[test]
+fn a_frozen_layer_is_saved_as_it_is() {
+    let contexts = [Cpu::default(), Cpu::with_threads(1).unwrap(), Cpu::with_threads(2).unwrap()];
+    let w = Parameter::new("w", &[Some(3)]);
+    w.initialize_on(Uniform::default(), &contexts, false).unwrap();
+    let values = [0.1f32, 16_777_217.0, f32::MAX];
+    w.set_data(&Tensor::from_slice(&contexts[0], &values, [3]).unwrap()).unwrap();
+    w.freeze().unwrap();
+    assert_eq!(w.merged().unwrap().to_vec::<f32>().unwrap(), values);
+    let constant = Constant::new("c", &values, [3]).unwrap();
+    constant.initialize_on(One, &contexts).unwrap();
+    assert_eq!(constant.merged().unwrap().to_vec::<f32>().unwrap(), values);
 }
 
 #[test]
