@@ -43,7 +43,7 @@ run() {
     out=$(cd "$1" && pwd)
     cd "$here" || exit 2
     export ISOGRAD_CUDA_LIBRARIES=$here/packages${ISOGRAD_CUDA_LIBRARIES:+:$ISOGRAD_CUDA_LIBRARIES}
-    export ISOGRAD_CACHE=$out/cache
+    export ISOGRAD_CACHE_DIR=$out/cache
     # PyTorch brings cuBLAS, cuDNN and NCCL along: both are measured with the same.
     local torch
     torch=$(python3 -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)) if torch.cuda.is_available() else "")' 2> /dev/null)

@@ -3,11 +3,13 @@
 use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step};
 use isograd_core::{
     Backend, Dyn, Error, GradReq, Result, Tensor, autograd,
+    backend::replay,
     format::{HostArray, safetensors},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Applies an optimizer to parameters after each `backward`.
@@ -36,17 +38,62 @@ use std::{
 /// ```
 pub struct Trainer<B: Backend = Dyn> {
     slots: Vec<Slot<B>>,
+    progress: Arc<Mutex<Progress<B>>>,
+}
+
+/// What a step changes on the host; shared with the captured steps that it is part of, each replay of which is a step.
+struct Progress<B: Backend> {
     optimizer: Box<dyn Optimizer<B>>,
     /// The most updates that a parameter has seen: the place in a schedule.
     updates: u64,
     rescale_grad: f64,
+    /// How often each parameter was updated.
+    counts: Vec<u64>,
+}
+
+fn lock<B: Backend>(progress: &Mutex<Progress<B>>) -> MutexGuard<'_, Progress<B>> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a step works on for one parameter.
+#[derive(Clone)]
+struct Work<B: Backend> {
+    slot: usize,
+    parameter: Parameter<B>,
+    weight: Tensor<B>,
+    gradient: Tensor<B>,
+    state: Vec<Tensor<B>>,
+}
+
+impl<B: Backend> Progress<B> {
+    /// Updates all parameters, and calls `updated` after each.
+    fn step(&mut self, batch_size: usize, work: &[Work<B>], updated: impl Fn(&Work<B>) -> Result<()>) -> Result<()> {
+        let most = work.iter().map(|w| self.counts[w.slot] + 1).max().unwrap_or(0);
+        let updates = self.updates.max(most);
+        let learning_rate = self.optimizer.learning_rate_at(updates);
+        // A step that is recorded is none yet.
+        let counted = !replay::is_recording();
+        for w in work {
+            let step = Step {
+                learning_rate: learning_rate * w.parameter.lr_mult(),
+                weight_decay: self.optimizer.weight_decay() * w.parameter.wd_mult(),
+                rescale_grad: self.rescale_grad / batch_size as f64,
+                count: self.counts[w.slot] + 1,
+            };
+            self.optimizer.update(&step, &w.weight, &w.gradient, &w.state)?;
+            self.counts[w.slot] += counted as u64;
+            updated(w)?;
+        }
+        if counted {
+            self.updates = updates;
+        }
+        Ok(())
+    }
 }
 
 struct Slot<B: Backend> {
     path: String,
     parameter: Parameter<B>,
-    /// How often it was updated.
-    count: u64,
     /// What the optimizer keeps, on the first context; made at the first update.
     state: Option<Vec<Tensor<B>>>,
 }
@@ -60,10 +107,15 @@ impl<B: Backend> Trainer<B> {
         if parameters.is_empty() {
             return Err(Error::invalid("Trainer", "there are no parameters to train"));
         }
-        let slot =
-            |(path, p): (&str, &Parameter<B>)| Slot { path: path.into(), parameter: p.clone(), count: 0, state: None };
-        let slots = parameters.unique().iter().map(slot).collect();
-        Ok(Trainer { slots, optimizer: Box::new(optimizer), updates: 0, rescale_grad: 1.0 })
+        let slot = |(path, p): (&str, &Parameter<B>)| Slot { path: path.into(), parameter: p.clone(), state: None };
+        let slots: Vec<_> = parameters.unique().iter().map(slot).collect();
+        let (optimizer, counts) = (Box::new(optimizer), vec![0; slots.len()]);
+        let progress = Progress { optimizer, updates: 0, rescale_grad: 1.0, counts };
+        Ok(Trainer { slots, progress: Arc::new(Mutex::new(progress)) })
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress<B>> {
+        lock(&self.progress)
     }
 
     /// The parameters, each once, with their paths.
@@ -73,27 +125,28 @@ impl<B: Backend> Trainer<B> {
 
     /// The learning rate of the last update, or of the first one to come; with a schedule, the scheduled one.
     pub fn learning_rate(&self) -> f64 {
-        self.optimizer.learning_rate_at(self.updates)
+        let progress = self.progress();
+        progress.optimizer.learning_rate_at(progress.updates)
     }
 
     /// Sets the learning rate of the steps to come; with a schedule, the one that its shares are of.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.optimizer.set_learning_rate(learning_rate);
+        self.progress().optimizer.set_learning_rate(learning_rate);
     }
 
     /// How often a parameter has been updated, at most: the place in a schedule.
     pub fn updates(&self) -> u64 {
-        self.updates
+        self.progress().updates
     }
 
     /// The factor on gradients beside 1 / batch size; 1 unless set.
     pub fn rescale_grad(&self) -> f64 {
-        self.rescale_grad
+        self.progress().rescale_grad
     }
 
     /// Sets the factor on gradients beside 1 / batch size, such as 1 / (loss scale).
     pub fn set_rescale_grad(&mut self, factor: f64) {
-        self.rescale_grad = factor;
+        self.progress().rescale_grad = factor;
     }
 
     /// Adds up the gradients on several contexts and updates every parameter by the sum divided by `batch_size`. Gradients that
@@ -190,25 +243,25 @@ impl<B: Backend> Trainer<B> {
     fn run(&mut self, ready: &[usize], batch_size: usize) -> Result<()> {
         autograd::pause(|| {
             // Everything is checked and at hand before anything changes.
-            let mut gradients = Vec::new();
+            let mut work = Vec::new();
             for &i in ready {
                 let slot = &mut self.slots[i];
                 let (weight, gradient) = (slot.parameter.data()?, slot.gradient()?);
-                slot.prepare(&*self.optimizer, &weight)?;
-                gradients.push((i, weight, gradient));
+                slot.prepare(&*lock(&self.progress).optimizer, &weight)?;
+                let (parameter, state) = (slot.parameter.clone(), slot.state.clone().unwrap_or_default());
+                work.push(Work { slot: i, parameter, weight, gradient, state });
             }
-            let most = ready.iter().map(|&i| self.slots[i].count + 1).max().unwrap_or(0);
-            let updates = self.updates.max(most);
-            let learning_rate = self.optimizer.learning_rate_at(updates);
-            let rescale_grad = self.rescale_grad / batch_size as f64;
-            for (i, weight, gradient) in gradients {
-                let slot = &mut self.slots[i];
-                slot.update(&*self.optimizer, learning_rate, rescale_grad, &weight, &gradient)?;
-                slot.parameter.broadcast(&weight)?;
-                slot.parameter.list_data()?.iter().for_each(Tensor::mark_grad_stale);
-            }
-            self.updates = updates;
-            Ok(())
+            let again = || -> Box<dyn FnMut() -> Result<()> + Send> {
+                let (progress, work) = (self.progress.clone(), work.clone());
+                Box::new(move || autograd::pause(|| lock(&progress).step(batch_size, &work, |_| Ok(()))))
+            };
+            replay::changing(again, || {
+                lock(&self.progress).step(batch_size, &work, |w| {
+                    w.parameter.broadcast(&w.weight)?;
+                    w.parameter.list_data()?.iter().for_each(Tensor::mark_grad_stale);
+                    Ok(())
+                })
+            })
         })
     }
 
@@ -219,14 +272,15 @@ impl<B: Backend> Trainer<B> {
     /// [`Error::Io`]; what the device reports.
     pub fn save_states(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut arrays = Vec::new();
+        let progress = self.progress();
         let mut numbers = BTreeMap::from([
-            (OPTIMIZER.to_string(), self.optimizer.name()),
+            (OPTIMIZER.to_string(), progress.optimizer.name()),
             // The shortest digits that give the same number back.
-            (LEARNING_RATE.to_string(), format!("{:?}", self.optimizer.learning_rate())),
-            (UPDATES.to_string(), self.updates.to_string()),
+            (LEARNING_RATE.to_string(), format!("{:?}", progress.optimizer.learning_rate())),
+            (UPDATES.to_string(), progress.updates.to_string()),
         ]);
-        for slot in &self.slots {
-            numbers.insert(slot.count_key(), slot.count.to_string());
+        for (slot, count) in self.slots.iter().zip(&progress.counts) {
+            numbers.insert(slot.count_key(), count.to_string());
             for (i, tensor) in slot.state.iter().flatten().enumerate() {
                 arrays.push((format!("{}.{i}", slot.path), tensor.to_host()?));
             }
@@ -244,11 +298,15 @@ impl<B: Backend> Trainer<B> {
         let path = path.as_ref();
         let file = safetensors::load(path)?;
         let number = |key: &str| file.metadata.get(key).map(String::as_str);
+        let mut progress = lock(&self.progress);
         if let Some(saved) = number(OPTIMIZER)
-            && saved != self.optimizer.name()
+            && saved != progress.optimizer.name()
         {
-            let why =
-                format!("{} has the states of {saved}, this trainer's are {}", path.display(), self.optimizer.name());
+            let why = format!(
+                "{} has the states of {saved}, this trainer's are {}",
+                path.display(),
+                progress.optimizer.name()
+            );
             return Err(Error::invalid("Trainer::load_states", why));
         }
         let arrays: HashMap<&str, &HostArray> = file.arrays.iter().map(|(name, a)| (name.as_str(), a)).collect();
@@ -256,15 +314,15 @@ impl<B: Backend> Trainer<B> {
         for slot in &self.slots {
             let count = number(&slot.count_key()).and_then(|n| n.parse().ok());
             let count = count.ok_or_else(|| slot.error(format!("{} has no state of it", path.display())))?;
-            let state = if count > 0 { Some(slot.load(&*self.optimizer, &arrays, path)?) } else { None };
+            let state = if count > 0 { Some(slot.load(&*progress.optimizer, &arrays, path)?) } else { None };
             loaded.push((count, state));
         }
         let missing = |what| Error::invalid("Trainer::load_states", format!("{} has no {what}", path.display()));
         let learning_rate = number(LEARNING_RATE).and_then(|n| n.parse().ok()).ok_or_else(|| missing(LEARNING_RATE))?;
-        self.updates = number(UPDATES).and_then(|n| n.parse().ok()).ok_or_else(|| missing(UPDATES))?;
-        self.optimizer.set_learning_rate(learning_rate);
-        for (slot, (count, state)) in self.slots.iter_mut().zip(loaded) {
-            (slot.count, slot.state) = (count, state);
+        progress.updates = number(UPDATES).and_then(|n| n.parse().ok()).ok_or_else(|| missing(UPDATES))?;
+        progress.optimizer.set_learning_rate(learning_rate);
+        for ((slot, old), (count, state)) in self.slots.iter_mut().zip(&mut progress.counts).zip(loaded) {
+            (*old, slot.state) = (count, state);
         }
         Ok(())
     }
@@ -338,25 +396,6 @@ impl<B: Backend> Slot<B> {
         Ok(())
     }
 
-    fn update(
-        &mut self,
-        optimizer: &dyn Optimizer<B>,
-        learning_rate: f64,
-        rescale_grad: f64,
-        weight: &Tensor<B>,
-        gradient: &Tensor<B>,
-    ) -> Result<()> {
-        let step = Step {
-            learning_rate: learning_rate * self.parameter.lr_mult(),
-            weight_decay: optimizer.weight_decay() * self.parameter.wd_mult(),
-            rescale_grad,
-            count: self.count + 1,
-        };
-        optimizer.update(&step, weight, gradient, self.state.as_deref().unwrap_or_default())?;
-        self.count += 1;
-        Ok(())
-    }
-
     /// Its state from a file.
     fn load(
         &self,
@@ -382,6 +421,6 @@ impl<B: Backend> Slot<B> {
 impl<B: Backend> std::fmt::Debug for Trainer<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let paths: Vec<&str> = self.slots.iter().map(|s| s.path.as_str()).collect();
-        f.debug_struct("Trainer").field("optimizer", &self.optimizer).field("parameters", &paths).finish()
+        f.debug_struct("Trainer").field("optimizer", &self.progress().optimizer).field("parameters", &paths).finish()
     }
 }

@@ -1,16 +1,20 @@
 //! A device's state: memory, loaded kernels, and what kernels report.
 
 use crate::{
-    cache::{self, Cache},
     cublas::Cublas,
     cublas_lt::CublasLt,
     cudnn::Cudnn,
     driver::{Driver, Function},
     memory::{Arena, Buffer, Memory},
     nccl::Nccl,
+    operand::word,
     source::{Source, THREADS},
 };
-use isograd_core::{Error, Result};
+use isograd_core::{
+    Error, Result, Value,
+    backend::replay::{self, Changes},
+};
+use isograd_kernel_cache::{self as kernel_cache, Cache};
 use smallvec::SmallVec;
 use std::{
     collections::HashMap,
@@ -20,8 +24,24 @@ use std::{
     },
 };
 
-/// What tells a kernel's variants apart: a number per family, then the variant.
-pub(crate) type Key = SmallVec<[u64; 8]>;
+/// What tells kernels apart: the name that the kernel has in its source, and all numbers that the source depends on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Key {
+    name: &'static str,
+    variant: SmallVec<[u64; 10]>,
+}
+
+impl Key {
+    pub fn new(name: &'static str, variant: impl IntoIterator<Item = u64>) -> Key {
+        Key { name, variant: variant.into_iter().collect() }
+    }
+
+    /// With more numbers.
+    pub fn and(mut self, more: impl IntoIterator<Item = u64>) -> Key {
+        self.variant.extend(more);
+        self
+    }
+}
 
 /// A kernel's argument.
 pub(crate) type Words = SmallVec<[u64; 40]>;
@@ -39,14 +59,19 @@ pub(crate) struct Context {
     pub memory: Arc<Memory>,
     cache: Cache,
     kernels: Mutex<HashMap<Key, Function>>,
-    /// By the hash of their sources: variants of one source are one kernel.
-    loaded: Mutex<HashMap<[u64; 2], Function>>,
+    /// By what they are compiled from: variants of one source are one kernel.
+    loaded: Mutex<HashMap<kernel_cache::Key, Function>>,
     fault: Buffer,
     /// Whether a kernel that may report has been launched since the last look.
     may_fault: AtomicBool,
     pub tf32: AtomicBool,
     pub deterministic: AtomicBool,
+    /// Where the numbers that change from replay to replay lie, of the step that is being captured.
+    numbers: Mutex<Vec<Buffer>>,
 }
+
+/// Numbers of one buffer.
+const NUMBERS: usize = 512;
 
 impl Drop for Context {
     /// The libraries go first, with nothing under way and the device's context current.
@@ -75,6 +100,7 @@ impl Context {
             may_fault: AtomicBool::new(false),
             tf32: AtomicBool::new(false),
             deterministic: AtomicBool::new(true),
+            numbers: Mutex::default(),
             cublas: Cublas::default(),
             cublas_lt: CublasLt::default(),
             cudnn: Cudnn::default(),
@@ -88,33 +114,36 @@ impl Context {
             return Ok(*found);
         }
         let source = source();
+        debug_assert_eq!(source.name, key.name, "a kernel is known by the name that it has");
         let function = self.loaded(source.name, &source.finish())?;
         locked(&self.kernels).insert(key, function);
         Ok(function)
     }
 
     fn loaded(&self, name: &str, text: &str) -> Result<Function> {
-        let hash = [1, 2].map(|seed| cache::hash(text.as_bytes(), seed));
+        let (architecture, compiler) = (self.driver.architecture().target(), self.driver.compiler()?);
+        let key = kernel_cache::Key::new(&[text, &architecture, &compiler]);
         // Held while compiling: two threads that need one kernel compile it once.
         let mut loaded = locked(&self.loaded);
-        if let Some(found) = loaded.get(&hash) {
+        if let Some(found) = loaded.get(&key) {
             return Ok(*found);
         }
-        let architecture = self.driver.architecture().target();
-        let compiler = self.driver.compiler()?;
-        let parts = [text, &architecture, &compiler];
-        let image = self.cache.get(&parts, || self.driver.compile(name, text))?;
-        let function = match self.driver.load(name, &image) {
-            Ok(function) => function,
-            Err(_) => {
-                // What was kept may be of another driver, or the device full of dropped buffers: once more, from the source.
-                self.memory.trim();
-                self.cache.forget(&parts);
-                let image = self.cache.get(&parts, || self.driver.compile(name, text))?;
-                self.driver.load(name, &image)?
+        // What was kept may be of another driver; then it is compiled once more.
+        let kept = self.cache.load(&key).and_then(|image| self.driver.load(name, &image).ok());
+        let function = match kept {
+            Some(function) => function,
+            None => {
+                let image = self.driver.compile(name, text)?;
+                let function = self.driver.load(name, &image).or_else(|_| {
+                    // The device may be full of dropped buffers.
+                    self.memory.trim();
+                    self.driver.load(name, &image)
+                })?;
+                self.cache.store(&key, &image);
+                function
             }
         };
-        loaded.insert(hash, function);
+        loaded.insert(key, function);
         Ok(function)
     }
 
@@ -156,6 +185,35 @@ impl Context {
         self.fault.address()
     }
 
+    /// The words by which a kernel gets its scalars: the numbers themselves, or in a step that is captured, where some of them
+    /// change from replay to replay, the addresses of all; and whether they are addresses.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn scalars(&self, scalars: &[Value]) -> Result<(Words, bool)> {
+        let places = if self.memory.in_arena() { replay::places(scalars) } else { None };
+        let Some(places) = places else { return Ok((scalars.iter().map(|v| word(*v)).collect(), false)) };
+        let mut numbers = locked(&self.numbers);
+        let mut words = Words::new();
+        for place in places {
+            while numbers.len() <= place / NUMBERS {
+                numbers.push(self.memory.alloc(NUMBERS * 8)?);
+            }
+            words.push(numbers[place / NUMBERS].address() + (place % NUMBERS * 8) as u64);
+        }
+        Ok((words, true))
+    }
+
+    /// The memory of numbers of the step that was captured.
+    pub fn take_numbers(&self) -> Vec<Buffer> {
+        std::mem::take(&mut *locked(&self.numbers))
+    }
+
+    /// Whether a kernel that may report has been launched since the last call or wait; `other` is noted in its place.
+    pub fn may_fault(&self, other: bool) -> bool {
+        self.may_fault.swap(other, Ordering::Relaxed)
+    }
+
     /// What kernels reported since the last call. Everything before has been waited for.
     pub fn reported(&self) -> Result<()> {
         if !self.may_fault.swap(false, Ordering::Relaxed) {
@@ -186,6 +244,34 @@ pub(crate) struct Captured {
     pub context: Arc<Context>,
     pub graph: u64,
     pub arena: Option<Arc<Arena>>,
+    /// Whether a kernel of it may report an index out of range.
+    pub may_fault: bool,
+    /// What changes from replay to replay.
+    pub changes: Mutex<Changes>,
+    /// The device's memory of the numbers among it.
+    pub numbers: Vec<Buffer>,
+}
+
+impl Captured {
+    /// Brings the numbers of the next replay to the device, and replays.
+    pub fn replay(&self) -> Result<()> {
+        // Held until the replay is in the queue, behind its numbers.
+        let mut changes = locked(&self.changes);
+        // In a capture it is refused, and nothing is to be counted.
+        if !changes.is_empty() && !self.context.memory.in_arena() {
+            let bytes: Vec<u8> = changes.refresh()?.iter().flat_map(|v| word(*v).to_le_bytes()).collect();
+            for (part, buffer) in bytes.chunks(NUMBERS * 8).zip(&self.numbers) {
+                // SAFETY: a buffer has so many bytes.
+                unsafe { self.context.driver.upload(part, buffer.address()) }?;
+            }
+        }
+        if self.may_fault {
+            self.context.may_fault(true);
+        }
+        // SAFETY: the graph and its memory live as long as `self`; of buffers made before, it keeps those that it uses when
+        // they are dropped.
+        unsafe { self.context.driver.replay(self.graph) }
+    }
 }
 
 impl Drop for Captured {
@@ -194,6 +280,7 @@ impl Drop for Captured {
         let _ = self.context.driver.synchronize();
         // SAFETY: the graph is from this driver, and nobody else has it.
         unsafe { self.context.driver.free_graph(self.graph) };
+        self.numbers.clear();
         drop(self.arena.take());
     }
 }

@@ -101,7 +101,8 @@ impl Product {
     pub fn of(cuda: &Cuda, dtype: DType, sizes: Sizes, left: Matrices, right: Matrices) -> Option<Product> {
         let (kind, compute) = match dtype {
             DType::F32 if cuda.tf32() => (0, 77),
-            DType::F32 => (0, 68),
+            // CUBLAS_COMPUTE_32F_PEDANTIC: neither the environment nor the library's own choice makes it TF32 or an emulation.
+            DType::F32 => (0, 69),
             DType::F64 => (1, 70),
             DType::F16 => (2, 68),
             DType::BF16 => (14, 68),

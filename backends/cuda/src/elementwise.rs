@@ -3,11 +3,11 @@
 use crate::{
     Cuda,
     context::{Key, Words},
-    operand::{Raw, fits_32_bits, word},
+    operand::{Raw, fits_32_bits},
     source::Source,
 };
 use isograd_core::{
-    Operand, OperandMut, Result,
+    DType, Operand, OperandMut, Result,
     expr::{
         Kernel, Program,
         render::{Names, type_name},
@@ -35,6 +35,8 @@ pub(crate) struct Variant {
     pub together: usize,
     /// Whether positions need 64 bits.
     pub wide: bool,
+    /// Whether scalars are addresses of numbers on the device.
+    pub live: bool,
     /// Of the inputs, then of the outputs.
     pub steps: SmallVec<[Step; 6]>,
 }
@@ -68,17 +70,14 @@ impl Variant {
         }
         let count: usize = sizes.iter().product();
         let wide = !(fits_32_bits(count) && all().all(|o| o.fits_32_bits(sizes)));
-        Variant { rank, together, wide, steps }
+        Variant { rank, together, wide, live: false, steps }
     }
 
     fn key(&self, program: &Program) -> Key {
-        let mut key: Key =
-            [1, program.id(), self.rank as u64, self.together as u64, self.wide as u64].into_iter().collect();
         // 32 operands to a word.
-        for chunk in self.steps.chunks(32) {
-            key.push(chunk.iter().fold(0, |bits, s| bits << 2 | *s as u64));
-        }
-        key
+        let steps = self.steps.chunks(32).map(|chunk| chunk.iter().fold(0, |bits, s| bits << 2 | *s as u64));
+        let numbers = [self.rank as u64, self.together as u64, self.wide as u64, self.live as u64];
+        Key::new("map", [program.id()]).and(numbers).and(steps)
     }
 }
 
@@ -92,7 +91,8 @@ pub(crate) fn map(
     let inputs: SmallVec<[Raw; 4]> = inputs.iter().map(Raw::of).collect();
     let sizes: SmallVec<[usize; 6]> = crate::operand::sizes(outputs[0].layout);
     let outputs: SmallVec<[Raw; 2]> = outputs.iter().map(|o| Raw::of(&o.as_operand())).collect();
-    let variant = Variant::of(&inputs, &outputs, &sizes);
+    let (scalars, live) = cuda.context.scalars(kernel.scalars)?;
+    let variant = Variant { live, ..Variant::of(&inputs, &outputs, &sizes) };
     let program = kernel.program;
     let function = cuda.context.kernel(variant.key(program), || source(program, &variant))?;
     let inner = sizes[variant.rank - 1];
@@ -103,20 +103,31 @@ pub(crate) fn map(
         words.push(o.address);
         words.extend(o.strides.iter().map(|s| *s as u64));
     }
-    words.extend(kernel.scalars.iter().map(|v| word(*v)));
+    words.extend(scalars);
     // SAFETY: the words are the fields of `Arguments` in `source`; core has checked that layouts are within buffers.
     unsafe { cuda.context.launch_each(program.name(), function, chunks, &words) }
+}
+
+/// How a kernel names its scalars; those that are `live` lie in the device's memory.
+pub(crate) fn scalars(dtypes: &[DType], live: bool) -> Vec<String> {
+    (0..dtypes.len()).map(|k| if live { format!("(*a.arg{k})") } else { format!("a.arg{k}") }).collect()
+}
+
+/// The members of its arguments for them.
+pub(crate) fn scalar_members(dtypes: &[DType], live: bool) -> String {
+    let star = if live { "const *" } else { "" };
+    dtypes.iter().enumerate().map(|(k, d)| format!("    IG_WORD {} {star}arg{k};\n", type_name(*d))).collect()
 }
 
 /// The kernel of a program and a variant.
 pub(crate) fn source(program: &Program, variant: &Variant) -> Source {
     let mut source = Source::new("map");
-    let Variant { rank, together, wide, ref steps } = *variant;
+    let Variant { rank, together, wide, live, ref steps } = *variant;
     let (inputs, outputs) = (program.inputs(), program.outputs());
     let names = Names {
         inputs: (0..inputs.len()).map(|k| format!("in{k}.v[{}]", index(steps[k]))).collect(),
         old: (0..outputs.len()).map(|k| format!("out{k}.v[k]")).collect(),
-        scalars: (0..program.scalars().len()).map(|k| format!("a.arg{k}")).collect(),
+        scalars: scalars(program.scalars(), live),
         index: "(first + k)".into(),
         ..Names::default()
     };
@@ -130,9 +141,7 @@ pub(crate) fn source(program: &Program, variant: &Variant) -> Source {
     for (k, (_, d)) in outputs.iter().enumerate() {
         let _ = writeln!(t, "    IG_WORD {} *out{k};\n    ig_i64 out{k}_stride[{rank}];", type_name(*d));
     }
-    for (k, d) in program.scalars().iter().enumerate() {
-        let _ = writeln!(t, "    IG_WORD {} arg{k};", type_name(*d));
-    }
+    t += &scalar_members(program.scalars(), live);
     let last = rank - 1;
     let _ = write!(
         t,

@@ -3,7 +3,7 @@
 
 use crate::{
     Cuda,
-    context::Words,
+    context::{Key, Words},
     operand::{address, sizes},
     source::Source,
 };
@@ -38,13 +38,24 @@ pub(crate) enum Way {
     Atomic,
 }
 
+impl Way {
+    /// The kernel's name.
+    fn name(self) -> &'static str {
+        match self {
+            Way::Ordered => "scatter_add",
+            Way::Sorted => "scatter_add_sorted",
+            Way::Atomic => "scatter_add_atomic",
+        }
+    }
+}
+
 pub(crate) fn scatter_source(dtype: DType, rank: usize, way: Way) -> Source {
-    let (name, chosen) = match way {
-        Way::Ordered => ("scatter_add", "IG_SCATTER_ADD_ORDERED"),
-        Way::Sorted => ("scatter_add_sorted", "IG_SCATTER_ADD_SORTED"),
-        Way::Atomic => ("scatter_add_atomic", "IG_SCATTER_ADD_ATOMIC"),
+    let chosen = match way {
+        Way::Ordered => "IG_SCATTER_ADD_ORDERED",
+        Way::Sorted => "IG_SCATTER_ADD_SORTED",
+        Way::Atomic => "IG_SCATTER_ADD_ATOMIC",
     };
-    let mut source = Source::new(name);
+    let mut source = Source::new(way.name());
     source.element(dtype).define("IG_RANK", rank).define("IG_SCATTER_ADD", 1).define(chosen, 1);
     source.text(include_str!("kernels/gather.cu"));
     source
@@ -64,7 +75,7 @@ pub(crate) fn gather(
 ) -> Result<()> {
     let shape = sizes(out.layout);
     let (rank, bytes) = (shape.len(), out.dtype.size());
-    let key = [4, bytes as u64, rank as u64].into_iter().collect();
+    let key = Key::new("gather", [bytes as u64, rank as u64]);
     let function = cuda.context.kernel(key, || gather_source(bytes, rank))?;
     let count = out.layout.size();
     let mut strides: SmallVec<[isize; 6]> = SmallVec::from_slice(source.layout.strides());
@@ -96,7 +107,7 @@ pub(crate) fn scatter_add(
     };
     let sorted = way == Way::Sorted;
     let rank = index.layout.rank().saturating_sub(1).max(1);
-    let key = [5, source.dtype as u64, rank as u64, way as u64].into_iter().collect();
+    let key = Key::new(way.name(), [source.dtype as u64, rank as u64]);
     let function = cuda.context.kernel(key, || scatter_source(source.dtype, rank, way))?;
     // Where the index is broadcast, one order serves many columns.
     let order = if sorted { Some(order(cuda, axis, index)?) } else { None };

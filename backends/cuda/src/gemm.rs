@@ -137,21 +137,27 @@ fn end(source: &mut Source, program: &Program, rank: usize) {
 }
 
 impl Variant {
-    fn key(&self) -> Key {
+    /// The kernel's name.
+    fn name(&self) -> &'static str {
+        if self.cores == Cores::Tensor { "tensor" } else { "gemm" }
+    }
+
+    fn key(&self, ending: Option<&Program>) -> Key {
         let problem = match self.problem {
-            Problem::MatMul { rank, wide } => rank as u64 * 2 + wide as u64,
-            Problem::Conv => 1000,
-            Problem::ConvInputGradient => 1001,
-            Problem::ConvWeightGradient => 1002,
+            Problem::MatMul { rank, wide } => [0, rank as u64, wide as u64],
+            Problem::Conv => [1, 0, 0],
+            Problem::ConvInputGradient => [2, 0, 0],
+            Problem::ConvWeightGradient => [3, 0, 0],
         };
-        let along = self.along[0] as u64 * 2 + self.along[1] as u64;
-        [9, problem, self.dtype as u64, self.cores as u64, along].into_iter().collect()
+        let along = self.along.map(u64::from);
+        let chosen = [self.dtype as u64, self.cores as u64];
+        Key::new(self.name(), problem).and(chosen).and(along).and(ending.map(Program::id))
     }
 
     /// The kernel, for a product that ends in a program (matrix products alone do).
     pub fn source(&self, ending: Option<&Program>) -> Source {
         let tensor = self.cores == Cores::Tensor;
-        let mut source = Source::new(if tensor { "tensor" } else { "gemm" });
+        let mut source = Source::new(self.name());
         let (bm, bn, bk) = self.cores.tile(self.dtype);
         if tensor && self.dtype == DType::F32 {
             // For the bits of an f32.
@@ -232,9 +238,7 @@ pub(crate) fn run(
     }
     let variant = Variant { problem, dtype, cores, along };
     let program = ending.map(|e| e.kernel.program);
-    let mut key = variant.key();
-    key.extend(program.map(Program::id));
-    let function = cuda.context.kernel(key, || variant.source(program))?;
+    let function = cuda.context.kernel(variant.key(program), || variant.source(program))?;
     let parts = match splits {
         1 => None,
         _ => Some(Temporary::<Cuda>::new(cuda, dtype.compute(), [splits, batches * rows * columns])?),

@@ -22,11 +22,10 @@
 //! ```
 //!
 //! Where things are: `driver` is what is asked of a device, and the device itself; `library` finds libraries, `nvrtc`
-//! compiles, `cache` keeps what was compiled; `cublas`, `cublas_lt`, `cudnn` and `nccl` call NVIDIA's libraries;
+//! compiles; `cublas`, `cublas_lt`, `cudnn` and `nccl` call NVIDIA's libraries;
 //! `context` is a device's state, `memory` its memory; `source` puts sources together; each other file launches a family
 //! of kernels.
 
-mod cache;
 mod context;
 mod cublas;
 mod cublas_lt;
@@ -51,12 +50,14 @@ mod window;
 pub use memory::Buffer;
 pub use nvrtc::Nvrtc;
 
-use cache::Cache;
 use context::{Captured, Context};
 use driver::Driver;
 use isograd_core::{
-    Backend, Capabilities, Error, Operand, OperandMut, Pool, ReduceOp, Result, Window, backend::composed, expr::Kernel,
+    Backend, Capabilities, Error, Operand, OperandMut, Pool, ReduceOp, Result, Window,
+    backend::{composed, replay},
+    expr::Kernel,
 };
+use isograd_kernel_cache::Cache;
 use std::{
     collections::HashMap,
     fmt,
@@ -86,7 +87,7 @@ impl Cuda {
         if let Some(context) = open.get(&number).and_then(Weak::upgrade) {
             return Ok(Cuda { context });
         }
-        let context = Arc::new(Context::new(Arc::new(driver::Device::new(number)?), Cache::of_user())?);
+        let context = Arc::new(Context::new(Arc::new(driver::Device::new(number)?), Cache::of_user("cuda", true))?);
         open.insert(number, Arc::downgrade(&context));
         Ok(Cuda { context })
     }
@@ -155,9 +156,13 @@ impl Cuda {
 
     /// Records what `step` computes, to be run again by [`Graph::replay`] at a fraction of the cost of launching its
     /// kernels one by one: what it reads must be on the device, its shapes fixed, and its results written in place
-    /// (`assign`, a parameter's update). Scalars, such as a learning rate, stay what they were. Nothing is computed
-    /// here; every kernel must have run before, so call `step` once in the ordinary way first. Meanwhile, no other
-    /// thread may use the device: what it computes would be recorded too.
+    /// (`assign`, a parameter's update). Nothing is computed here; every kernel must have run before, so call `step` once
+    /// in the ordinary way first. Meanwhile, no other thread may use the device: what it computes would be recorded too.
+    ///
+    /// Replays give what calls of `step` would: each draws random numbers anew, so that dropout has another mask, from the
+    /// generator of the thread that replays; each counts as an update of a `Trainer`, with the learning rate, the correction
+    /// of Adam's moments and the place in a schedule of that time. Other numbers that are no tensors stay what they were,
+    /// unless they are told by [`replay::changing`].
     ///
     /// # Errors
     /// What `step` returns; [`Error::Backend`] where it copies to or from the host, or waits.
@@ -168,11 +173,16 @@ impl Cuda {
         }
         driver.begin_capture()?;
         self.context.memory.begin_arena();
+        let earlier = self.context.may_fault(false);
         // Whatever the step does, the device goes on as before.
-        let done = panic::catch_unwind(AssertUnwindSafe(step));
+        let (done, changes) = replay::record(|| panic::catch_unwind(AssertUnwindSafe(step)));
+        let numbers = self.context.take_numbers();
         let arena = self.context.memory.end_arena();
         let graph = driver.end_capture();
-        let graph = graph.map(|graph| Graph { captured: Captured { context: self.context.clone(), graph, arena } });
+        let (context, changes) = (self.context.clone(), Mutex::new(changes));
+        let may_fault = self.context.may_fault(earlier);
+        let graph =
+            graph.map(|graph| Graph { captured: Captured { context, graph, arena, may_fault, changes, numbers } });
         done.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
         graph
     }
@@ -197,14 +207,13 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Runs it, after what the device was given before.
+    /// Runs it, after what the device was given before. An index out of range is reported by the next wait, as elsewhere.
     ///
     /// # Errors
-    /// What the device reports.
+    /// What the device reports; [`Error::InvalidArgument`] when the host's part of the step would launch other kernels than it
+    /// did.
     pub fn replay(&self) -> Result<()> {
-        // SAFETY: the graph and its memory live as long as `captured`; of buffers made before, it keeps those that it
-        // uses when they are dropped.
-        unsafe { self.captured.context.driver.replay(self.captured.graph) }
+        self.captured.replay()
     }
 }
 

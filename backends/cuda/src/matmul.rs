@@ -9,7 +9,10 @@ use crate::{
     operand::{address, fits_32_bits},
 };
 use isograd_core::{
-    DType, Expr, Layout, Operand, OperandMut, Result, backend::composed, expr::Kernel, layout::merge_axes,
+    DType, Expr, Layout, Operand, OperandMut, Result,
+    backend::{composed, replay},
+    expr::Kernel,
+    layout::merge_axes,
 };
 use smallvec::SmallVec;
 
@@ -35,6 +38,10 @@ pub(crate) fn matmul_fused(
     inputs: &[Operand<'_, Cuda>],
     output: &mut OperandMut<'_, Cuda>,
 ) -> Result<()> {
+    // The kernel of a product has its scalars at hand only.
+    if replay::are_changing(kernel.scalars) {
+        return composed::matmul_fused(cuda, kernel, a, b, inputs, output);
+    }
     match product(cuda, a, b, Some((kernel, inputs)), output)? {
         true => Ok(()),
         false => composed::matmul_fused(cuda, kernel, a, b, inputs, output),

@@ -5,7 +5,8 @@
 use crate::{
     Cuda,
     context::{Key, Words},
-    operand::{Raw, fits_32_bits, sizes, word},
+    elementwise::{scalar_members, scalars},
+    operand::{Raw, fits_32_bits, sizes},
     source::{Source, THREADS},
 };
 use isograd_core::{
@@ -74,6 +75,8 @@ pub(crate) struct Variant {
     pub wide: bool,
     /// Whether results are parts, to be folded again.
     pub parts: bool,
+    /// Whether scalars are addresses of numbers on the device.
+    pub live: bool,
 }
 
 /// What is folded: a program's result, or parts of an earlier fold.
@@ -107,10 +110,10 @@ pub(crate) fn reduce(
         raw.iter_mut().filter(|r| r.strides.len() == kept).for_each(|r| r.strides.push(0));
         all.push(1);
     }
-    let scalars: Words = kernel.scalars.iter().map(|v| word(*v)).collect();
+    let (scalars, live) = cuda.context.scalars(kernel.scalars)?;
     let output = output.as_operand();
     debug_assert_eq!(all[..kept], sizes(output.layout)[..]);
-    fold(cuda, op, Folded::Program(kernel.program), &raw, &all, kept, &Raw::of(&output), &scalars)
+    fold(cuda, op, Folded::Program(kernel.program), &raw, &all, kept, &Raw::of(&output), (&scalars, live))
 }
 
 /// Adds the rows of `parts`, in order, to a contiguous output.
@@ -121,7 +124,7 @@ pub(crate) fn add_parts(cuda: &Cuda, parts: &Temporary<Cuda>, output: &OperandMu
     input.strides = SmallVec::from_slice(&[1, outputs as isize]);
     let mut to = Raw::of(&output.as_operand());
     to.strides = SmallVec::from_slice(&[1]);
-    fold(cuda, ReduceOp::Sum, Folded::Parts(to.dtype.compute()), &[input], &[outputs, splits], 1, &to, &[])
+    fold(cuda, ReduceOp::Sum, Folded::Parts(to.dtype.compute()), &[input], &[outputs, splits], 1, &to, (&[], false))
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call of one kernel")]
@@ -133,7 +136,7 @@ fn fold(
     sizes: &[usize],
     kept: usize,
     output: &Raw,
-    scalars: &[u64],
+    (scalars, live): (&[u64], bool),
 ) -> Result<()> {
     let outputs: usize = sizes[..kept].iter().product();
     let each: usize = sizes[kept..].iter().product();
@@ -164,7 +167,7 @@ fn fold(
     let part = each.div_ceil(splits);
     let splits = each.div_ceil(part);
     let parts = splits > 1;
-    let variant = Variant { op, kept, folded: sizes.len() - kept, team, together, dense, wide, parts };
+    let variant = Variant { op, kept, folded: sizes.len() - kept, team, together, dense, wide, parts, live };
     let function = cuda.context.kernel(variant.key(folded, output.dtype), || source(folded, output.dtype, &variant))?;
     let computed = output.dtype.compute();
     let parts = match splits {
@@ -194,7 +197,7 @@ fn fold(
     let strides = isograd_core::Shape::from(&sizes[..kept]).strides();
     input.strides = strides.iter().copied().chain([outputs as isize]).collect();
     all.push(splits);
-    fold(cuda, op, Folded::Parts(computed), &[input], &all, kept, output, &[])
+    fold(cuda, op, Folded::Parts(computed), &[input], &all, kept, output, (&[], false))
 }
 
 /// How many neighbouring elements a thread can read at once.
@@ -233,29 +236,29 @@ fn team(inputs: &[Raw], sizes: &[usize], kept: usize, outputs: usize, each: usiz
 impl Variant {
     fn key(&self, folded: Folded<'_>, output: DType) -> Key {
         let of = match folded {
-            Folded::Program(p) => [2, p.id()],
-            Folded::Parts(d) => [3, d as u64],
+            Folded::Program(p) => [0, p.id()],
+            Folded::Parts(d) => [1, d as u64],
         };
         let variant = [
             self.op as u64,
             self.kept as u64,
             self.folded as u64,
             self.team as u64,
-            self.wide as u64 * 2 + self.parts as u64,
+            self.wide as u64 * 4 + self.parts as u64 * 2 + self.live as u64,
             self.together as u64,
             if self.together > 1 { self.dense } else { 0 },
             output as u64,
         ];
-        of.into_iter().chain(variant).collect()
+        Key::new("reduce", of).and(variant)
     }
 }
 
 /// The kernel of what is folded and a variant.
 pub(crate) fn source(folded: Folded<'_>, output: DType, variant: &Variant) -> Source {
     let mut source = Source::new("reduce");
-    let Variant { op, kept, folded: axes, team, together, dense, wide, parts } = *variant;
+    let Variant { op, kept, folded: axes, team, together, dense, wide, parts, live } = *variant;
     source.element(output).reduction(op, output);
-    let (body, inputs, scalars): (Body, Vec<DType>, Vec<DType>) = match folded {
+    let (body, inputs, arguments): (Body, Vec<DType>, Vec<DType>) = match folded {
         Folded::Program(program) => {
             let element = |k: usize| match (together, dense >> k & 1) {
                 (1, _) => format!("a.in{k}[in{k}_at]"),
@@ -264,7 +267,7 @@ pub(crate) fn source(folded: Folded<'_>, output: DType, variant: &Variant) -> So
             };
             let names = Names {
                 inputs: (0..program.inputs().len()).map(element).collect(),
-                scalars: (0..program.scalars().len()).map(|k| format!("a.arg{k}")).collect(),
+                scalars: scalars(program.scalars(), live),
                 index: format!("((out * a.each + i) * {together} + k)"),
                 ..Names::default()
             };
@@ -285,9 +288,7 @@ pub(crate) fn source(folded: Folded<'_>, output: DType, variant: &Variant) -> So
         let _ = writeln!(t, "    IG_WORD const {} *in{k};\n    ig_i64 in{k}_stride[{rank}];", type_name(*d));
     }
     let _ = writeln!(t, "    IG_WORD Stored *out;\n    ig_i64 out_stride[{kept}];\n    IG_WORD Computed *parts;");
-    for (k, d) in scalars.iter().enumerate() {
-        let _ = writeln!(t, "    IG_WORD {} arg{k};", type_name(*d));
-    }
+    t += &scalar_members(&arguments, live);
     let (size, outputs) = (team.size(), team.outputs());
     let (lane, slot) = match team {
         Team::Columns => (format!("threadIdx.x / {outputs}"), format!("threadIdx.x % {outputs}")),

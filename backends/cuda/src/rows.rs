@@ -2,7 +2,7 @@
 
 use crate::{
     Cuda,
-    context::Words,
+    context::{Key, Words},
     operand::{address, contiguous, word},
     source::{Source, THREADS},
 };
@@ -126,8 +126,7 @@ fn row_kernel(
     let (d, n) = (input.dtype, last(input));
     let rows = input.layout.size() / n;
     let plan = plan(d, rows, n, &[address(input), outputs[0]]);
-    let variant = (name == "softmax") as u64 * 2 + logarithm as u64;
-    let key = [6, variant, d as u64, plan.team as u64, plan.together as u64].into_iter().collect();
+    let key = Key::new(name, [logarithm as u64, d as u64, plan.team as u64, plan.together as u64]);
     let function = cuda.context.kernel(key, || source(name, d, plan.team, plan.together, logarithm))?;
     let number = |v: f64| word(Value::F64(v).cast(d.compute()));
     let mut words: Words = [rows as u64, n as u64, (plan.shared > 0) as u64, address(input)].into_iter().collect();
@@ -153,7 +152,7 @@ pub(crate) fn scan(
     let copy = contiguous(cuda, input)?;
     let input = copy.as_ref().map_or(*input, Temporary::operand);
     let (d, n) = (input.dtype, last(&input));
-    let function = cuda.context.kernel([7, op as u64, d as u64].into_iter().collect(), || scan_source(op, d))?;
+    let function = cuda.context.kernel(Key::new("scan", [op as u64, d as u64]), || scan_source(op, d))?;
     let words = [n as u64, address(&input), address(&output.as_operand())];
     // SAFETY: the words are the fields of `Arguments`; both arrays are contiguous, with rows of `n`.
     unsafe { cuda.context.launch("scan", function, input.layout.size() / n, 0, &words) }
@@ -178,8 +177,7 @@ pub(crate) fn argsort(
     let rows = input.layout.size() / n;
     let room = n.next_power_of_two().max(2);
     let kernel = |name: &'static str| {
-        let key = [8, name.len() as u64, d as u64, descending as u64].into_iter().collect();
-        cuda.context.kernel(key, || sort_source(name, d, descending))
+        cuda.context.kernel(Key::new(name, [d as u64, descending as u64]), || sort_source(name, d, descending))
     };
     let words = |width: usize, distance: usize, out: u64| {
         [rows as u64, n as u64, room as u64, width as u64, distance as u64, address(&input), out]

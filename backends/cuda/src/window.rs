@@ -3,7 +3,7 @@
 
 use crate::{
     Cuda,
-    context::Words,
+    context::{Key, Words},
     cudnn,
     gemm::{self, Problem, Sizes, divisor, three},
     operand::{address, contiguous, fits_32_bits},
@@ -130,7 +130,7 @@ fn run_pool(
     count: usize,
     words: &[u64],
 ) -> Result<()> {
-    let key = [10, name.len() as u64, kind as u64, dtype as u64, wide as u64].into_iter().collect();
+    let key = Key::new(name, [kind as u64, dtype as u64, wide as u64]);
     let function = cuda.context.kernel(key, || pool_source(name, kind, dtype, wide))?;
     // SAFETY: the words are the fields of `Arguments`; arrays are contiguous, of the sizes that the words say.
     unsafe { cuda.context.launch_each(name, function, count, words) }
@@ -238,7 +238,7 @@ pub(crate) fn conv(
         Which::WeightGradient => ("conv_weight_gradient", 0, address(&right), address(&left)),
     };
     let wide = is_wide(window, [&input, &output]) || !fits_32_bits(left.layout.size());
-    let key = [11, which as u64, out.dtype as u64, wide as u64].into_iter().collect();
+    let key = Key::new(name, [out.dtype as u64, wide as u64]);
     let function = cuda.context.kernel(key, || conv_source(name, out.dtype, wide))?;
     let numbers = [batch, groups, inputs, outputs, taps, in_size, out_size];
     let mut words: Words = numbers.iter().map(|n| *n as u64).collect();

@@ -1,6 +1,6 @@
 //! Calls the primitives: skips empty work, merges axes, then asks the backend.
 
-use super::{Backend, Operand, OperandMut, ReduceOp};
+use super::{Backend, Operand, OperandMut, ReduceOp, replay};
 use crate::{
     DType, Layout, Result, Shape, Value,
     expr::{Expr, Kernel, PerDType},
@@ -22,7 +22,7 @@ pub fn map<B: Backend>(
     outputs: &mut [OperandMut<'_, B>],
 ) -> Result<()> {
     let Some(first) = outputs.first() else { return Ok(()) };
-    if first.layout.is_empty() {
+    if first.layout.is_empty() || replay::collected(kernel.scalars) {
         return Ok(());
     }
     let shape = first.shape();
@@ -71,6 +71,9 @@ pub fn reduce<B: Backend>(
     }
     if shape.contains(&0) {
         return fill(ctx, op.identity(output.dtype), output);
+    }
+    if replay::collected(kernel.scalars) {
+        return Ok(());
     }
     let kept = output.layout.rank();
     // The output rides along with stride 0 over the reduced axes, so that kept axes merge only where it allows.

@@ -2,7 +2,8 @@
 //!
 //! Where things are: this file has the trait; `operand` what a kernel is given; [`launch`] merges axes and calls the
 //! primitives; [`composed`] has a default for everything that is not a primitive; [`window`] the arithmetic of
-//! convolution and pooling; `dynamic` the backend that holds any other.
+//! convolution and pooling; [`replay`] what changes from one run of a captured step to the next; `dynamic` the backend
+//! that holds any other.
 //!
 //! To add an operator that backends may want to make faster: its composed form in `composed`, and a provided method here
 //! that calls it. To write a backend: implement the nine methods without a body; see the book and `backends/reference`.
@@ -11,6 +12,7 @@ pub mod composed;
 mod dynamic;
 pub mod launch;
 mod operand;
+pub mod replay;
 pub mod window;
 
 pub use dynamic::{Dyn, DynBuffer};

@@ -7,6 +7,7 @@
 use super::{PerDTypeFormula, apply, create::generate};
 use crate::{
     Backend, DType, Error, Expr, Result, Scalar, Tensor, Value,
+    backend::replay,
     expr::{Definition, PerDType},
 };
 use smallvec::smallvec;
@@ -46,7 +47,7 @@ pub fn set_state(state: (u64, u64)) {
     STATE.set(Some(state));
 }
 
-/// A fresh key: SplitMix64's finalizer over seed and draw (Steele et al., OOPSLA 2014).
+/// A fresh key, told to [`replay`]: SplitMix64's finalizer over seed and draw (Steele et al., OOPSLA 2014).
 pub fn next_key() -> u64 {
     let (seed, draw) = state();
     STATE.set(Some((seed, draw + 1)));
@@ -55,7 +56,9 @@ pub fn next_key() -> u64 {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     };
-    mix(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)).wrapping_add(draw.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+    let key = mix(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)).wrapping_add(draw.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+    replay::drawn(key);
+    key
 }
 
 /// Random word `word` of this element, i64 in 0..2³², with arg0 as key.

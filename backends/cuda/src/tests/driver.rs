@@ -5,7 +5,7 @@ use super::{
     results::{agrees, numbers},
     stand_in::{self, break_device, calls, fail, number, run, run_in},
 };
-use crate::{Cuda, Nvrtc, cache, driver::Architecture};
+use crate::{Cuda, Nvrtc, driver::Architecture};
 use isograd_conformance::{Level, Options, Suite};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
 use std::{
@@ -324,7 +324,7 @@ fn failures_of_the_device_are_told_and_those_that_stay_stay() {
 
 /// Where the cache of this process has its files.
 fn kept() -> Vec<PathBuf> {
-    let directory = PathBuf::from(env::var_os("ISOGRAD_CACHE").unwrap()).join("cuda");
+    let directory = PathBuf::from(env::var_os(isograd_kernel_cache::VARIABLE).unwrap()).join("cuda");
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -334,11 +334,8 @@ fn compiled_kernels_that_are_damaged_or_refused_are_made_anew() {
         doubled(&opened(0)).unwrap();
         let whole = fs::read(&kept()[0]).unwrap();
         let refused = |content: &[u8]| {
-            let mut bytes = whole[..24].to_vec();
-            bytes.extend((content.len() as u64).to_le_bytes());
-            bytes.extend(cache::hash(content, 0).to_le_bytes());
-            bytes.extend(content);
-            bytes
+            // What it begins with, and the key.
+            [&whole[..48], blake3::hash(content).as_bytes(), content].concat()
         };
         // Half a file; what is no machine code; the machine code of something else.
         let other = fs::read(stand_in::directory().unwrap().join("libcudnn.so.9")).unwrap();

@@ -203,7 +203,7 @@ impl Driver for Host {
     }
 
     fn compiler(&self) -> Result<String> {
-        Ok(format!("c++ {:016x}", crate::cache::hash(HEADER.as_bytes(), 0)))
+        Ok(format!("c++ {}", blake3::hash(HEADER.as_bytes())))
     }
 
     fn compile(&self, name: &str, source: &str) -> Result<Vec<u8>> {

@@ -5,16 +5,16 @@ use super::{
     host::{self, Host},
     results::{agrees, numbers},
 };
-use crate::{Cuda, driver::Architecture};
+use crate::{Cuda, Graph, driver::Architecture};
 use isograd_core::{
-    DType, Dyn, Result, Tensor, autograd,
-    operators::{ConvOptions, Fused},
+    Backend, DType, Dyn, Error, Result, Tensor, autograd,
+    operators::{ConvOptions, Fused, random},
 };
 use isograd_nn::{
-    BatchNorm, Block, Conv2D, Dense, Parameters, Sequential, Trainer,
+    BatchNorm, Block, Conv2D, Dense, Dropout, Parameters, Sequential, Trainer,
     initializers::Normal,
     loss::{Loss, SoftmaxCrossEntropyLoss},
-    optimizer::SGD,
+    optimizer::{Adam, SGD, Schedule, Scheduled},
 };
 use libloading::Library;
 use std::{
@@ -199,6 +199,78 @@ fn a_training_step_is_captured_and_replayed() {
     assert!(step_by_step.iter().all(|v| v.is_finite()));
     assert_eq!(step_by_step, replayed);
     host.check_guards();
+}
+
+/// What five steps leave, of a network with dropout that Adam trains, with other random numbers between them, and a learning
+/// rate that is set meanwhile: parameters, the numbers, the trainer's updates, the state of the generator. Steps 2 to 4 are
+/// replays if `captured`.
+fn went_on(cuda: &Cuda, captured: bool) -> Result<(Vec<f32>, u64, (u64, u64))> {
+    let ctx = Dyn::new(cuda.clone());
+    let mut net = Sequential::new();
+    net.add(Dense::new(40).in_units(4)).add(Dropout::new(0.5)).add(Dense::new(3).in_units(40));
+    net.initialize(Normal { sigma: 0.1 }, &ctx)?;
+    for (k, (_, parameter)) in net.collect_params().iter().enumerate() {
+        let shape = parameter.data()?.shape().clone();
+        parameter.set_data(&numbers(&ctx, &shape, DType::F32, k)?)?;
+    }
+    random::seed(5);
+    let batch = numbers(&ctx, &[4, 4], DType::F32, 9)?;
+    let mut trainer = Trainer::new(net.collect_params(), Scheduled::new(Adam::new(0.02), Schedule::factor(2, 0.5)))?;
+    let step = |trainer: &mut Trainer| {
+        let loss = autograd::record(|| net.forward(&batch)?.square()?.sum((), false))?;
+        loss.backward()?;
+        trainer.step(4)
+    };
+    step(&mut trainer)?;
+    let graph = if captured { Some(cuda.capture(|| step(&mut trainer))?) } else { None };
+    let mut left = Vec::new();
+    for k in 0..3 {
+        if k == 1 {
+            trainer.set_learning_rate(0.1);
+        }
+        graph.as_ref().map_or_else(|| step(&mut trainer), Graph::replay)?;
+        left.extend(Tensor::normal(&ctx, [2], 0.0, 1.0, DType::F32)?.to_vec::<f32>()?);
+    }
+    step(&mut trainer)?;
+    for (_, parameter) in net.collect_params().iter() {
+        left.extend(parameter.data()?.to_vec::<f32>()?);
+    }
+    Ok((left, trainer.updates(), random::state()))
+}
+
+/// Masks of dropout, the correction of Adam's moments, counts and learning rates are not those of the step that was captured.
+#[test]
+fn replays_are_steps_like_others() {
+    let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let (step_by_step, replayed) = (went_on(&cuda, false).unwrap(), went_on(&cuda, true).unwrap());
+    assert_eq!(step_by_step.1, 5);
+    assert_eq!(step_by_step, replayed);
+    host.check_guards();
+}
+
+/// An index that is out of range only when a step is replayed is told by the wait after it.
+#[test]
+fn a_replay_tells_of_an_index_out_of_range() {
+    let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let ctx = Dyn::new(cuda.clone());
+    let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3]).unwrap();
+    let index = Tensor::from_slice(&ctx, &[0i64, 1], [2]).unwrap();
+    let out = Tensor::zeros(&ctx, [2], DType::F32).unwrap();
+    let step = || out.assign(&x.gather(0, &index)?);
+    step().unwrap();
+    let graph = cuda.capture(step).unwrap();
+    cuda.synchronize().unwrap();
+    for _ in 0..2 {
+        index.assign_slice(&[2i64, 9]).unwrap();
+        graph.replay().unwrap();
+        let error = cuda.synchronize().unwrap_err();
+        assert!(matches!(error, Error::IndexOutOfRange { op: "gather", index: 9, size: 3, .. }), "{error}");
+        index.assign_slice(&[2i64, 1]).unwrap();
+        graph.replay().unwrap();
+        assert_eq!(out.to_vec::<f32>().unwrap(), [3.0, 2.0]);
+    }
 }
 
 /// The libraries of a future version, whose functions have other names, and files that are none.

@@ -189,7 +189,7 @@ fn every_frame_of_map_and_reduce_compiles() {
             (1, 1, true, [any, any, any, any]),
         ] {
             let steps = steps.into_iter().collect();
-            all.push(elementwise::source(&p, &elementwise::Variant { rank, together, wide, steps }));
+            all.push(elementwise::source(&p, &elementwise::Variant { rank, together, wide, live: wide, steps }));
         }
         let folded = program("folded", &[chosen], &[d, d], &[DType::I64]);
         for team in Team::ALL {
@@ -197,11 +197,13 @@ fn every_frame_of_map_and_reduce_compiles() {
             for (n, &op) in ops.iter().enumerate() {
                 let (wide, parts) = (n % 2 == 0, n % 2 == 1);
                 let together = if matches!(team, Team::Warp | Team::Block) && n > 1 { 16 / d.size() } else { 1 };
-                let variant = reduce::Variant { op, kept: 2, folded: 2, team, together, dense: 1, wide, parts };
+                let live = parts;
+                let variant = reduce::Variant { op, kept: 2, folded: 2, team, together, dense: 1, wide, parts, live };
                 all.push(reduce::source(Folded::Program(&folded), d, &variant));
             }
             let (op, together, dense) = (ops[0], 1, 1);
-            let variant = reduce::Variant { op, kept: 1, folded: 1, team, together, dense, wide: false, parts: false };
+            let (wide, parts, live) = (false, false, false);
+            let variant = reduce::Variant { op, kept: 1, folded: 1, team, together, dense, wide, parts, live };
             all.push(reduce::source(Folded::Parts(d.compute()), d, &variant));
         }
     }

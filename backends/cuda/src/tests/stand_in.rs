@@ -2,7 +2,7 @@
 //! process has one driver, and looks for it once.
 
 use super::host::{self, HEADER, RUNTIME};
-use crate::{cache, driver::symbols};
+use crate::driver::symbols;
 use std::{
     env,
     ffi::CString,
@@ -27,8 +27,8 @@ pub(super) fn directory() -> Option<&'static Path> {
     let found = DIRECTORY.get_or_init(|| {
         // It reads ELF files.
         cfg!(target_os = "linux").then(|| Command::new("c++").arg("--version").output().ok())??;
-        let hash = [DRIVER, NVRTC, RUNTIME, HEADER].iter().fold(0, |h, text| cache::hash(text.as_bytes(), h));
-        let directory = host::directory().join(format!("stand-in-{hash:016x}"));
+        let hash = blake3::hash([DRIVER, NVRTC, RUNTIME, HEADER].join("\0").as_bytes());
+        let directory = host::directory().join(format!("stand-in-{hash}"));
         if !directory.is_dir() {
             let own = directory.with_extension(std::process::id().to_string());
             fs::create_dir_all(&own).unwrap();
@@ -92,7 +92,7 @@ pub(super) fn run_in(test: &str, directory: &Path, variables: &[&[(&str, &str)]]
             .args([&format!("tests::{test}"), "--exact", "--nocapture"])
             .env(CHILD, "1")
             .env("ISOGRAD_CUDA_LIBRARIES", directory)
-            .env("ISOGRAD_CACHE", &cache)
+            .env(isograd_kernel_cache::VARIABLE, &cache)
             .env("IG_HEADER", directory.join("host.h"))
             .env("IG_KERNELS", &kernels)
             .envs(variables.iter().copied())

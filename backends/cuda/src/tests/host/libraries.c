@@ -14,7 +14,7 @@ static void put(void *p, int kind, long i, double x) {
     else ((float *)p)[i] = (float)x;
 }
 
-// cuBLAS: kinds are 0 for f32 and 1 for f64; compute types 68 (f32), 77 (TF32), 70 (f64).
+// cuBLAS: kinds are 0 for f32 and 1 for f64; compute types 69 (f32, and nothing else), 77 (TF32), 70 (f64).
 struct blas {
     void *stream, *workspace;
     int math;
@@ -34,7 +34,7 @@ int cublasGemmStridedBatchedEx(struct blas *handle, int ta, int tb, int m, int n
                                int count, int compute, int algorithm) {
     if (!handle->stream || !handle->workspace || handle->math != 16) return 7;
     if (a_kind > 1) return 15;
-    if (a_kind != b_kind || a_kind != c_kind || compute != (a_kind ? 70 : 68) || algorithm != -1) return 7;
+    if (a_kind != b_kind || a_kind != c_kind || compute != (a_kind ? 70 : 69) || algorithm != -1) return 7;
     if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7;
     calls++;
     for (long batch = 0; batch < count; batch++)
@@ -92,7 +92,7 @@ int cublasLtMatmul(void *handle, const struct product *p, const float *alpha, co
     const int ta = p->transposed[0], tb = p->transposed[1];
     const long m = ld->rows, n = ld->columns, k = ta ? la->rows : la->columns;
     if (!handle || !stream || algorithm || space || bytes || *alpha != 1 || *beta != 0) return 7;
-    if (p->compute != 68 || p->scale != 0 || p->ending != 4 || !p->bias || lc->rows != ld->rows) return 7;
+    if (p->compute != 69 || p->scale != 0 || p->ending != 4 || !p->bias || lc->rows != ld->rows) return 7;
     if (m != (long)(ta ? la->columns : la->rows) || n != (long)(tb ? lb->rows : lb->columns)) return 7;
     if (k != (long)(tb ? lb->columns : lb->rows)) return 7;
     if (((size_t)a | (size_t)b | (size_t)d | (size_t)p->bias) % 256) return 7;
