@@ -433,6 +433,7 @@ names! { ($)
     semantics_transfers
     semantics_errors
     semantics_threads
+    semantics_tasks
     semantics_many_allocations
     semantics_out_of_memory
     semantics_equality

@@ -3,6 +3,14 @@
 use crate::case::{Case, Checked, Environment, Failure, Measured};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
 use isograd_reference::Reference;
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
+    time::Duration,
+};
 
 type Check = fn(&Environment<'_>) -> Result<(), Failure>;
 
@@ -13,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("transfers", transfers),
         ("errors", errors),
         ("threads", threads),
+        ("tasks", tasks),
         ("many_allocations", many_allocations),
         ("out_of_memory", out_of_memory),
         ("equality", equality),
@@ -135,6 +144,44 @@ fn threads(e: &Environment<'_>) -> Result<(), Failure> {
         must(right?, "threads that share a context do not disturb each other")?;
     }
     Ok(())
+}
+
+/// Kernels in the tasks of a pool whose threads take up other tasks where they wait.
+fn tasks(e: &Environment<'_>) -> Result<(), Failure> {
+    // Enough that a device cuts its kernels.
+    let (x, seen) = (Tensor::zeros(e.ctx, [1 << 18], DType::F32)?, Arc::new(AtomicUsize::new(0)));
+    let (done, wait) = channel();
+    // A circle of tasks that wait for one another must not hold up the suite: their threads are left behind.
+    let (shared, other) = (x.clone(), seen.clone());
+    std::thread::spawn(move || {
+        let pool = rayon_core::ThreadPoolBuilder::new().num_threads(4).build().expect("four threads");
+        let failure = Mutex::new(Ok(()));
+        pool.scope(|scope| {
+            for i in 0..160 {
+                let (x, seen, failure) = (&shared, &other, &failure);
+                let task = move || {
+                    x.fill(1)?;
+                    if i % 2 == 0 {
+                        return autograd::record(|| x.exp().map(drop));
+                    }
+                    seen.fetch_add(autograd::is_recording() as usize, Ordering::Relaxed);
+                    x.exp().map(drop)
+                };
+                scope.spawn(move |_| {
+                    if let Err(e) = task() {
+                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Err(e);
+                    }
+                });
+            }
+        });
+        let _ = done.send(failure.into_inner().unwrap_or_else(PoisonError::into_inner));
+    });
+    match wait.recv_timeout(Duration::from_secs(300)) {
+        Ok(result) => result?,
+        Err(_) => return must(false, "tasks that use one tensor end"),
+    }
+    must(seen.load(Ordering::Relaxed) == 0, "a task does not record because another does")?;
+    must(x.sum((), false)?.asscalar::<f32>()? == x.size() as f32, "what tasks wrote is there")
 }
 
 fn many_allocations(e: &Environment<'_>) -> Result<(), Failure> {

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// The first failure of a kernel that nobody was told of yet.
     pub failure: Mutex<Option<Error>>,
     pub lost: AtomicBool,
+    /// The process that opened the device: one made by `fork` has no driver behind it.
+    pub process: u32,
     /// Device memory in which kernels note the first index out of range: which kernel, which axis, the index, the size.
     report: Mutex<Memory<u8>>,
     /// Whether a kernel that may write the report was started since it was last read.
@@ -74,6 +76,7 @@ impl Shared {
             launches: Mutex::default(),
             failure: Mutex::default(),
             lost: AtomicBool::new(false),
+            process: std::process::id(),
             report: Mutex::new(report),
             reporting: AtomicBool::new(false),
             #[cfg(test)]

@@ -146,8 +146,13 @@ impl Shared {
     }
 
     /// # Errors
-    /// When the device was lost before.
+    /// When the device was lost before, or opened by another process.
     pub fn alive(&self, op: &str) -> Result<()> {
+        if self.process != std::process::id() {
+            let why = "the device was opened before this process was made by fork, which drivers do not follow; \
+                       open devices after fork";
+            return Err(Error::backend(&self.name, op, why));
+        }
         match self.lost.load(Ordering::Relaxed) {
             true => Err(self.lost_error(op, "earlier")),
             false => Ok(()),
