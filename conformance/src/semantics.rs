@@ -200,16 +200,20 @@ fn many_allocations(e: &Environment<'_>) -> Result<(), Failure> {
     }
     // All of it kept would be 40 MiB.
     must(resident().saturating_sub(before) < steps * page.len() / 2, "memory is released")?;
-    // Steps as in training, with what kernels need for themselves; one number each that is kept shows.
-    let (w, before) = (Tensor::full(e.ctx, [16, 16], 0.01, DType::F32)?, resident());
+    // Steps as in training, the first of which compile kernels; one number each that is kept shows.
+    let w = Tensor::full(e.ctx, [16, 16], 0.01, DType::F32)?;
     w.attach_grad()?;
     let x = Tensor::ones(e.ctx, [4, 16], DType::F32)?;
-    let steps = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
-    for _ in 0..steps {
-        let loss = autograd::record(|| x.matmul(&w)?.tanh()?.sum((), false))?;
-        loss.backward()?;
-    }
-    e.ctx.synchronize()?;
+    let train = |steps: usize| -> Result<()> {
+        for _ in 0..steps {
+            let loss = autograd::record(|| x.matmul(&w)?.tanh()?.sum((), false))?;
+            loss.backward()?;
+        }
+        e.ctx.synchronize()
+    };
+    train(100)?;
+    let (steps, before) = (if cfg!(debug_assertions) { 1_000 } else { 10_000 }, resident());
+    train(steps)?;
     must(resident().saturating_sub(before) < steps * 2048, "steps of training do not grow")
 }
 

@@ -296,9 +296,12 @@ impl Shared {
         let Some(last) = last else { return transfer(&[]).map_err(|e| self.failed(op, e)) };
         let done = transfer(&[last.event.get()]);
         let done = if done.is_err() && last.failure(self).is_some() { transfer(&[]) } else { done };
-        done.map_err(|e| self.failed(op, e))?;
+        if done.is_err() {
+            // What broke the device may be a launch before.
+            let _ = last.event.wait();
+        }
         self.examine_up_to(&last);
-        Ok(())
+        done.or_else(|e| self.told().and(Err(self.failed(op, e))))
     }
 
     /// Copies `bytes` into `to`.
