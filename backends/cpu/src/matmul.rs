@@ -66,7 +66,7 @@ pub(crate) fn narrow(cpu: &Cpu, from: &Operand<'_, Cpu>, to: &mut OperandMut<'_,
 
 /// Whether the operands are a product: what all that follows relies on, the unsafe code of it too.
 fn fit(a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, output: &OperandMut<'_, Cpu>) -> Result<()> {
-    for dtype in [b.dtype, output.dtype].into_iter().filter(|d| *d != a.dtype) {
+    if let Some(dtype) = [b.dtype, output.dtype].into_iter().find(|d| *d != a.dtype) {
         return Err(Error::DTypeMismatch { op: "matmul", left: a.dtype, right: dtype, device: "cpu".into() });
     }
     let mismatch = |left: &Shape, right: &Shape, why: &str| {

@@ -65,12 +65,16 @@ impl panic::RefUnwindSafe for Threads {}
 /// The threads of the process, started by the first kernel with several pieces: `ISOGRAD_THREADS` of them with the one that
 /// calls, or one per core.
 static OF_PROCESS: LazyLock<Threads> = LazyLock::new(|| {
-    let wanted = std::env::var("ISOGRAD_THREADS").ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0);
     let mut threads = Threads::none();
     // With fewer threads than wanted work takes longer, and is done.
-    let _ = threads.start(count(wanted).min(MOST) - 1);
+    let _ = threads.start(count(wanted(std::env::var("ISOGRAD_THREADS").ok())).min(MOST) - 1);
     threads
 });
+
+/// The threads that the environment wants; 0 where it says nothing, or no number.
+fn wanted(variable: Option<String>) -> usize {
+    variable.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
 
 /// `threads`, or one per core for 0.
 fn count(threads: usize) -> usize {
@@ -312,5 +316,13 @@ mod tests {
             assert!(Threads::new(n).is_err_and(|e| e.to_string().contains("4096")), "{n}");
         }
         assert_eq!(Threads::new(3).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn the_environment_says_how_many_threads() {
+        for (variable, expected) in [(None, 0), (Some(""), 0), (Some("many"), 0), (Some("-1"), 0), (Some(" 3 "), 3)] {
+            assert_eq!(wanted(variable.map(String::from)), expected);
+        }
+        assert!(count(0) >= 1 && count(3) == 3);
     }
 }

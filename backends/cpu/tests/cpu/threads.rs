@@ -64,8 +64,8 @@ fn tasks_that_write_and_read_one_tensor_end() {
 fn every_kernel_keeps_other_tasks_away() {
     let cpu = Cpu::default();
     ends(move || {
-        let square = Tensor::ones(&cpu, [300, 300], DType::F32).unwrap();
-        let images = Tensor::ones(&cpu, [4, 8, 24, 24], DType::F32).unwrap();
+        let square = Tensor::ones(&cpu, [600, 600], DType::F32).unwrap();
+        let images = Tensor::ones(&cpu, [16, 8, 32, 32], DType::F32).unwrap();
         let weight = Tensor::ones(&cpu, [8, 8, 3, 3], DType::F32).unwrap();
         tasks(|i| {
             square.fill(1)?;
