@@ -29,6 +29,9 @@ pub(crate) struct Compiled {
     pub op: Arc<str>,
 }
 
+/// A kernel, and the work items that a group of it can have.
+type Built = (Arc<Mutex<Kernel>>, usize);
+
 /// What a kernel computes: a template's name, the program that it runs or 0, and the choices that its source depends on.
 pub(crate) type Name = (&'static str, u64, u64);
 
@@ -38,7 +41,7 @@ const NAMES: usize = 1 << 14;
 /// All kernels of a context.
 pub(crate) struct Programs {
     named: RwLock<HashMap<Name, Arc<Compiled>>>,
-    built: Mutex<HashMap<Key, (Arc<Mutex<Kernel>>, usize)>>,
+    built: Mutex<HashMap<Key, Built>>,
     cache: Cache,
     options: String,
     /// What besides source and options a binary depends on.
@@ -83,7 +86,7 @@ impl Shared {
     }
 
     /// The kernel of `source`, from memory, from disk, or built; and the work items that a group of it can have.
-    pub fn compile(&self, op: &str, source: &str) -> Result<(Arc<Mutex<Kernel>>, usize)> {
+    pub fn compile(&self, op: &str, source: &str) -> Result<Built> {
         self.alive(op)?;
         let programs = &self.programs;
         let key = programs.key(source);
