@@ -85,12 +85,12 @@ impl Variant {
     }
 }
 
-fn source(program: &Program, v: &Variant) -> String {
+fn source(native: bool, program: &Program, v: &Variant) -> String {
     let inputs = program.inputs().len();
     let (result, stored_dtype) = (program.outputs()[0].0, v.stored);
     let dtype = program.instructions()[result as usize].dtype;
     let ty = type_name(dtype);
-    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let mut renderer = Renderer::new(Dialect::OpenCl).native(native);
     let unit = |k: usize| v.unit.get(k).copied().unwrap_or(false);
     let names = |counter: &str, index: &str| Names {
         inputs: (0..inputs)
@@ -400,7 +400,8 @@ pub(crate) fn reduce(
     inputs.iter().for_each(|i| push(i.layout));
     push(output.layout);
 
-    let compiled = shared.kernel(("reduce", program.id(), v.bits()), program.name(), || source(program, &v))?;
+    let compiled = shared
+        .kernel(("reduce", program.id(), v.bits()), program.name(), || source(shared.facts.native(), program, &v))?;
     let partial = match v.partial {
         true => Some(memory::alloc(shared, results * parts * output.dtype.compute().size())?),
         false => None,

@@ -60,17 +60,21 @@ pub struct Capabilities {
     pub computes: DTypes,
     /// Whether the same call on the same data gives the same bits every time.
     pub deterministic: bool,
+    /// Whether results have the bits that the chapter *Arithmetic* of the book defines, the same as on every other exact device.
+    /// The conformance suite compares them bit for bit with the reference backend; others are held to error bounds.
+    pub exact: bool,
     /// The largest buffer, in bytes.
     pub max_buffer: usize,
 }
 
 impl Default for Capabilities {
-    /// Everything, repeatably.
+    /// Everything, repeatably and exactly.
     fn default() -> Capabilities {
         Capabilities {
             stores: DTypes::ALL,
             computes: DTypes::ALL,
             deterministic: true,
+            exact: true,
             max_buffer: isize::MAX as usize,
         }
     }

@@ -16,7 +16,7 @@ mod map;
 mod reduce;
 
 pub use gather::{gather, scatter_add};
-pub use lanes::{Lane, LaneMut, Lanes, Math, Plain, PlainMath, loops};
+pub use lanes::{Lane, LaneMut, Lanes, Plain, loops};
 pub use machine::CHUNK;
 pub(crate) use machine::Plan;
 pub use map::{map, map_range};
