@@ -5,7 +5,7 @@
 
 use crate::math::{Fast, Vector};
 use isograd_core::{
-    ReduceOp, Value,
+    ReduceOp,
     expr::{Binary, Unary},
     host::{Lane, LaneMut, Lanes, loops},
 };
@@ -133,8 +133,8 @@ macro_rules! variant {
                 loops::random(word, seed, index, out);
             }
             $(#[$feature])?
-            pub fn fold(op: ReduceOp, x: Lane<'_>) -> Value {
-                loops::fold(op, x)
+            pub fn fold(op: ReduceOp, x: Lane<'_>, out: LaneMut<'_>) {
+                loops::fold(op, x, out);
             }
             $(#[$feature])?
             pub fn combine(op: ReduceOp, x: Lane<'_>, accumulator: LaneMut<'_>) {
@@ -175,7 +175,7 @@ dispatch! {
     select(condition: &[u8], a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>);
     convert(x: Lane<'_>, out: LaneMut<'_>);
     random(word: u8, seed: &[i64], index: &[i64], out: &mut [i64]);
-    fold(op: ReduceOp, x: Lane<'_>) -> Value;
+    fold(op: ReduceOp, x: Lane<'_>, out: LaneMut<'_>);
     combine(op: ReduceOp, x: Lane<'_>, accumulator: LaneMut<'_>);
 }
 

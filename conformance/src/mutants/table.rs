@@ -279,8 +279,8 @@ macro_rules! binary_becomes {
 /// The number after it, away from zero, where it is f32 or f64.
 fn next(e: &Expr) -> Expr {
     match e.dtype() {
-        DType::F32 => (e.bitcast(DType::I32) + 1).bitcast(DType::F32),
-        DType::F64 => (e.bitcast(DType::I64) + 1).bitcast(DType::F64),
+        DType::F32 => (e.bitcast(DType::I32) + Expr::constant(1i32)).bitcast(DType::F32),
+        DType::F64 => (e.bitcast(DType::I64) + Expr::constant(1i64)).bitcast(DType::F64),
         _ => e.clone(),
     }
 }

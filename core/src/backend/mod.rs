@@ -1,7 +1,7 @@
 //! What a device must do: the [`Backend`] trait, its operands, and the defaults composed from its primitives.
 //!
 //! Where things are: this file has the trait; `operand` what a kernel is given; [`launch`] merges axes and calls the
-//! primitives; [`composed`] has a default for everything that is not a primitive; [`window`] the arithmetic of
+//! primitives; [`Reducer`] the order of reductions; [`composed`] has a default for everything that is not a primitive; [`window`] the arithmetic of
 //! convolution and pooling; `dynamic` the backend that holds any other.
 //!
 //! To add an operator that backends may want to make faster: its composed form in `composed`, and a provided method here
@@ -11,10 +11,12 @@ pub mod composed;
 mod dynamic;
 pub mod launch;
 mod operand;
+mod reducer;
 pub mod window;
 
 pub use dynamic::{Dyn, DynBuffer};
 pub use operand::{Operand, OperandMut};
+pub use reducer::Reducer;
 pub use window::Window;
 
 use crate::{DType, Result, Value, expr::Kernel};

@@ -460,6 +460,12 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The dtype that output `k` is computed in.
+    pub fn dtype(&self, k: usize) -> DType {
+        let program = self.kernel.program;
+        program.instructions[program.outputs[k].0 as usize].dtype
+    }
+
     /// Output `k` in the dtype that it is computed in: what a reduction accumulates.
     pub fn computed(&self, k: usize) -> Value {
         self.values[self.kernel.program.outputs[k].0 as usize]

@@ -5,6 +5,7 @@
 
 use crate::{
     DType, ReduceOp, Value,
+    backend::Reducer,
     expr::{Binary, Unary, scalar},
 };
 
@@ -77,9 +78,10 @@ pub trait Lanes: Copy + Send + Sync {
     fn random(self, word: u8, seed: &[i64], index: &[i64], out: &mut [i64]) {
         loops::random(word, seed, index, out);
     }
-    /// All of `x` folded, by a tree whose shape depends on the length alone.
-    fn fold(self, op: ReduceOp, x: Lane<'_>) -> Value {
-        loops::fold(op, x)
+    /// The result of each block of 256 elements of `x`, in the order of [`Reducer`]; the last block may have fewer. `out` has
+    /// one element per block.
+    fn fold(self, op: ReduceOp, x: Lane<'_>, out: LaneMut<'_>) {
+        loops::fold(op, x, out);
     }
     /// `accumulator[i] = op(accumulator[i], x[i])`.
     fn combine(self, op: ReduceOp, x: Lane<'_>, accumulator: LaneMut<'_>) {
@@ -319,30 +321,50 @@ pub mod loops {
         }
     }
 
-    /// How many partial results run side by side: enough for four vector registers of sixteen f32.
-    const WIDE: usize = 64;
+    const PARTIALS: usize = Reducer::PARTIALS;
+
+    /// `N` blocks of equal length at once: so many chains of sums that do not wait for each other.
+    #[inline(always)]
+    fn blocks<T: Copy, const N: usize>(x: &[T], identity: T, f: impl Fn(T, T) -> T) -> [T; N] {
+        let length = x.len() / N;
+        let mut partial = [[identity; PARTIALS]; N];
+        let whole = length / PARTIALS * PARTIALS;
+        for at in (0..whole).step_by(PARTIALS) {
+            for (n, partial) in partial.iter_mut().enumerate() {
+                for (p, &v) in partial.iter_mut().zip(&x[n * length + at..][..PARTIALS]) {
+                    *p = f(*p, v);
+                }
+            }
+        }
+        partial.map(|mut partial| {
+            if N == 1 {
+                for (p, &v) in partial.iter_mut().zip(&x[whole..]) {
+                    *p = f(*p, v);
+                }
+            }
+            let mut width = PARTIALS / 2;
+            while width > 0 {
+                for i in 0..width {
+                    partial[i] = f(partial[i], partial[i + width]);
+                }
+                width /= 2;
+            }
+            partial[0]
+        })
+    }
 
     #[inline(always)]
-    fn tree<T: Copy>(x: &[T], identity: T, f: impl Fn(T, T) -> T) -> T {
-        let mut partial = [identity; WIDE];
-        let rows = x.chunks_exact(WIDE);
-        let rest = rows.remainder();
-        for row in rows {
-            for (p, &v) in partial.iter_mut().zip(row) {
-                *p = f(*p, v);
-            }
+    fn fold_blocks<T: Copy>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
+        let mut x = x;
+        let mut out = out;
+        while x.len() >= 4 * Reducer::BLOCK {
+            let (four, rest) = x.split_at(4 * Reducer::BLOCK);
+            out[..4].copy_from_slice(&blocks::<T, 4>(four, identity, f));
+            (x, out) = (rest, &mut out[4..]);
         }
-        for (p, &v) in partial.iter_mut().zip(rest) {
-            *p = f(*p, v);
+        for (block, o) in x.chunks(Reducer::BLOCK).zip(out) {
+            [*o] = blocks::<T, 1>(block, identity, f);
         }
-        let mut width = WIDE / 2;
-        while width > 0 {
-            for i in 0..width {
-                partial[i] = f(partial[i], partial[i + width]);
-            }
-            width /= 2;
-        }
-        partial[0]
     }
 
     macro_rules! fold_float {
@@ -380,28 +402,29 @@ pub mod loops {
 
     /// See [`Lanes::fold`].
     #[inline(always)]
-    pub fn fold(op: ReduceOp, x: Lane<'_>) -> Value {
+    pub fn fold(op: ReduceOp, x: Lane<'_>, out: LaneMut<'_>) {
         macro_rules! lane {
-            ($x:expr, $type:ty, $variant:ident, $fold:ident) => {{
+            ($x:expr, $out:expr, $type:ty, $fold:ident) => {{
                 macro_rules! go {
                     ($identity:expr, $f:expr) => {
-                        Value::$variant(tree($x, $identity, $f))
+                        fold_blocks($x, $out, $identity, $f)
                     };
                 }
                 $fold!(op, $type, go)
             }};
         }
-        match x {
-            Lane::F32(x) => lane!(x, f32, F32, fold_float),
-            Lane::F64(x) => lane!(x, f64, F64, fold_float),
-            Lane::I32(x) => lane!(x, i32, I32, fold_int),
-            Lane::I64(x) => lane!(x, i64, I64, fold_int),
-            Lane::U8(x) => lane!(x, u8, U8, fold_int),
-            Lane::I8(x) => lane!(x, i8, I8, fold_int),
-            Lane::Bool(x) => Value::Bool(match op {
-                ReduceOp::Max | ReduceOp::Sum => x.iter().any(|&v| v != 0),
-                ReduceOp::Min | ReduceOp::Prod => x.iter().all(|&v| v != 0),
-            }),
+        match (x, out) {
+            (Lane::F32(x), LaneMut::F32(out)) => lane!(x, out, f32, fold_float),
+            (Lane::F64(x), LaneMut::F64(out)) => lane!(x, out, f64, fold_float),
+            (Lane::I32(x), LaneMut::I32(out)) => lane!(x, out, i32, fold_int),
+            (Lane::I64(x), LaneMut::I64(out)) => lane!(x, out, i64, fold_int),
+            (Lane::U8(x), LaneMut::U8(out)) => lane!(x, out, u8, fold_int),
+            (Lane::I8(x), LaneMut::I8(out)) => lane!(x, out, i8, fold_int),
+            (Lane::Bool(x), LaneMut::Bool(out)) => match op {
+                ReduceOp::Max | ReduceOp::Sum => fold_blocks(x, out, 0, |a, b| a | b),
+                ReduceOp::Min | ReduceOp::Prod => fold_blocks(x, out, 1, |a, b| a & b),
+            },
+            _ => mismatch(),
         }
     }
 
