@@ -1,5 +1,5 @@
-//! `reduce`, cut into blocks of outputs and, where there are few outputs, of terms. The cuts depend on sizes alone, and
-//! blocks of terms are merged pairwise in their order, so the result does not depend on the number of threads.
+//! `reduce`, cut into blocks of outputs and, where there are few outputs, of terms: such blocks as the order of reductions
+//! has itself, so the result does not depend on the cut.
 
 use crate::{
     elementwise::{cut, pieces, splits},
@@ -8,6 +8,7 @@ use crate::{
 };
 use isograd_core::{
     ReduceOp, Result,
+    backend::Reducer,
     expr::Kernel,
     host::{self, Accumulator, Input, Output},
 };
@@ -43,7 +44,9 @@ pub(crate) fn reduce(
     let side_by_side = kept > 0 && inputs.iter().any(|x| x.layout.strides()[kept - 1].unsigned_abs() == 1);
     let outputs_at_once =
         if side_by_side { outer.min(OUTPUTS) } else { (PIECE / terms).max(outer.min(OUTPUTS) / 16).clamp(1, OUTPUTS) };
-    let terms_at_once = (PIECE / outputs_at_once).max(64);
+    // Blocks of terms, or blocks of such blocks.
+    let level = if outputs_at_once == 1 { 2 } else { 1 };
+    let terms_at_once = Reducer::BLOCK.pow(level);
     // Few outputs of many terms each: the terms are cut too. Otherwise each piece has all the terms of its outputs.
     let cut_terms = outer.div_ceil(outputs_at_once) < 16 && terms >= 2 * terms_at_once;
     let blocks = pieces(outer, outputs_at_once);
@@ -66,7 +69,7 @@ pub(crate) fn reduce(
         done.push((block.start, results.by_ref().take(ranges.len()).collect()));
     }
     let store = |start: usize, parts: &mut Vec<Accumulator>, output: &mut Output<'_>| {
-        if let Some(all) = merged(op, std::mem::take(parts)) {
+        if let Some(all) = Accumulator::join(Simd::get(), op, level, std::mem::take(parts)) {
             all.store(output, start);
         }
     };
@@ -77,20 +80,4 @@ pub(crate) fn reduce(
         done.iter_mut().for_each(|(start, parts)| store(*start, parts, output));
     }
     Ok(())
-}
-
-/// The results of neighbouring blocks of terms folded in pairs, then the pairs, and so on.
-fn merged(op: ReduceOp, mut parts: Vec<Accumulator>) -> Option<Accumulator> {
-    while parts.len() > 1 {
-        let mut next = Vec::with_capacity(parts.len().div_ceil(2));
-        let mut rest = parts.into_iter();
-        while let Some(mut first) = rest.next() {
-            if let Some(second) = rest.next() {
-                first.merge(Simd::get(), op, &second);
-            }
-            next.push(first);
-        }
-        parts = next;
-    }
-    parts.pop()
 }

@@ -177,11 +177,11 @@ impl<T: Stored<Computed: Real>> Row<T> for Softmax {
         // A NaN may be passed over here, but not by the sum.
         let largest = fold(row, Real::LEAST, larger, larger);
         if self.logarithm {
-            let total = sum(row, |v| v.sub(largest).exp::<M>()).log::<M>();
+            let total = sum(row, |v| v.sub(largest).exp()).log();
             row.iter_mut().for_each(|v| *v = v.sub(largest).sub(total));
             return;
         }
-        row.iter_mut().for_each(|v| *v = v.sub(largest).exp::<M>());
+        row.iter_mut().for_each(|v| *v = v.sub(largest).exp());
         let total = sum(row, |v| v);
         row.iter_mut().for_each(|v| *v = v.div(total));
     }

@@ -1,6 +1,6 @@
-//! `reduce`: teams of threads fold the elements of one output each, first each thread its own, then the warp by
-//! shuffles, then the block through shared memory. How the work is cut follows from sizes and layouts alone, so
-//! results repeat.
+//! `reduce`, in the order of `Reducer`: a block of 256 terms is folded by sixteen threads, or by fewer that read several
+//! neighbours at once, its sixteen partial results by shuffles. The results of up to 256 blocks are folded by the same team, by
+//! way of shared memory; of more, or where that would leave a device idle, they are written, and reduced by another launch.
 
 use crate::{
     Cuda,
@@ -11,7 +11,7 @@ use crate::{
 };
 use isograd_core::{
     DType, Operand, OperandMut, ReduceOp, Result,
-    backend::launch::Temporary,
+    backend::{Reducer, launch::Temporary},
     expr::{
         Kernel, Program,
         render::{Body, Names, type_name},
@@ -20,11 +20,9 @@ use isograd_core::{
 use smallvec::SmallVec;
 use std::fmt::Write;
 
-/// Elements that a thread folds before the work of one output is given to several blocks.
-const PER_THREAD: usize = 32;
-/// Elements that a thread folds at most: the error of a sum grows with it.
-const MOST_PER_THREAD: usize = 4096;
-/// Blocks that keep a device busy.
+/// Terms of a block.
+const BLOCK: usize = Reducer::BLOCK;
+/// Thread blocks that keep a device busy.
 const BUSY: usize = 512;
 
 /// Who folds what.
@@ -78,6 +76,9 @@ pub(crate) struct Variant {
     /// Whether scalars are addresses of numbers on the device.
     pub live: bool,
 }
+
+/// Partial results of a block.
+const PARTIALS: usize = Reducer::PARTIALS;
 
 /// What is folded: a program's result, or parts of an earlier fold.
 #[derive(Clone, Copy, Debug)]
@@ -156,23 +157,26 @@ fn fold(
     let next = |k: usize| inputs.get(k).is_some_and(|i| i.strides[last] != 0);
     let dense = (0..64).filter(|k| next(*k)).fold(0, |bits, k| bits | 1 << k);
     let blocks = outputs.div_ceil(team.outputs());
-    let per_thread = each.div_ceil(team.size());
-    let mut splits = match folded {
-        Folded::Program(_) if blocks < BUSY / 2 => {
-            (per_thread * together).div_ceil(PER_THREAD).min(BUSY.div_ceil(blocks)).min(each)
-        }
-        _ => 1,
+    let terms = each * together;
+    let at_once = match team {
+        Team::Warp | Team::Block => terms <= BLOCK * BLOCK && (blocks >= BUSY / 4 || terms <= 16 * BLOCK),
+        Team::Thread | Team::Columns => terms <= BLOCK,
     };
-    splits = splits.max((per_thread * together).div_ceil(MOST_PER_THREAD)).max(1);
-    let part = each.div_ceil(splits);
+    // Otherwise what the team folds side by side.
+    let part = match team {
+        _ if at_once => each,
+        Team::Warp | Team::Block => team.size() * PARTIALS,
+        Team::Thread | Team::Columns => BLOCK,
+    };
     let splits = each.div_ceil(part);
     let parts = splits > 1;
+    let results = terms.div_ceil(BLOCK);
     let variant = Variant { op, kept, folded: sizes.len() - kept, team, together, dense, wide, parts, live };
     let function = cuda.context.kernel(variant.key(folded, output.dtype), || source(folded, output.dtype, &variant))?;
     let computed = output.dtype.compute();
     let parts = match splits {
         1 => None,
-        _ => Some(Temporary::<Cuda>::new(cuda, computed, [splits, outputs])?),
+        _ => Some(Temporary::<Cuda>::new(cuda, computed, [results, outputs])?),
     };
     let mut words: Words = [outputs, each, splits, part].into_iter().map(|n| n as u64).collect();
     words.extend(sizes.iter().map(|s| *s as u64));
@@ -191,12 +195,12 @@ fn fold(
     // SAFETY: the words are the fields of `Arguments` in `source`; core has checked that layouts are within buffers.
     unsafe { cuda.context.launch(name, function, blocks * splits, 0, &words) }?;
     let Some(parts) = parts else { return Ok(()) };
-    // Parts are [splits, outputs]; the outputs stay.
+    // Parts are [results, outputs]; the outputs stay.
     let mut input = Raw::of(&parts.operand());
     let mut all: SmallVec<[usize; 8]> = SmallVec::from_slice(&sizes[..kept]);
     let strides = isograd_core::Shape::from(&sizes[..kept]).strides();
     input.strides = strides.iter().copied().chain([outputs as isize]).collect();
-    all.push(splits);
+    all.push(results);
     fold(cuda, op, Folded::Parts(computed), &[input], &all, kept, output, (&[], false))
 }
 
@@ -301,15 +305,13 @@ IG_KERNEL(reduce, Arguments) {{
     const int lane = {lane}, slot = {slot};
     const ig_i64 split = blockIdx.x % a.splits, out = blockIdx.x / a.splits * {outputs} + slot;
     const bool live = out < a.outputs;
-    Computed folded = ig_identity();
     ig_i64 out_at = 0;
-    if (live) {{
-        Position rest = (Position)out;
 "
     );
     for k in 0..inputs.len() {
-        let _ = writeln!(t, "        Position in{k}_from = 0;");
+        let _ = writeln!(t, "    Position in{k}_from = 0;");
     }
+    t += "    if (live) {\n        Position rest = (Position)out;\n";
     let decode = |t: &mut String, axes: std::ops::Range<usize>, pad: &str, from: &str, out: bool| {
         for axis in axes.clone().rev() {
             let _ = writeln!(t, "{pad}{{");
@@ -331,59 +333,124 @@ IG_KERNEL(reduce, Arguments) {{
         }
     };
     decode(&mut t, 0..kept, "        ", "from", true);
-    let _ = write!(
-        t,
-        "        const ig_i64 end = (split + 1) * a.part < a.each ? (split + 1) * a.part : a.each;
-#pragma unroll {unrolled}
-        for (ig_i64 i = split * a.part + lane; i < end; i += {size}) {{
-            Position rest = (Position)i;
-"
-    );
+    t += "    }\n";
+    // The statements that fold term number `i` of `out`, or `together` terms from there on, into `into`.
+    let mut term = String::new();
+    term += "            Position rest = (Position)i;\n";
     for k in 0..inputs.len() {
-        let _ = writeln!(t, "            Position in{k}_at = in{k}_from;");
+        let _ = writeln!(term, "            Position in{k}_at = in{k}_from;");
     }
-    decode(&mut t, kept..rank, "            ", "at", false);
+    decode(&mut term, kept..rank, "            ", "at", false);
     if together > 1 {
         for (k, d) in inputs.iter().enumerate() {
             let pack = format!("Pack<{}, {}>", type_name(*d), if dense >> k & 1 == 1 { together } else { 1 });
-            let _ = writeln!(t, "            const {pack} in{k} = *(const {pack} *)(a.in{k} + in{k}_at);");
+            let _ = writeln!(term, "            const {pack} in{k} = *(const {pack} *)(a.in{k} + in{k}_at);");
         }
     }
-    let _ = writeln!(t, "#pragma unroll\n            for (int k = 0; k < {together}; k++) {{");
+    let _ = writeln!(term, "#pragma unroll\n            for (int k = 0; k < {together}; k++) {{");
     for line in body.statements.lines() {
-        let _ = writeln!(t, "                {line}");
+        let _ = writeln!(term, "                {line}");
     }
-    let _ = writeln!(
-        t,
-        "                folded = ig_combine(folded, {});\n            }}\n        }}\n    }}",
-        body.computed[0]
-    );
+    let folded = |into: &str| {
+        format!("{term}                {into} = ig_combine({into}, {});\n            }}\n", body.computed[0])
+    };
+    let block = BLOCK / together;
+    t += "    const ig_i64 begin = split * a.part, end = begin + a.part < a.each ? begin + a.part : a.each;\n";
     match team {
-        Team::Thread => {}
-        Team::Warp | Team::Block => {
-            let _ = writeln!(
+        // No more terms than partial results.
+        Team::Thread => {
+            let _ = write!(
                 t,
-                "    folded = ig_team_fold<{size}>(folded, [](Computed x, Computed y) {{ return ig_combine(x, y); }});"
+                "    Computed x[{PARTIALS}];
+#pragma unroll
+    for (int j = 0; j < {PARTIALS}; j++) {{
+        const ig_i64 i = begin + j;
+        x[j] = ig_identity();
+        if (live && i < end) {{
+{}        }}
+    }}
+    ig_block_fold<{PARTIALS}>(x);
+    const Computed result = x[0];
+",
+                folded("x[j]")
             );
         }
+        Team::Warp | Team::Block => {
+            let threads = PARTIALS / together;
+            let _ = write!(
+                t,
+                "    const ig_i64 blocks = (end - begin + {block} - 1) / {block};
+{}    for (ig_i64 some = 0; some < blocks; some += {size} / {threads}) {{
+        const ig_i64 b = some + lane / {threads};
+        Computed x[{together}];
+#pragma unroll
+        for (int k = 0; k < {together}; k++) x[k] = ig_identity();
+        const ig_i64 from = begin + b * {block}, to = from + {block} < end ? from + {block} : end;
+        if (live) {{
+#pragma unroll {unrolled}
+            for (ig_i64 i = from + lane % {threads}; i < to; i += {threads}) {{
+{}            }}
+        }}
+        ig_block_fold<{together}>(x);
+        if (lane % {threads} == 0 && b < blocks) {{
+            {};
+        }}
+    }}
+",
+                if parts { String::new() } else { format!("    __shared__ Computed sums[{outputs}][{BLOCK}];\n") },
+                folded("x[k]"),
+                match parts {
+                    true => format!("if (live) a.parts[(split * (a.part / {block}) + b) * a.outputs + out] = x[0]"),
+                    false => "sums[slot][b] = x[0]".to_string(),
+                }
+            );
+            if !parts {
+                let wait = if team == Team::Warp { "__syncwarp" } else { "__syncthreads" };
+                let _ = write!(
+                    t,
+                    "    {wait}();
+    Computed y[1] = {{ig_identity()}};
+    if (lane < {PARTIALS}) {{
+        for (ig_i64 b = lane; b < blocks; b += {PARTIALS}) y[0] = ig_combine(y[0], sums[slot][b]);
+    }}
+    ig_block_fold<1>(y);
+    const Computed result = y[0];
+"
+                );
+            }
+        }
+        // Each thread has partial results number `lane` and `lane + 8`.
         Team::Columns => {
-            let _ = writeln!(
+            let half = PARTIALS / 2;
+            let _ = write!(
                 t,
                 "    __shared__ Computed rows[{size}][{outputs}];
-    rows[lane][slot] = folded;
-    __syncthreads();
-    if (lane == 0) {{
-        for (int i = 1; i < {size}; i++) folded = ig_combine(folded, rows[i][slot]);
-    }}"
+    Computed low = ig_identity(), high = ig_identity();
+    if (live) {{
+        for (ig_i64 i = begin + lane; i < end; i += {PARTIALS}) {{
+{}        }}
+        for (ig_i64 i = begin + lane + {half}; i < end; i += {PARTIALS}) {{
+{}        }}
+    }}
+    Computed result = ig_combine(low, high);
+    for (int width = {half} / 2; width > 0; width /= 2) {{
+        rows[lane][slot] = result;
+        __syncthreads();
+        if (lane < width) result = ig_combine(result, rows[lane + width][slot]);
+        __syncthreads();
+    }}
+",
+                folded("low"),
+                folded("high")
             );
         }
     }
-    t += "    if (live && lane == 0) {\n";
-    t += match parts {
-        true => "        a.parts[split * a.outputs + out] = folded;\n",
-        false => "        a.out[out_at] = ig_store(folded);\n",
-    };
-    t += "    }\n}\n";
+    match (parts, team) {
+        (true, Team::Warp | Team::Block) => {}
+        (true, _) => t += "    if (live && lane == 0) a.parts[split * a.outputs + out] = result;\n",
+        (false, _) => t += "    if (live && lane == 0) a.out[out_at] = ig_store(result);\n",
+    }
+    t += "}\n";
     source.text(&t);
     source
 }

@@ -27,6 +27,23 @@ pub(crate) struct Source {
     text: String,
 }
 
+/// The sixteen partial results of a block of terms folded into the first: each of 16 / V threads that follow one another holds
+/// V of them. All threads of the warp must call it.
+const BLOCK_FOLD: &str = "template <int V>
+IG_FN void ig_block_fold(Computed (&x)[V]) {
+#pragma unroll
+    for (int width = 8; width > 0; width /= 2) {
+        if (width >= V) {
+#pragma unroll
+            for (int k = 0; k < V; k++) x[k] = ig_combine(x[k], ig_across(x[k], width / V));
+        } else {
+#pragma unroll
+            for (int k = 0; k < width; k++) x[k] = ig_combine(x[k], x[k + width]);
+        }
+    }
+}
+";
+
 impl Source {
     pub fn new(name: &'static str) -> Source {
         Source { name, renderer: Renderer::new(Dialect::Cuda), text: String::new() }
@@ -89,6 +106,7 @@ impl Source {
         let combined = self.renderer.binary(op.primitive(), c, "x", "y");
         let t = type_name(c);
         self.function(t, "ig_combine", &format!("const {t} x, const {t} y"), &combined);
+        self.text += BLOCK_FOLD;
         self
     }
 

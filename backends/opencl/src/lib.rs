@@ -206,7 +206,14 @@ impl Backend for OpenCl {
 
     fn capabilities(&self) -> Capabilities {
         let dtypes = if self.shared.facts.double { DTypes::ALL } else { DTypes::ALL.without(DType::F64) };
-        Capabilities { stores: dtypes, computes: dtypes, deterministic: true, max_buffer: self.shared.facts.max_buffer }
+        let facts = &self.shared.facts;
+        Capabilities {
+            stores: dtypes,
+            computes: dtypes,
+            deterministic: true,
+            exact: !facts.native() && facts.exact_division,
+            max_buffer: facts.max_buffer,
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

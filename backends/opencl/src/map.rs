@@ -90,12 +90,12 @@ fn element_statements(renderer: &mut Renderer, program: &Program, steps: &[Step]
     statements
 }
 
-fn source(program: &Program, variant: &Variant) -> String {
+fn source(native: bool, program: &Program, variant: &Variant) -> String {
     let inputs = program.inputs().len();
     let operands = inputs + program.outputs().len();
     let class = variant.class;
     let ones: SmallVec<[Step; 8]> = SmallVec::from_elem(Step::One, operands);
-    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let mut renderer = Renderer::new(Dialect::OpenCl).native(native);
     let statements = element_statements(&mut renderer, program, if variant.rank == 0 { &ones } else { &variant.steps });
     let dense = element_statements(&mut renderer, program, &ones);
     let mut text = renderer.preamble();
@@ -220,8 +220,9 @@ pub(crate) fn map(
             push_strides(&mut words, if dense { &[1] } else { l.strides() }, rank);
         }
     }
-    let compiled =
-        shared.kernel(("map", program.id(), variant.bits()), program.name(), || source(program, &variant))?;
+    let compiled = shared.kernel(("map", program.id(), variant.bits()), program.name(), || {
+        source(shared.facts.native(), program, &variant)
+    })?;
     let uploaded;
     let mut args: SmallVec<[Arg<'_>; 12]> = SmallVec::new();
     if variant.direct {

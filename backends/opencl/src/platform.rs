@@ -58,6 +58,13 @@ pub struct Description {
     pub(crate) device: Device,
 }
 
+impl Description {
+    /// Whether kernels call the driver's mathematical functions: the definitions of those of f32 need double precision.
+    pub(crate) fn native(&self) -> bool {
+        !self.double
+    }
+}
+
 /// One thread of the process at a time finds devices, makes a context or builds a program: not every driver bears more.
 static ALONE: Mutex<()> = Mutex::new(());
 

@@ -1,8 +1,8 @@
-//! `reduce`: where there are few results of many terms, terms are cut into parts of a fixed length, and their results are
-//! reduced by a second kernel. So results depend on sizes, not on how much runs at once.
+//! `reduce`, in the order of `Reducer`: sixteen partial results, blocks of 256 terms. A kernel folds a part of the terms, which
+//! is one block or a block of blocks; where there are several, the same kernels reduce their results.
 //!
-//! Three kernels: `rows`, a work item per result, over runs of the last reduced axis, in several lanes; `columns`, a work
-//! item per strip of neighbouring results, where those lie side by side; `groups` (GPU), a work group per result.
+//! Three kernels: `rows`, a work item per result, over runs of the last reduced axis; `columns`, a work item per strip of
+//! neighbouring results, where those lie side by side; `groups` (GPU), a work group per result.
 
 use crate::{
     Buffer, OpenCl,
@@ -14,6 +14,7 @@ use crate::{
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, ReduceOp, Result,
+    backend::Reducer,
     expr::{
         Expr, Kernel, PerDType, Program,
         render::{Dialect, Names, Renderer, type_name},
@@ -32,11 +33,11 @@ enum Style {
 /// Results that one work item of `columns` computes.
 const STRIP: usize = 64;
 
-/// Accumulators of `rows` on a CPU.
-const LANES: usize = 16;
+/// Partial results of a block of terms.
+const LANES: usize = Reducer::PARTIALS;
 
-/// Terms after which the lanes are folded, so that errors of sums do not grow with their number.
-const BLOCK: usize = 4096;
+/// Terms of a block.
+const BLOCK: usize = Reducer::BLOCK;
 
 /// Work items of a group of `groups`.
 const GROUP: usize = 256;
@@ -85,12 +86,12 @@ impl Variant {
     }
 }
 
-fn source(program: &Program, v: &Variant) -> String {
+fn source(native: bool, program: &Program, v: &Variant) -> String {
     let inputs = program.inputs().len();
     let (result, stored_dtype) = (program.outputs()[0].0, v.stored);
     let dtype = program.instructions()[result as usize].dtype;
     let ty = type_name(dtype);
-    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let mut renderer = Renderer::new(Dialect::OpenCl).native(native);
     let unit = |k: usize| v.unit.get(k).copied().unwrap_or(false);
     let names = |counter: &str, index: &str| Names {
         inputs: (0..inputs)
@@ -103,24 +104,27 @@ fn source(program: &Program, v: &Variant) -> String {
     // The row-major number over kept and reduced axes.
     let (counter, index) = match v.style {
         Style::Rows => ("j", "o * terms + e + j"),
-        Style::Columns => ("w", "(o + w) * terms + e + j"),
+        Style::Columns => ("w", "(o + w) * terms + e"),
         Style::Groups => ("0", "o * terms + e"),
     };
     let body = renderer.body(program, &names(counter, index));
     let value = &body.computed[0];
-    let fold = |renderer: &mut Renderer, a: &str, b: &str| renderer.binary(v.op.primitive(), dtype, a, b);
+    let mut fold = |a: &str, b: &str| format!("{a} = {}", renderer.binary(v.op.primitive(), dtype, a, b));
+    let fold_acc = fold("acc", value);
+    let fold_one = fold("lane[n]", value);
+    let fold_lane = fold("some[l]", value);
+    let fold_strip = fold("lane[n][w]", value);
+    let (halves, halves_of_blocks) = (fold("lane[l]", "lane[l + h]"), fold("block[l]", "block[l + h]"));
+    let halves_of_strips = fold("lane[l][w]", "lane[l + h][w]");
+    let fold_block = fold("block[b % 16]", "lane[0]");
+    let halves_in_group = fold("shared[lid]", "shared[lid + h]");
+    let fold_sums = fold("acc", "sums[b]");
     let identity = renderer.constant(v.op.identity(dtype));
-    let fold_acc = fold(&mut renderer, "acc", value);
-    let fold_lane = fold(&mut renderer, "lane[l]", value);
-    let fold_lanes = fold(&mut renderer, "lane[l]", "lane[l + h]");
-    let fold_total = fold(&mut renderer, "acc", "lane[0]");
-    let fold_strip = fold(&mut renderer, "acc[w]", value);
-    let fold_local = fold(&mut renderer, "shared[lid]", "shared[lid + h]");
     let result_of = |renderer: &mut Renderer, acc: &str| {
         if v.partial { acc.to_string() } else { renderer.store(stored_dtype, acc) }
     };
-    let stored = result_of(&mut renderer, "acc");
-    let stored_strip = result_of(&mut renderer, "acc[w]");
+    let stored = result_of(&mut renderer, "block[0]");
+    let stored_strip = result_of(&mut renderer, "lane[0][w]");
     let stored_local = result_of(&mut renderer, "shared[0]");
     let out_type = type_name(if v.partial { dtype } else { stored_dtype });
 
@@ -190,10 +194,22 @@ fn source(program: &Program, v: &Variant) -> String {
             text += &start;
             text += "{ ig_p rest = o;\n";
             text += &walk(0..v.kept, &with_out(&base));
-            writeln!(text, "}}\n{ty} acc = {identity};").unwrap();
-            text += "ig_p e = part * run;\nconst ig_p end = min(e + run, terms);\n";
-            writeln!(text, "const ig_p inner = W({});", SHAPE + last_reduced).unwrap();
-            writeln!(text, "while (e < end) {{\nconst ig_p first = e % inner, count = min(min(end - e, inner - first), (ig_p){BLOCK});").unwrap();
+            writeln!(
+                text,
+                "}}
+const ig_p inner = W({}), begin = part * run, end = min(begin + run, terms);
+{ty} block[{LANES}];
+for (int l = 0; l < {LANES}; l++) block[l] = {identity};
+for (ig_p b = 0; begin + b * {BLOCK} < end; b++) {{
+const ig_p from = begin + b * {BLOCK}, to = min(from + {BLOCK}, end);
+{ty} lane[{LANES}];
+for (int l = 0; l < {LANES}; l++) lane[l] = {identity};
+for (ig_p e = from, count; e < to; e += count) {{
+const ig_p first = e % inner;
+count = min(to - e, inner - first);",
+                SHAPE + last_reduced
+            )
+            .unwrap();
             text += &copies(&base, &position);
             for (k, p) in position.iter().enumerate() {
                 match unit(k) {
@@ -207,26 +223,33 @@ fn source(program: &Program, v: &Variant) -> String {
                 text += "}\n";
             }
             text += &pointers;
-            text += "ig_p j = 0;\n";
-            if v.class == Class::Cpu {
-                // The same statements once more; what they need stands in the preamble already.
-                let lanes = renderer.body(program, &names("j + l", "o * terms + e + j + l")).statements;
-                writeln!(text, "if (count >= {LANES}) {{\n{ty} lane[{LANES}];").unwrap();
-                writeln!(text, "for (int l = 0; l < {LANES}; l++) lane[l] = {identity};").unwrap();
-                writeln!(
-                    text,
-                    "for (; j + {LANES} <= count; j += {LANES})\nfor (int l = 0; l < {LANES}; l++) {{\n{lanes}lane[l] = {fold_lane};\n}}"
-                )
-                .unwrap();
-                writeln!(
-                    text,
-                    "for (int h = {LANES} / 2; h > 0; h /= 2)\nfor (int l = 0; l < h; l++) lane[l] = {fold_lanes};"
-                )
-                .unwrap();
-                writeln!(text, "acc = {fold_total};\n}}").unwrap();
-            }
-            writeln!(text, "for (; j < count; j++) {{\n{}acc = {fold_acc};\n}}\ne += count;\n}}", body.statements)
-                .unwrap();
+            // One by one up to a whole row of lanes, whole rows, and what is left. The same statements three times; what they
+            // need stands in the preamble already.
+            let single = format!("{{\nconst ig_p n = (e - from + j) % {LANES};\n{}{fold_one};\n}}", body.statements);
+            let lanes = renderer.body(program, &names("j + l", "o * terms + e + j + l")).statements;
+            writeln!(
+                text,
+                "ig_p j = 0;
+for (; j < count && (e - from + j) % {LANES} != 0; j++) {single}
+if (j + {LANES} <= count) {{
+{ty} some[{LANES}];
+for (int l = 0; l < {LANES}; l++) some[l] = lane[l];
+for (; j + {LANES} <= count; j += {LANES})
+for (int l = 0; l < {LANES}; l++) {{
+{lanes}{fold_lane};
+}}
+for (int l = 0; l < {LANES}; l++) lane[l] = some[l];
+}}
+for (; j < count; j++) {single}
+}}
+for (int h = {LANES} / 2; h > 0; h /= 2)
+for (int l = 0; l < h; l++) {halves};
+{fold_block};
+}}
+for (int h = {LANES} / 2; h > 0; h /= 2)
+for (int l = 0; l < h; l++) {halves_of_blocks};"
+            )
+            .unwrap();
             match v.partial {
                 true => writeln!(text, "out[{partial_place}] = {stored};").unwrap(),
                 false => writeln!(text, "out[po] = {stored};").unwrap(),
@@ -259,67 +282,104 @@ const ig_p begin = strip * {STRIP}, count = min((ig_p){STRIP}, width - begin), o
                 text += &walk(0..last_kept, &with_out(&base));
                 text += "}\n";
             }
-            writeln!(text, "{ty} acc[{STRIP}];\nfor (int w = 0; w < {STRIP}; w++) acc[w] = {identity};").unwrap();
-            text += "ig_p e = part * run;\nconst ig_p end = min(e + run, terms), j = 0;\n";
-            text += "for (; e < end; e++) {\n";
-            text += &copies(&base, &position);
-            text += "{ ig_p rest = e;\n";
-            text += &walk(v.kept..v.kept + v.reduced, &stepped(&position));
-            text += "}\n";
-            text += &pointers;
-            let inner = format!("{{\n{}acc[w] = {fold_strip};\n}}", body.statements);
-            writeln!(text, "if (count == {STRIP}) for (int w = 0; w < {STRIP}; w++) {inner}").unwrap();
-            writeln!(text, "else for (int w = 0; w < count; w++) {inner}\n}}").unwrap();
-            let to = if v.partial { "(o + w) * W(6) + part * W(7)" } else { "po + w * so" };
-            writeln!(text, "for (int w = 0; w < count; w++) out[{to}] = {stored_strip};\n}}").unwrap();
-        }
-        Style::Groups => {
-            writeln!(text, "__local {ty} shared[{GROUP}];\nconst int lid = (int)get_local_id(0);").unwrap();
-            text += "(void)each;\nfor (ig_p task = (ig_p)get_group_id(0); task < tasks; task += (ig_p)get_num_groups(0)) {\n";
-            text += "const ig_p o = task / parts, part = task % parts;\n";
-            text += &start;
-            text += "{ ig_p rest = o;\n";
-            text += &walk(0..v.kept, &with_out(&base));
-            writeln!(text, "}}\n{ty} acc = {identity};\nconst ig_p end = min((part + 1) * run, terms);").unwrap();
-            writeln!(text, "for (ig_p e = part * run + lid; e < end; e += {GROUP}) {{").unwrap();
-            text += &copies(&base, &position);
-            text += "{ ig_p rest = e;\n";
-            text += &walk(v.kept..v.kept + v.reduced, &stepped(&position));
-            text += "}\n";
-            text += &pointers;
             writeln!(
                 text,
-                "{}acc = {fold_acc};\n}}\nshared[lid] = acc;\nbarrier(CLK_LOCAL_MEM_FENCE);",
-                body.statements
+                "{ty} lane[{LANES}][{STRIP}];
+for (int l = 0; l < {LANES}; l++) for (int w = 0; w < {STRIP}; w++) lane[l][w] = {identity};
+const ig_p from = part * run, end = min(from + run, terms);
+for (ig_p e = from; e < end; e++) {{
+const ig_p n = (e - from) % {LANES};"
             )
             .unwrap();
+            text += &copies(&base, &position);
+            text += "{ ig_p rest = e;\n";
+            text += &walk(v.kept..v.kept + v.reduced, &stepped(&position));
+            text += "}\n";
+            text += &pointers;
+            let inner = format!("{{\n{}{fold_strip};\n}}", body.statements);
+            let to = if v.partial { "(o + w) * W(6) + part * W(7)" } else { "po + w * so" };
             writeln!(
                 text,
-                "for (int h = {GROUP} / 2; h > 0; h /= 2) {{
-if (lid < h) shared[lid] = {fold_local};
-barrier(CLK_LOCAL_MEM_FENCE);
+                "if (count == {STRIP}) for (int w = 0; w < {STRIP}; w++) {inner}
+else for (int w = 0; w < count; w++) {inner}
+}}
+for (int h = {LANES} / 2; h > 0; h /= 2)
+for (int l = 0; l < h && l + h < end - from; l++)
+for (int w = 0; w < {STRIP}; w++) {halves_of_strips};
+for (int w = 0; w < count; w++) out[{to}] = {stored_strip};
 }}"
             )
             .unwrap();
+        }
+        Style::Groups => {
+            writeln!(
+                text,
+                "__local {ty} shared[{GROUP}], sums[{BLOCK}];
+const int lid = (int)get_local_id(0), lane = lid % {LANES};
+(void)each;
+for (ig_p task = (ig_p)get_group_id(0); task < tasks; task += (ig_p)get_num_groups(0)) {{
+const ig_p o = task / parts, part = task % parts;"
+            )
+            .unwrap();
+            text += &start;
+            text += "{ ig_p rest = o;\n";
+            text += &walk(0..v.kept, &with_out(&base));
+            let halve = format!(
+                "for (int h = {LANES} / 2; h > 0; h /= 2) {{
+if (lane < h) {halves_in_group};
+barrier(CLK_LOCAL_MEM_FENCE);
+}}"
+            );
+            // Sixteen work items to a block of terms, as many blocks at a time as there are.
+            writeln!(
+                text,
+                "}}
+const ig_p begin = part * run, end = min(begin + run, terms), blocks = (end - begin + {BLOCK} - 1) / {BLOCK};
+for (ig_p some = 0; some < blocks; some += {GROUP} / {LANES}) {{
+const ig_p b = some + lid / {LANES}, to = min(begin + (b + 1) * {BLOCK}, end);
+{ty} acc = {identity};
+for (ig_p e = begin + b * {BLOCK} + lane; e < to; e += {LANES}) {{"
+            )
+            .unwrap();
+            text += &copies(&base, &position);
+            text += "{ ig_p rest = e;\n";
+            text += &walk(v.kept..v.kept + v.reduced, &stepped(&position));
+            text += "}\n";
+            text += &pointers;
             let to = if v.partial { partial_place } else { "po" };
-            writeln!(text, "if (lid == 0) out[{to}] = {stored_local};\nbarrier(CLK_LOCAL_MEM_FENCE);\n}}").unwrap();
+            writeln!(
+                text,
+                "{}{fold_acc};
+}}
+shared[lid] = acc;
+barrier(CLK_LOCAL_MEM_FENCE);
+{halve}
+if (lane == 0 && b < blocks) sums[b] = shared[lid];
+barrier(CLK_LOCAL_MEM_FENCE);
+}}
+{ty} acc = {identity};
+if (lid < {LANES}) for (ig_p b = lid; b < blocks; b += {LANES}) {fold_sums};
+shared[lid] = acc;
+barrier(CLK_LOCAL_MEM_FENCE);
+{halve}
+if (lid == 0) out[{to}] = {stored_local};
+barrier(CLK_LOCAL_MEM_FENCE);
+}}",
+                body.statements
+            )
+            .unwrap();
         }
     }
     text + "}\n"
 }
 
 /// How the terms are cut: the length of a part, and how many there are.
-fn parts(results: usize, terms: usize, style: Style, class: Class) -> (usize, usize) {
-    let run = match (class, style) {
-        // A strip adds term after term.
-        (_, Style::Columns) => 1024,
-        (Class::Cpu, _) if results < 64 && terms >= 4 * BLOCK => 2 * BLOCK,
-        (Class::Cpu, _) => terms,
-        (Class::Gpu, Style::Groups) => 1 << 16,
-        (Class::Gpu, _) => 1024,
+fn parts(terms: usize, style: Style) -> (usize, usize) {
+    let run = match style {
+        Style::Columns => BLOCK,
+        Style::Rows | Style::Groups => BLOCK * BLOCK,
     };
-    // A few terms more are no reason for a second kernel.
-    if terms <= run + run / 2 { (terms, 1) } else { (run, terms.div_ceil(run)) }
+    (run, terms.div_ceil(run))
 }
 
 pub(crate) fn reduce(
@@ -365,7 +425,7 @@ fn reduce_by(
         Class::Gpu if groups && terms >= 64 && !columns => Style::Groups,
         Class::Gpu => Style::Rows,
     };
-    let (run, parts) = parts(results, terms, style, facts.class);
+    let (run, parts) = parts(terms, style);
     let counted = if style == Style::Columns { kept.saturating_sub(1) } else { last };
     let unit = match style {
         Style::Groups => SmallVec::new(),
@@ -395,7 +455,7 @@ fn reduce_by(
     let (each, grid) = match style {
         Style::Groups => (1, Grid::teams(tasks.min(facts.units * 64), GROUP)),
         _ => {
-            let work = run * if style == Style::Columns { STRIP } else { 1 };
+            let work = run.min(terms) * if style == Style::Columns { STRIP } else { 1 };
             ctx.tasks(tasks, work * (4 + program.instructions().len()))
         }
     };
@@ -413,7 +473,8 @@ fn reduce_by(
     inputs.iter().for_each(|i| push(i.layout));
     push(output.layout);
 
-    let compiled = shared.kernel(("reduce", program.id(), v.bits()), program.name(), || source(program, &v))?;
+    let compiled = shared
+        .kernel(("reduce", program.id(), v.bits()), program.name(), || source(shared.facts.native(), program, &v))?;
     if style == Style::Groups && compiled.most_items < GROUP {
         return reduce_by(ctx, false, op, kernel, inputs, output);
     }

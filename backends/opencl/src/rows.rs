@@ -13,7 +13,7 @@ use isograd_core::{
     DType, Layout, Operand, OperandMut, ReduceOp, Result,
     backend::composed,
     expr::{
-        Binary,
+        Binary, Unary,
         render::{Dialect, Renderer, type_name},
     },
 };
@@ -77,17 +77,19 @@ ig_p p = W(4), rest = row;
     text
 }
 
-fn softmax_source(logarithm: bool, dtype: DType, w: &Walk) -> String {
+fn softmax_source(native: bool, logarithm: bool, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let (ty, ct) = (type_name(dtype), type_name(compute));
-    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let mut renderer = Renderer::new(Dialect::OpenCl).native(native);
     let value = renderer.load(dtype, "x[i * s]");
     let largest = renderer.binary(Binary::Max, compute, "largest", "v");
     let least = renderer.constant(ReduceOp::Max.identity(compute));
-    let result = if logarithm { "v - largest - shift" } else { "exp(v - largest) / sum" };
+    let exp = renderer.unary(Unary::Exp, compute, "(v - largest)");
+    let log = renderer.unary(Unary::Log, compute, "sum");
+    let result = if logarithm { "v - largest - shift".to_string() } else { format!("{exp} / sum") };
     let stored = renderer.store(dtype, "y");
     let mut text = opening(&renderer, dtype, w, &format!("__global {ty} *restrict out"));
-    let shift = if logarithm { format!("const {ct} shift = log(sum);\n") } else { String::new() };
+    let shift = if logarithm { format!("const {ct} shift = {log};\n") } else { String::new() };
     writeln!(
         text,
         "__global {ty} *restrict to = out + W(5) + row * n;
@@ -96,7 +98,7 @@ for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; largest = {largest}; }}
 for (ig_p block = 0; block < n; block += 256) {{
 {ct} part = 0;
 const ig_p end = min(block + 256, n);
-for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += exp(v - largest); }}
+for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += {exp}; }}
 sum += part;
 }}
 {shift}for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = {result}; to[i] = {stored}; }}
@@ -119,9 +121,9 @@ pub(crate) fn softmax(
         return composed::softmax(ctx, logarithm, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 64);
-    let kernel = ctx
-        .shared
-        .kernel(("softmax", 0, w.bits(dtype, logarithm.into())), "softmax", || softmax_source(logarithm, dtype, &w))?;
+    let kernel = ctx.shared.kernel(("softmax", 0, w.bits(dtype, logarithm.into())), "softmax", || {
+        softmax_source(ctx.shared.facts.native(), logarithm, dtype, &w)
+    })?;
     let args = [Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(&*output.buffer)];
     ctx.shared.launch(&kernel, &args, w.grid)
 }

@@ -14,6 +14,7 @@
 
 use isograd_core::{
     Backend, Capabilities, DType, Error, Operand, OperandMut, ReduceOp, Result, Value,
+    backend::Reducer,
     expr::{Evaluator, Kernel},
 };
 
@@ -101,11 +102,12 @@ impl Backend for Reference {
         // Without inputs nothing says how many terms there are, so core never reduces without.
         let terms: usize = inputs[0].shape()[output.shape().rank()..].iter().product();
         for o in 0..output.layout.size() {
-            let folded = fold(op, o * terms, terms, &mut |i| {
+            let mut reducer = Reducer::new(op, evaluator.dtype(0));
+            for i in o * terms..(o + 1) * terms {
                 run(&mut evaluator, &mut values, inputs, &[], i);
-                evaluator.computed(0)
-            });
-            output.buffer.set(output.layout.position_of_linear(o), folded.cast(output.dtype));
+                reducer.push(evaluator.computed(0));
+            }
+            output.buffer.set(output.layout.position_of_linear(o), reducer.finish().cast(output.dtype));
         }
         Ok(())
     }
@@ -157,15 +159,6 @@ fn run(
     values.clear();
     values.extend(inputs.iter().map(|x| x.buffer.get(x.dtype, x.layout.position_of_linear(i))));
     evaluator.run(i, values, old);
-}
-
-/// Folds terms `start..start + n` pairwise, so that errors of sums grow with the logarithm of n.
-fn fold(op: ReduceOp, start: usize, n: usize, term: &mut dyn FnMut(usize) -> Value) -> Value {
-    if n == 1 {
-        return term(start);
-    }
-    let left = fold(op, start, n / 2, term);
-    op.fold(left, fold(op, start + n / 2, n - n / 2, term))
 }
 
 /// The position in `layout` of element `i` of `index`, moved along `axis` to where the index says.

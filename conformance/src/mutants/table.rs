@@ -276,6 +276,15 @@ macro_rules! binary_becomes {
     };
 }
 
+/// The number after it, away from zero, where it is f32 or f64.
+fn next(e: &Expr) -> Expr {
+    match e.dtype() {
+        DType::F32 => (e.bitcast(DType::I32) + Expr::constant(1i32)).bitcast(DType::F32),
+        DType::F64 => (e.bitcast(DType::I64) + Expr::constant(1i64)).bitcast(DType::F64),
+        _ => e.clone(),
+    }
+}
+
 fn integers_only(e: &Expr, op: Binary, of: fn(&Expr, &Expr) -> Expr) -> Option<Expr> {
     match e.kind() {
         Kind::Binary(o, a, b) if *o == op && a.dtype().is_int() => Some(of(a, b)),
@@ -327,6 +336,25 @@ table! {
     "tanh overflows" Formula(Map, unary_becomes!(Tanh, x => (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())));
     "sinh cancels" Formula(Map, unary_becomes!(Sinh, x => (x.exp() - (-x).exp()) * 0.5));
     "cosh is without its half" Formula(Map, unary_becomes!(Cosh, x => x.exp() + (-x).exp()));
+    "exp is one place off" Formula(Map, unary_becomes!(Exp, x => next(&x.exp())));
+    "log2 is log over log 2" Formula(Map, unary_becomes!(Log2, x => x.log() * (1.0 / std::f64::consts::LN_2)));
+    "tanh of f32 goes by f64" Formula(Map, unary_becomes!(Tanh, x => x.cast(DType::F64).tanh().cast(x.dtype())));
+    "division rounds twice" Formula(Map, binary_becomes!(Div, a, b =>
+        if a.dtype().is_float() { a * b.reciprocal() } else { a / b }));
+    "a product is contracted into the sum" Formula(Map, |e| match e.kind() {
+        Kind::Binary(Binary::Add, a, b) if a.dtype().is_float() => match (a.kind(), b.kind()) {
+            (Kind::Binary(Binary::Mul, x, y), _) => Some(x.mul_add(y, b)),
+            (_, Kind::Binary(Binary::Mul, x, y)) => Some(x.mul_add(y, a)),
+            _ => None,
+        },
+        _ => None,
+    });
+    "a fused product is rounded before its sum" Formula(Map, |e| match e.kind() {
+        Kind::MulAdd(a, b, c) => Some(a * b + c),
+        _ => None,
+    });
+    "a product with zero has no sign" Formula(Map, binary_becomes!(Mul, a, b =>
+        if a.dtype().is_float() { a * b + 0.0 } else { a * b }));
     "sin in degrees" Formula(Map, unary_becomes!(Sin, x => (x * 0.017453).sin()));
     "cos is sin" Formula(Map, unary_becomes!(Cos, x => x.sin()));
     "tan is a series" Formula(Map, unary_becomes!(Tan, x => x + x * x * x / 3.0));

@@ -1,6 +1,7 @@
 //! One number with a bound on the error of whatever computes it: running error analysis (Wilkinson, *Error analysis
 //! revisited*, 1986; Higham, *Accuracy and stability of numerical algorithms*, section 3.3), in f64.
 
+use super::functions;
 use crate::bounds;
 use isograd_core::{
     DType, Value,
@@ -86,7 +87,7 @@ pub(super) fn unary(op: Unary, dtype: DType, x: Cell) -> Cell {
     if !dtype.is_float() {
         return Cell::or_open(scalar::unary(op, x.value), x.error > 0.0);
     }
-    let at = scalar::unary_f64(op, x.number());
+    let at = functions::unary_f64(op, x.number());
     if x.error == OPEN {
         return Cell::float(at, OPEN);
     }
@@ -94,7 +95,7 @@ pub(super) fn unary(op: Unary, dtype: DType, x: Cell) -> Cell {
         _ if x.error == 0.0 => 0.0,
         Unary::Neg | Unary::Abs | Unary::Relu => x.error,
         Unary::Sin | Unary::Cos => x.error.min(2.0),
-        _ => spread(at, x.ends().map(|v| scalar::unary_f64(op, v))),
+        _ => spread(at, x.ends().map(|v| functions::unary_f64(op, v))),
     };
     // A result that all arguments share, such as exp 0, is still subject to the function's own error.
     let free = x.loose() || op == Unary::Relu;
@@ -127,8 +128,8 @@ pub(super) fn binary(op: Binary, dtype: DType, a: Cell, b: Cell) -> Cell {
             && ((x - y).abs() <= a.error + b.error || (x - y).is_nan() || (a.error + b.error).is_nan());
         return Cell::or_open(scalar::binary(op, a.value, b.value), near);
     }
-    let at = scalar::binary_f64(op, x, y);
-    let corners = || a.ends().into_iter().flat_map(|p| b.ends().map(|q| scalar::binary_f64(op, p, q)));
+    let at = functions::binary_f64(op, x, y);
+    let corners = || a.ends().into_iter().flat_map(|p| b.ends().map(|q| functions::binary_f64(op, p, q)));
     let carried = if known {
         0.0
     } else if a.error == OPEN || b.error == OPEN {

@@ -8,6 +8,7 @@
 //! Where rounding decides a comparison, a cast to an integer or an overflow, the element is *open*: nothing is claimed.
 
 mod cell;
+mod functions;
 
 pub use cell::Cell;
 
@@ -16,7 +17,7 @@ use isograd_core::{
     Backend, Capabilities, DType, Dyn, Error, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Tensor, Value,
     Window,
     backend::{DynBuffer, composed, launch::Temporary},
-    expr::{Kernel, Operation, scalar},
+    expr::{Binary, Kernel, Operation, scalar},
 };
 use std::cell::RefCell;
 
@@ -463,6 +464,11 @@ impl<'k> Machine<'k> {
                         narrow = grid(a);
                     }
                     binary(op, of(a), at(a), at(b))
+                }
+                // The product's rounding, which the sum does not have, only widens the bound.
+                Operation::MulAdd(a, b, c) => {
+                    let product = binary(Binary::Mul, dtype, at(a), at(b));
+                    binary(Binary::Add, dtype, product, at(c))
                 }
                 Operation::Select(c, a, b) => {
                     if grid(a) == grid(b) {

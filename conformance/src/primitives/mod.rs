@@ -23,6 +23,7 @@ use crate::{
 };
 use isograd_core::backend::DynBuffer;
 use isograd_core::{Backend, DType, Dyn, Layout, Operand, OperandMut, Result, Value};
+use isograd_reference::Reference;
 
 /// Memory and a layout into it.
 #[derive(Clone, Debug)]
@@ -92,6 +93,21 @@ fn bytes(ctx: &Dyn, buffer: &DynBuffer, like: &Region) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What an exact device gives must be what the reference backend gives, to the last bit; NaN is NaN.
+fn equal_bits(got: &[Value], defined: impl Iterator<Item = Value>) -> Result<(), Failure> {
+    let nan = |v: Value| v.dtype().is_float() && v.to_f64().is_nan();
+    match got.iter().zip(defined).enumerate().find(|(_, (a, b))| a.bits() != b.bits() && !(nan(**a) && nan(*b))) {
+        Some((element, (got, defined))) => Err(Failure {
+            why: "the device says that it is exact, but has other bits than the reference backend".into(),
+            element: Some(element),
+            expected: format!("{defined} ({:#x})", defined.bits()),
+            got: format!("{got} ({:#x})", got.bits()),
+            ..Failure::default()
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Runs one launch and checks all that must hold of it.
 pub(crate) fn check(environment: &Environment<'_>, launch: &Launch, inputs: &[Region], outputs: &[Region]) -> Checked {
     let described = || -> Vec<String> {
@@ -117,9 +133,12 @@ fn one(
     let oracle = Dyn::new(Oracle);
     let expected = run(&oracle, launch, false, inputs, outputs)?;
     let got = run(environment.ctx, launch, composed, inputs, outputs)?;
+    let reference = Dyn::new(Reference);
+    let exact = environment.ctx.capabilities().exact && launch.is_defined();
+    let defined = exact.then(|| run(&reference, launch, false, inputs, outputs)).transpose()?;
     let mut measured = crate::case::Measured::default();
     let mut first = Vec::new();
-    for ((region, on), right) in outputs.iter().zip(&got.outputs).zip(&expected.outputs) {
+    for (k, ((region, on), right)) in outputs.iter().zip(&got.outputs).zip(&expected.outputs).enumerate() {
         let after = bytes(environment.ctx, on, region)?;
         let count = region.bytes.len() / region.dtype.size();
         let mut mine = vec![false; count];
@@ -137,6 +156,11 @@ fn one(
         let values: Vec<Value> = region.layout.positions().map(|at| Value::read(region.dtype, &after, at)).collect();
         let cells: Vec<_> = region.layout.positions().map(|at| cells[at]).collect();
         measured.merge(&compare(region.dtype, &values, &cells)?);
+        if let Some(defined) = &defined {
+            let bits = bytes(&reference, &defined.outputs[k], region)?;
+            let defined = region.layout.positions().map(|at| Value::read(region.dtype, &bits, at));
+            equal_bits(&values, defined)?;
+        }
         first.push(after);
     }
     for (k, (region, on)) in inputs.iter().zip(&got.inputs).enumerate() {

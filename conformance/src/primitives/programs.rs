@@ -24,7 +24,7 @@ pub(super) fn random(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     for _ in 0..4 + n.below(12) {
         let [a, b] = [0; 2].map(|_| terms[terms.len() - 1 - n.below(terms.len().min(6))].clone());
         let c = questions[n.below(questions.len())].clone();
-        terms.push(match n.below(if d.is_float() { 14 } else { 11 }) {
+        terms.push(match n.below(if d.is_float() { 15 } else { 11 }) {
             0 => &a + &b,
             1 => &a - &b,
             2 => &a * &b,
@@ -41,6 +41,7 @@ pub(super) fn random(e: &Environment<'_>, n: &mut Numbers) -> Checked {
             10 => a.tanh(),
             11 => &a / &(b.square() + 1.0),
             12 => (-&a.abs()).exp(),
+            13 => a.mul_add(&b, &terms[0]),
             _ => a.sigmoid(),
         });
     }

@@ -1,9 +1,9 @@
 //! What a device must do: the [`Backend`] trait, its operands, and the defaults composed from its primitives.
 //!
 //! Where things are: this file has the trait; `operand` what a kernel is given; [`launch`] merges axes and calls the
-//! primitives; [`composed`] has a default for everything that is not a primitive; [`window`] the arithmetic of
-//! convolution and pooling; [`replay`] what changes from one run of a captured step to the next; `dynamic` the backend
-//! that holds any other.
+//! primitives; [`Reducer`] the order of reductions; [`composed`] has a default for everything that is not a primitive;
+//! [`window`] the arithmetic of convolution and pooling; [`replay`] what changes from one run of a captured step to the
+//! next; `dynamic` the backend that holds any other.
 //!
 //! To add an operator that backends may want to make faster: its composed form in `composed`, and a provided method here
 //! that calls it. To write a backend: implement the nine methods without a body; see the book and `backends/reference`.
@@ -12,11 +12,13 @@ pub mod composed;
 mod dynamic;
 pub mod launch;
 mod operand;
+mod reducer;
 pub mod replay;
 pub mod window;
 
 pub use dynamic::{Dyn, DynBuffer};
 pub use operand::{Operand, OperandMut};
+pub use reducer::Reducer;
 pub use window::Window;
 
 use crate::{DType, Result, Value, expr::Kernel};
@@ -62,17 +64,21 @@ pub struct Capabilities {
     pub computes: DTypes,
     /// Whether the same call on the same data gives the same bits every time.
     pub deterministic: bool,
+    /// Whether results have the bits that the chapter *Arithmetic* of the book defines, the same as on every other exact device.
+    /// The conformance suite compares them bit for bit with the reference backend; others are held to error bounds.
+    pub exact: bool,
     /// The largest buffer, in bytes.
     pub max_buffer: usize,
 }
 
 impl Default for Capabilities {
-    /// Everything, repeatably.
+    /// Everything, repeatably and exactly.
     fn default() -> Capabilities {
         Capabilities {
             stores: DTypes::ALL,
             computes: DTypes::ALL,
             deterministic: true,
+            exact: true,
             max_buffer: isize::MAX as usize,
         }
     }

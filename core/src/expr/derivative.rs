@@ -116,6 +116,11 @@ fn rule(y: &Expr, g: &Expr, wanted: &dyn Fn(&Expr) -> bool) -> Vec<(Expr, Expr)>
             }
             _ => {}
         },
+        Kind::MulAdd(a, b, c) => {
+            flow(a, &|| Some(g * b));
+            flow(b, &|| Some(g * a));
+            flow(c, &|| Some(g.clone()));
+        }
         Kind::Select(c, a, b) => {
             flow(a, &|| Some(c.select(g, &zero())));
             flow(b, &|| Some(c.select(&zero(), g)));
@@ -217,6 +222,7 @@ mod tests {
                 check(op.name(), &Expr::binary(op, &a, &b), &p, 2);
             }
         }
+        check("mul_add", &a.mul_add(&(&b * &a), &b.sin()), &[0.5, 0.7], 2);
         let c = a.less(&b);
         check("select", &c.select(&(&a * &a), &(&b * &a)), &[0.5, 0.7], 2);
     }

@@ -6,15 +6,16 @@
 //! that hold for NaN, infinities and signed zeros.
 //!
 //! Where things are: this file has the nodes and their constructors; `functions` what is composed of them; `simplify` the
-//! rewrites, `derivative` one rule per
-//! primitive, `scalar` the meaning of each primitive on one element, `program` the compiled form that backends run,
-//! `render` C-like source.
+//! rewrites, `derivative` one rule per primitive, `scalar` the meaning of each primitive on one element, `mathematics` what
+//! the functions among them are made of, `program` the compiled form that backends run, `render` C-like source.
 //!
-//! To add a primitive: a variant of [`Unary`] or [`Binary`], its meaning in `scalar`, its rule in `derivative`, its loop
-//! in `host::lanes`, its C in `render`. The compiler asks for each of them. Prefer composing over adding.
+//! To add a primitive: a variant of [`Unary`] or [`Binary`], its rule in `derivative`, and its definition in `mathematics`
+//! or, if it is not a function, its meaning in `scalar`, its loop in `host::lanes`, its C in `render`. The compiler asks for
+//! each of them. Prefer composing over adding.
 
 mod derivative;
 mod functions;
+pub mod mathematics;
 mod per_dtype;
 mod program;
 pub mod render;
@@ -172,6 +173,8 @@ pub enum Kind {
     Unary(Unary, Expr),
     /// A primitive of two.
     Binary(Binary, Expr, Expr),
+    /// The product of the first two plus the third, rounded once; floating dtypes only.
+    MulAdd(Expr, Expr, Expr),
     /// The second where the first (bool) is true, else the third.
     Select(Expr, Expr, Expr),
     /// The same number in this node's dtype, by the rules of [`Value::cast`].
@@ -241,6 +244,7 @@ fn structural_hash(kind: &Kind, dtype: DType) -> u64 {
         Kind::Cast(_) => (9, 0),
         Kind::Bitcast(_) => (10, 0),
         Kind::Invalid(_) => (11, 0),
+        Kind::MulAdd(..) => (12, 0),
     };
     let words = [tag, dtype as u64, detail].into_iter().chain(arguments(kind).map(|a| a.0.hash));
     words
@@ -253,7 +257,7 @@ fn arguments(kind: &Kind) -> impl Iterator<Item = &Expr> {
         Kind::Random { seed, index, .. } => (Some(seed), Some(index), None),
         Kind::Unary(_, x) | Kind::Cast(x) | Kind::Bitcast(x) => (Some(x), None, None),
         Kind::Binary(_, a, b) => (Some(a), Some(b), None),
-        Kind::Select(c, a, b) => (Some(c), Some(a), Some(b)),
+        Kind::Select(a, b, c) | Kind::MulAdd(a, b, c) => (Some(a), Some(b), Some(c)),
         _ => (None, None, None),
     };
     [a, b, c].into_iter().flatten()
@@ -274,6 +278,7 @@ impl Expr {
             Kind::Cast(x) => (9, dtype, 0, [x.id(), 0, 0]),
             Kind::Bitcast(x) => (10, dtype, 0, [x.id(), 0, 0]),
             Kind::Invalid(_) => (11, dtype, 0, [0; 3]),
+            Kind::MulAdd(a, b, c) => (12, dtype, 0, [a.id(), b.id(), c.id()]),
         };
         let mut guard = INTERNER.lock().unwrap_or_else(|e| e.into_inner());
         let interner = guard.get_or_insert_with(Interner::default);
@@ -389,6 +394,29 @@ impl Expr {
         })
     }
 
+    /// `self * b + c`, rounded once: the operation that IEEE 754 calls fusedMultiplyAdd.
+    ///
+    /// ```
+    /// use isograd_core::{DType, Value, expr::{Expr, Kernel, Program}};
+    /// let x = Expr::input(0, DType::F32);
+    /// let residue = x.mul_add(&x, &-(&x * &x));                  // what rounding the square lost
+    /// let program = Program::new("residue", &[residue], &[DType::F32], &[]).unwrap();
+    /// let x = Value::F32(1.0 + f32::EPSILON);
+    /// assert_eq!(Kernel::new(&program, &[]).evaluate(0, &[x], &[])[0].to_f64(), 2f64.powi(-46));
+    /// ```
+    #[must_use]
+    pub fn mul_add(&self, b: &Expr, c: &Expr) -> Expr {
+        let dtype = self.dtype();
+        if !dtype.is_float() || b.dtype() != dtype || c.dtype() != dtype {
+            return Expr::invalid(
+                format!("mul_add of {dtype}, {} and {}; one floating dtype is needed", b.dtype(), c.dtype()),
+                dtype,
+            );
+        }
+        simplify::mul_add(self, b, c)
+            .unwrap_or_else(|| Expr::intern(Kind::MulAdd(self.clone(), b.clone(), c.clone()), dtype))
+    }
+
     /// `then` where this (bool) is true, else `otherwise`.
     pub fn select(&self, then: &Expr, otherwise: &Expr) -> Expr {
         if self.dtype() != DType::Bool || then.dtype() != otherwise.dtype() {
@@ -476,6 +504,7 @@ impl Expr {
                 Kind::Random { word, seed, index } => Expr::random_bits(at(seed), at(index), *word),
                 Kind::Unary(op, x) => Expr::unary(*op, at(x)),
                 Kind::Binary(op, a, b) => Expr::binary(*op, at(a), at(b)),
+                Kind::MulAdd(a, b, c) => at(a).mul_add(at(b), at(c)),
                 Kind::Select(c, a, b) => at(c).select(at(a), at(b)),
                 Kind::Cast(x) => at(x).cast(e.dtype()),
                 Kind::Bitcast(x) => at(x).bitcast(e.dtype()),
@@ -606,6 +635,7 @@ impl fmt::Display for Expr {
                 Binary::Ge => write!(f, "({a} >= {b})"),
                 _ => write!(f, "{}({a}, {b})", op.name()),
             },
+            Kind::MulAdd(a, b, c) => write!(f, "fma({a}, {b}, {c})"),
             Kind::Select(c, a, b) => write!(f, "({c} ? {a} : {b})"),
             Kind::Cast(x) => write!(f, "{}({x})", self.dtype()),
             Kind::Bitcast(x) => write!(f, "bits<{}>({x})", self.dtype()),
@@ -627,7 +657,7 @@ impl Drop for Node {
             Kind::Random { seed, index, .. } => stack.extend([seed, index]),
             Kind::Unary(_, x) | Kind::Cast(x) | Kind::Bitcast(x) => stack.push(x),
             Kind::Binary(_, a, b) => stack.extend([a, b]),
-            Kind::Select(c, a, b) => stack.extend([c, a, b]),
+            Kind::Select(a, b, c) | Kind::MulAdd(a, b, c) => stack.extend([a, b, c]),
             _ => {}
         };
         take(&mut self.kind, &mut stack);

@@ -1,6 +1,10 @@
 //! The compiled form of one or more expressions: a straight line of instructions, what backends run or render.
 
-use super::{Binary, Expr, Kind, Unary, scalar};
+use super::{
+    Binary, Expr, Kind, Unary,
+    mathematics::{Part, binary_program, unary_program},
+    scalar,
+};
 use crate::{DType, Error, Result, Value};
 use smallvec::SmallVec;
 use std::{
@@ -41,6 +45,8 @@ pub enum Operation {
     Unary(Unary, Register),
     /// A primitive of two arguments of one dtype; this instruction's dtype is bool for comparisons.
     Binary(Binary, Register, Register),
+    /// The product of the first two plus the third, rounded once.
+    MulAdd(Register, Register, Register),
     /// The second where the first (bool) is true, else the third.
     Select(Register, Register, Register),
     /// Converts to this instruction's dtype by the rules of [`Value::cast`].
@@ -76,6 +82,7 @@ pub struct Program {
     last_use: Vec<Register>,
     /// What `host` keeps for this program.
     pub(crate) plan: OnceLock<crate::host::Plan>,
+    lowered: OnceLock<Arc<Program>>,
 }
 
 type ProgramKey = (String, Vec<u64>, Vec<DType>, Vec<DType>);
@@ -138,6 +145,7 @@ impl Program {
                 }
                 Kind::Unary(op, x) => Operation::Unary(*op, at(x)),
                 Kind::Binary(op, a, b) => Operation::Binary(*op, at(a), at(b)),
+                Kind::MulAdd(a, b, c) => Operation::MulAdd(at(a), at(b), at(c)),
                 Kind::Select(c, a, b) => Operation::Select(at(c), at(a), at(b)),
                 Kind::Cast(x) => {
                     let (from, to) = (x.dtype().compute(), e.dtype().compute());
@@ -159,15 +167,7 @@ impl Program {
             instructions.push(Instruction { operation, dtype: e.dtype().compute() });
         }
         let outputs: SmallVec<[(Register, DType); 2]> = roots.iter().map(|e| (register[&e.id()], e.dtype())).collect();
-        let mut last_use: Vec<Register> = (0..instructions.len() as Register).collect();
-        for (i, instruction) in instructions.iter().enumerate() {
-            for r in instruction.operation.arguments() {
-                last_use[r as usize] = i as Register;
-            }
-        }
-        for (r, _) in &outputs {
-            last_use[*r as usize] = instructions.len() as Register;
-        }
+        let last_use = last_uses(&instructions, &outputs);
         Ok(Program {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.to_string(),
@@ -179,7 +179,76 @@ impl Program {
             old,
             last_use,
             plan: OnceLock::new(),
+            lowered: OnceLock::new(),
         })
+    }
+
+    /// This program with every function (`exp`, `tanh`, `pow`, ...) spelled out in basic operations, for backends that have
+    /// no mathematics of their own. It gives the same bits; sines of large angles make it long.
+    ///
+    /// ```
+    /// use isograd_core::{DType, expr::{Expr, Operation, Program}};
+    /// let program = Program::new("e", &[Expr::input(0, DType::F32).exp()], &[DType::F32], &[]).unwrap();
+    /// let lowered = program.lowered().unwrap();
+    /// assert!(!lowered.instructions().iter().any(|i| matches!(i.operation, Operation::Unary(op, _) if op.is_function())));
+    /// ```
+    ///
+    /// # Errors
+    /// None for a program that was compiled.
+    pub fn lowered(&self) -> Result<Arc<Program>> {
+        if let Some(lowered) = self.lowered.get() {
+            return Ok(lowered.clone());
+        }
+        let mut instructions: Vec<Instruction> = Vec::new();
+        let mut moved: Vec<Register> = Vec::new();
+        for instruction in &self.instructions {
+            let dtype = instruction.dtype;
+            let result = match instruction.operation {
+                Operation::Unary(op, x) if op.is_function() => {
+                    let x = moved[x as usize];
+                    let near = splice(&mut instructions, &*unary_program(op, Part::Near, dtype)?, &[x]);
+                    match op.near(dtype) {
+                        Some(limit) => {
+                            let far = splice(&mut instructions, &*unary_program(op, Part::Far, dtype)?, &[x]);
+                            let mut push = |operation, dtype| {
+                                instructions.push(Instruction { operation, dtype });
+                                instructions.len() as Register - 1
+                            };
+                            let size = push(Operation::Unary(Unary::Abs, x), dtype);
+                            let limit = push(Operation::Const(Value::F64(limit).cast(dtype)), dtype);
+                            let beyond = push(Operation::Binary(Binary::Gt, size, limit), DType::Bool);
+                            push(Operation::Select(beyond, far, near), dtype)
+                        }
+                        None => near,
+                    }
+                }
+                Operation::Binary(op, a, b) if op.is_function(dtype) => {
+                    let arguments = [moved[a as usize], moved[b as usize]];
+                    splice(&mut instructions, &*binary_program(op, dtype)?, &arguments)
+                }
+                operation => {
+                    instructions.push(Instruction { operation: operation.map(|r| moved[r as usize]), dtype });
+                    instructions.len() as Register - 1
+                }
+            };
+            moved.push(result);
+        }
+        let outputs: SmallVec<[(Register, DType); 2]> =
+            self.outputs.iter().map(|&(r, dtype)| (moved[r as usize], dtype)).collect();
+        let lowered = Arc::new(Program {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: self.name.clone(),
+            roots: self.roots.clone(),
+            last_use: last_uses(&instructions, &outputs),
+            instructions,
+            outputs,
+            inputs: self.inputs.clone(),
+            scalars: self.scalars.clone(),
+            old: self.old.clone(),
+            plan: OnceLock::new(),
+            lowered: OnceLock::new(),
+        });
+        Ok(self.lowered.get_or_init(|| lowered).clone())
     }
 
     /// Unique to this program within the process.
@@ -232,6 +301,35 @@ impl Program {
     }
 }
 
+/// For each instruction the last that reads it; see [`Program::last_use`].
+fn last_uses(instructions: &[Instruction], outputs: &[(Register, DType)]) -> Vec<Register> {
+    let mut last_use: Vec<Register> = (0..instructions.len() as Register).collect();
+    for (i, instruction) in instructions.iter().enumerate() {
+        for r in instruction.operation.arguments() {
+            last_use[r as usize] = i as Register;
+        }
+    }
+    for (r, _) in outputs {
+        last_use[*r as usize] = instructions.len() as Register;
+    }
+    last_use
+}
+
+/// Appends the instructions of `function`, whose inputs are the registers `arguments`; gives its result.
+fn splice(instructions: &mut Vec<Instruction>, function: &Program, arguments: &[Register]) -> Register {
+    let mut moved: Vec<Register> = Vec::with_capacity(function.instructions.len());
+    for instruction in &function.instructions {
+        if let Operation::Input(k) = instruction.operation {
+            moved.push(arguments[k as usize]);
+            continue;
+        }
+        let operation = instruction.operation.map(|r| moved[r as usize]);
+        moved.push(instructions.len() as Register);
+        instructions.push(Instruction { operation, dtype: instruction.dtype });
+    }
+    moved[function.outputs[0].0 as usize]
+}
+
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.name, self.id)?;
@@ -240,6 +338,23 @@ impl fmt::Debug for Program {
 }
 
 impl Operation {
+    /// The same with other registers.
+    fn map(self, at: impl Fn(Register) -> Register) -> Operation {
+        match self {
+            Operation::Random { word, seed, index } => Operation::Random { word, seed: at(seed), index: at(index) },
+            Operation::Unary(op, x) => Operation::Unary(op, at(x)),
+            Operation::Binary(op, a, b) => Operation::Binary(op, at(a), at(b)),
+            Operation::MulAdd(a, b, c) => Operation::MulAdd(at(a), at(b), at(c)),
+            Operation::Select(c, a, b) => Operation::Select(at(c), at(a), at(b)),
+            Operation::Convert(x) => Operation::Convert(at(x)),
+            Operation::Round(to, x) => Operation::Round(to, at(x)),
+            Operation::Bitcast(x) => Operation::Bitcast(at(x)),
+            Operation::Input(_) | Operation::Old(_) | Operation::Scalar(_) | Operation::Const(_) | Operation::Index => {
+                self
+            }
+        }
+    }
+
     /// The instructions that this one reads.
     pub fn arguments(&self) -> SmallVec<[Register; 3]> {
         match *self {
@@ -248,7 +363,7 @@ impl Operation {
                 SmallVec::from_slice(&[x])
             }
             Operation::Binary(_, a, b) => SmallVec::from_slice(&[a, b]),
-            Operation::Select(c, a, b) => SmallVec::from_slice(&[c, a, b]),
+            Operation::Select(a, b, c) | Operation::MulAdd(a, b, c) => SmallVec::from_slice(&[a, b, c]),
             _ => SmallVec::new(),
         }
     }
@@ -329,6 +444,7 @@ impl Evaluator<'_> {
                 }
                 Operation::Unary(op, x) => scalar::unary(op, at(x)),
                 Operation::Binary(op, a, b) => scalar::binary(op, at(a), at(b)),
+                Operation::MulAdd(a, b, c) => scalar::mul_add(at(a), at(b), at(c)),
                 Operation::Select(c, a, b) => {
                     if at(c).to_bool() {
                         at(a)
@@ -342,6 +458,12 @@ impl Evaluator<'_> {
             };
             self.values.push(value);
         }
+    }
+
+    /// The dtype that output `k` is computed in.
+    pub fn dtype(&self, k: usize) -> DType {
+        let program = self.kernel.program;
+        program.instructions[program.outputs[k].0 as usize].dtype
     }
 
     /// Output `k` in the dtype that it is computed in: what a reduction accumulates.

@@ -1,8 +1,9 @@
 //! The meaning of each primitive on one element: the definition that every backend is measured against.
-//!
-//! Transcendental functions of an f32 are computed in f64 and rounded once, so this is an oracle for f32 as well.
 
-use super::{Binary, Unary};
+use super::{
+    Binary, Unary,
+    mathematics::{self, Part},
+};
 use crate::{DType, Value};
 
 /// Philox 4x32-10 (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011): four random words from a key
@@ -25,130 +26,112 @@ pub fn philox(key: u64, counter: u64) -> [u32; 4] {
     c
 }
 
-/// 1/(1 + e^-x) without overflow, accurate to the last places for negative x too.
-pub fn sigmoid(x: f64) -> f64 {
-    let e = (-x.abs()).exp();
-    if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
-}
-
-/// log(1 + e^x) without overflow. NaN stays NaN.
-pub fn softplus(x: f64) -> f64 {
-    if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() }
-}
-
-/// The inverse of erf: a starting value by Giles (*Approximating the erfinv function*, GPU Computing Gems 2, 2011), then
-/// Newton steps on erf or, in the tails, on erfc.
-pub fn erfinv(y: f64) -> f64 {
-    if !(-1.0..=1.0).contains(&y) {
-        return f64::NAN;
-    }
-    if y.abs() == 1.0 {
-        return f64::INFINITY.copysign(y);
-    }
-    if y == 0.0 {
-        return y;
-    }
-    let a = y.abs();
-    let w = -((1.0 - a) * (1.0 + a)).ln();
-    let mut x = if w < 5.0 {
-        let w = w - 2.5;
-        [
-            2.81022636e-08,
-            3.43273939e-07,
-            -3.5233877e-06,
-            -4.39150654e-06,
-            0.00021858087,
-            -0.00125372503,
-            -0.00417768164,
-            0.246640727,
-            1.50140941,
-        ]
-        .into_iter()
-        .fold(0.0, |p, c| p * w + c)
-    } else if w > 16.0 {
-        // Beyond what the polynomials cover: from erfc(x) ~ e^-x² / (x √π).
-        let tail = -(1.0 - a).ln();
-        (tail - 0.5 * (std::f64::consts::PI * tail).ln()).sqrt() / a
-    } else {
-        let w = w.sqrt() - 3.0;
-        [
-            -0.000200214257,
-            0.000100950558,
-            0.00134934322,
-            -0.00367342844,
-            0.00573950773,
-            -0.0076224613,
-            0.00943887047,
-            1.00167406,
-            2.83297682,
-        ]
-        .into_iter()
-        .fold(0.0, |p, c| p * w + c)
-    } * a;
-    for _ in 0..4 {
-        // 1 - a is exact for a >= 0.5, so the tail loses nothing.
-        let excess = if a < 0.5 { libm::erf(x) - a } else { (1.0 - a) - libm::erfc(x) };
-        let slope = std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp();
-        let step = excess / slope;
-        x -= step / (1.0 + x * step);
-    }
-    x.copysign(y)
-}
-
-/// A floating primitive of one argument in f64.
-pub fn unary_f64(op: Unary, x: f64) -> f64 {
-    match op {
-        Unary::Neg => -x,
-        Unary::Abs => x.abs(),
-        Unary::Sign => {
-            if x > 0.0 {
-                1.0
-            } else if x < 0.0 {
-                -1.0
-            } else {
-                x
+macro_rules! floats {
+    ($float:ident, $unary:ident, $unary_function:ident, $binary:ident, $binary_function:ident, $of_one:ident, $of_two:ident) => {
+        #[doc = concat!("A primitive of one ", stringify!($float), ", for arguments of [`Part::Near`]. Inlined, with `op` a constant.")]
+        #[inline(always)]
+        pub fn $of_one(op: Unary, x: $float) -> $float {
+            match op {
+                Unary::Neg => -x,
+                Unary::Abs => x.abs(),
+                Unary::Sign => {
+                    if x > 0.0 {
+                        1.0
+                    } else if x < 0.0 {
+                        -1.0
+                    } else {
+                        x
+                    }
+                }
+                Unary::Relu => {
+                    if x <= 0.0 {
+                        0.0
+                    } else {
+                        x
+                    }
+                }
+                Unary::Recip => 1.0 / x,
+                Unary::Sqrt => x.sqrt(),
+                Unary::Rsqrt => 1.0 / x.sqrt(),
+                Unary::Floor => x.floor(),
+                Unary::Ceil => x.ceil(),
+                Unary::Trunc => x.trunc(),
+                Unary::Round => x.round_ties_even(),
+                Unary::Not => $float::NAN,
+                op => mathematics::$unary_function(op, Part::Near, x),
             }
         }
-        Unary::Relu => {
-            if x <= 0.0 {
-                0.0
-            } else {
-                x
+
+        #[doc = concat!("A primitive of one ", stringify!($float), ". `Not` gives NaN.")]
+        pub fn $unary(op: Unary, x: $float) -> $float {
+            match op.near(<$float as crate::Element>::DTYPE) {
+                Some(limit) if x.abs() > limit as $float => mathematics::$unary_function(op, Part::Far, x),
+                _ => $of_one(op, x),
             }
         }
-        Unary::Recip => 1.0 / x,
-        Unary::Sqrt => x.sqrt(),
-        Unary::Rsqrt => 1.0 / x.sqrt(),
-        Unary::Cbrt => x.cbrt(),
-        Unary::Exp => x.exp(),
-        Unary::Exp2 => x.exp2(),
-        Unary::Expm1 => x.exp_m1(),
-        Unary::Log => x.ln(),
-        Unary::Log2 => x.log2(),
-        Unary::Log10 => x.log10(),
-        Unary::Log1p => x.ln_1p(),
-        Unary::Sin => x.sin(),
-        Unary::Cos => x.cos(),
-        Unary::Tan => x.tan(),
-        Unary::Asin => x.asin(),
-        Unary::Acos => x.acos(),
-        Unary::Atan => x.atan(),
-        Unary::Sinh => x.sinh(),
-        Unary::Cosh => x.cosh(),
-        Unary::Tanh => x.tanh(),
-        Unary::Asinh => libm::asinh(x),
-        Unary::Acosh if x < 1.0 => f64::NAN,
-        Unary::Acosh => libm::acosh(x),
-        Unary::Atanh => libm::atanh(x),
-        Unary::Erf => libm::erf(x),
-        Unary::Erfinv => erfinv(x),
-        Unary::Sigmoid => sigmoid(x),
-        Unary::Softplus => softplus(x),
-        Unary::Floor => x.floor(),
-        Unary::Ceil => x.ceil(),
-        Unary::Trunc => x.trunc(),
-        Unary::Round => x.round_ties_even(),
-        Unary::Not => f64::NAN,
+
+        #[doc = concat!("An arithmetic primitive of two ", stringify!($float), " (not a comparison, not a bitwise one).")]
+        #[doc = "Inlined, with `op` a constant."]
+        #[inline(always)]
+        pub fn $of_two(op: Binary, a: $float, b: $float) -> $float {
+            match op {
+                Binary::Add => a + b,
+                Binary::Sub => a - b,
+                Binary::Mul => a * b,
+                Binary::Div => a / b,
+                Binary::Rem => {
+                    // a - floor(a / b) * b without rounding in between: fmod, moved to the sign of b.
+                    let r = a % b;
+                    if r == 0.0 {
+                        $float::copysign(0.0, b)
+                    } else if (r < 0.0) != (b < 0.0) {
+                        r + b
+                    } else {
+                        r
+                    }
+                }
+                // Written so that it becomes a compare and two blends: the sum is NaN exactly where one of them is, or for
+                // opposite infinities, which the comparison decides first.
+                Binary::Max => {
+                    if a > b {
+                        a
+                    } else if a <= b {
+                        b
+                    } else {
+                        a + b
+                    }
+                }
+                Binary::Min => {
+                    if a < b {
+                        a
+                    } else if a >= b {
+                        b
+                    } else {
+                        a + b
+                    }
+                }
+                op => mathematics::$binary_function(op, a, b),
+            }
+        }
+
+        #[doc = concat!("An arithmetic primitive of two ", stringify!($float), "; others give NaN.")]
+        pub fn $binary(op: Binary, a: $float, b: $float) -> $float {
+            $of_two(op, a, b)
+        }
+    };
+}
+floats!(f32, unary_f32, unary_single, binary_f32, binary_single, of_one_f32, of_two_f32);
+floats!(f64, unary_f64, unary_double, binary_f64, binary_double, of_one_f64, of_two_f64);
+
+/// The first two multiplied, plus the third, rounded once. f16 and bf16 are computed in f32.
+pub fn mul_add(a: Value, b: Value, c: Value) -> Value {
+    match (a, b, c) {
+        (Value::F64(a), Value::F64(b), Value::F64(c)) => Value::F64(a.mul_add(b, c)),
+        (Value::F32(a), Value::F32(b), Value::F32(c)) => Value::F32(a.mul_add(b, c)),
+        _ => {
+            let wide = |v: Value| v.cast(DType::F32).to_f64() as f32;
+            Value::F32(wide(a).mul_add(wide(b), wide(c))).cast(a.dtype())
+        }
     }
 }
 
@@ -167,7 +150,7 @@ pub fn unary(op: Unary, x: Value) -> Value {
     }
     match x {
         Value::F64(v) => Value::F64(unary_f64(op, v)),
-        Value::F32(v) => Value::F32(unary_f64(op, v as f64) as f32),
+        Value::F32(v) => Value::F32(unary_f32(op, v)),
         Value::F16(_) | Value::BF16(_) => unary(op, x.cast(DType::F32)).cast(x.dtype()),
         Value::Bool(v) => Value::Bool(if op == Unary::Not { !v } else { v }),
         Value::I32(v) if op == Unary::Neg => Value::I32(v.wrapping_neg()),
@@ -178,49 +161,6 @@ pub fn unary(op: Unary, x: Value) -> Value {
         Value::I64(v) => int!(v, I64, v.wrapping_abs(), v.signum()),
         Value::U8(v) => int!(v, U8, v, v.min(1)),
         Value::I8(v) => int!(v, I8, v.wrapping_abs(), v.signum()),
-    }
-}
-
-/// `a - floor(a / b) * b` without rounding in between: fmod, moved to the sign of `b`.
-pub fn floor_mod(a: f64, b: f64) -> f64 {
-    let r = a % b;
-    if r == 0.0 {
-        0.0f64.copysign(b)
-    } else if (r < 0.0) != (b < 0.0) {
-        r + b
-    } else {
-        r
-    }
-}
-
-/// An arithmetic primitive of two arguments in f64 (not a comparison, not a bitwise one).
-pub fn binary_f64(op: Binary, a: f64, b: f64) -> f64 {
-    match op {
-        Binary::Add => a + b,
-        Binary::Sub => a - b,
-        Binary::Mul => a * b,
-        Binary::Div => a / b,
-        Binary::Rem => floor_mod(a, b),
-        Binary::Pow => a.powf(b),
-        Binary::Max if a.is_nan() || b.is_nan() => f64::NAN,
-        Binary::Min if a.is_nan() || b.is_nan() => f64::NAN,
-        Binary::Max => {
-            if a > b {
-                a
-            } else {
-                b
-            }
-        }
-        Binary::Min => {
-            if a < b {
-                a
-            } else {
-                b
-            }
-        }
-        Binary::Hypot => a.hypot(b),
-        Binary::Atan2 => a.atan2(b),
-        _ => f64::NAN,
     }
 }
 
@@ -305,8 +245,7 @@ pub fn binary(op: Binary, a: Value, b: Value) -> Value {
         (Value::F64(x), Value::F64(y)) if op.is_comparison() => Value::Bool(compare(op, x, y)),
         (Value::F32(x), Value::F32(y)) if op.is_comparison() => Value::Bool(compare(op, x, y)),
         (Value::F64(x), Value::F64(y)) => Value::F64(binary_f64(op, x, y)),
-        // f64 has more than twice the bits, so rounding twice is rounding once (for + - * / too).
-        (Value::F32(x), Value::F32(y)) => Value::F32(binary_f64(op, x as f64, y as f64) as f32),
+        (Value::F32(x), Value::F32(y)) => Value::F32(binary_f32(op, x, y)),
         (Value::I32(x), Value::I32(y)) => int!(x, y, I32, i32, signed_rem!(x, y)),
         (Value::I64(x), Value::I64(y)) => int!(x, y, I64, i64, signed_rem!(x, y)),
         (Value::I8(x), Value::I8(y)) => int!(x, y, I8, i8, signed_rem!(x, y)),
@@ -344,23 +283,6 @@ mod tests {
     }
 
     #[test]
-    fn erfinv_inverts_erf() {
-        for i in 1..4000 {
-            let y = -1.0 + i as f64 / 2000.0;
-            let back = libm::erf(erfinv(y));
-            assert!((back - y).abs() <= 4e-16, "{y}: {back}");
-        }
-        for e in 1..52 {
-            let y = 1.0 - 2f64.powi(-e);
-            let tail = libm::erfc(erfinv(y));
-            assert!((tail - (1.0 - y)).abs() <= 1e-13 * (1.0 - y), "{y}");
-        }
-        assert_eq!(erfinv(1.0), f64::INFINITY);
-        assert!(erfinv(1.5).is_nan());
-        assert!((erfinv(1e-300) / 1e-300 - 0.886_226_925_452_758).abs() < 1e-12);
-    }
-
-    #[test]
     fn integers_never_trap() {
         for op in Binary::ALL {
             for v in [i32::MIN, -1, 0, 1, i32::MAX] {
@@ -382,9 +304,11 @@ mod tests {
 
     #[test]
     fn remainders_have_the_sign_of_the_divisor() {
-        assert_eq!(floor_mod(-7.0, 3.0), 2.0);
-        assert_eq!(floor_mod(7.0, -3.0), -2.0);
-        assert!(floor_mod(-6.0, 3.0).is_sign_positive());
-        assert!(floor_mod(1.0, 0.0).is_nan());
+        let rem = |a, b| binary_f64(Binary::Rem, a, b);
+        assert_eq!(rem(-7.0, 3.0), 2.0);
+        assert_eq!(rem(7.0, -3.0), -2.0);
+        assert!(rem(-6.0, 3.0).is_sign_positive());
+        assert!(rem(1.0, 0.0).is_nan());
+        assert_eq!(binary_f32(Binary::Rem, -7.0, 3.0), 2.0);
     }
 }

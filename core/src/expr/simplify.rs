@@ -116,6 +116,13 @@ pub(super) fn binary(op: Binary, a: &Expr, b: &Expr) -> Option<Expr> {
     }
 }
 
+pub(super) fn mul_add(a: &Expr, b: &Expr, c: &Expr) -> Option<Expr> {
+    match (constant(a), constant(b), constant(c)) {
+        (Some(x), Some(y), Some(z)) if foldable(a.dtype()) => Some(Expr::constant(scalar::mul_add(x, y, z))),
+        _ => None,
+    }
+}
+
 pub(super) fn select(condition: &Expr, then: &Expr, otherwise: &Expr) -> Option<Expr> {
     if then == otherwise {
         return Some(then.clone());

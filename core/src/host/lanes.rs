@@ -1,10 +1,11 @@
 //! The loops that programs are made of, over slices of equal length.
 //!
-//! [`loops`] has them as always-inlined functions over [`Math`], so that a backend can compile them again inside a
-//! function with more target features; [`Lanes`] is what the machine calls.
+//! [`loops`] has them as always-inlined functions, so that a backend can compile them again inside a function with more
+//! target features; [`Lanes`] is what the machine calls. Functions are their definitions in [`crate::expr::mathematics`].
 
 use crate::{
-    ReduceOp, Value,
+    DType, ReduceOp, Value,
+    backend::Reducer,
     expr::{Binary, Unary, scalar},
 };
 
@@ -46,61 +47,7 @@ pub enum LaneMut<'a> {
     Bool(&'a mut [u8]),
 }
 
-/// Mathematics of one element, inlined into the loops. `op` is a constant at each call.
-pub trait Math: Copy {
-    /// A floating primitive on f32.
-    fn f32(op: Unary, x: f32) -> f32;
-    /// A floating primitive on f64.
-    fn f64(op: Unary, x: f64) -> f64;
-    /// `Pow`, `Rem`, `Hypot` or `Atan2` on f32.
-    fn binary_f32(op: Binary, a: f32, b: f32) -> f32 {
-        scalar::binary_f64(op, a as f64, b as f64) as f32
-    }
-    /// `Pow`, `Rem`, `Hypot` or `Atan2` on f64.
-    fn binary_f64(op: Binary, a: f64, b: f64) -> f64 {
-        scalar::binary_f64(op, a, b)
-    }
-}
-
-/// The standard library's functions, element by element.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PlainMath;
-
-impl Math for PlainMath {
-    #[inline(always)]
-    fn f32(op: Unary, x: f32) -> f32 {
-        match op {
-            Unary::Neg => -x,
-            Unary::Abs => x.abs(),
-            Unary::Relu => {
-                if x <= 0.0 {
-                    0.0
-                } else {
-                    x
-                }
-            }
-            Unary::Recip => 1.0 / x,
-            Unary::Sqrt => x.sqrt(),
-            Unary::Rsqrt => 1.0 / x.sqrt(),
-            Unary::Exp => x.exp(),
-            Unary::Log => x.ln(),
-            Unary::Sin => x.sin(),
-            Unary::Cos => x.cos(),
-            Unary::Tanh => x.tanh(),
-            Unary::Floor => x.floor(),
-            Unary::Ceil => x.ceil(),
-            Unary::Trunc => x.trunc(),
-            Unary::Round => x.round_ties_even(),
-            op => scalar::unary_f64(op, x as f64) as f32,
-        }
-    }
-    #[inline(always)]
-    fn f64(op: Unary, x: f64) -> f64 {
-        scalar::unary_f64(op, x)
-    }
-}
-
-/// Portable loops with the standard library's mathematics.
+/// Portable loops.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
@@ -109,11 +56,15 @@ pub struct Plain;
 pub trait Lanes: Copy + Send + Sync {
     /// `out[i] = op(x[i])`.
     fn unary(self, op: Unary, x: Lane<'_>, out: LaneMut<'_>) {
-        loops::unary::<PlainMath>(op, x, out);
+        loops::unary(op, x, out);
     }
     /// `out[i] = op(a[i], b[i])`; `out` is bool for comparisons.
     fn binary(self, op: Binary, a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>) {
-        loops::binary::<PlainMath>(op, a, b, out);
+        loops::binary(op, a, b, out);
+    }
+    /// `out[i] = a[i] * b[i] + c[i]`, rounded once; the lanes are of one floating dtype.
+    fn mul_add(self, a: Lane<'_>, b: Lane<'_>, c: Lane<'_>, out: LaneMut<'_>) {
+        loops::mul_add(a, b, c, out);
     }
     /// `out[i] = if condition[i] { a[i] } else { b[i] }`.
     fn select(self, condition: &[u8], a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>) {
@@ -127,9 +78,10 @@ pub trait Lanes: Copy + Send + Sync {
     fn random(self, word: u8, seed: &[i64], index: &[i64], out: &mut [i64]) {
         loops::random(word, seed, index, out);
     }
-    /// All of `x` folded, by a tree whose shape depends on the length alone.
-    fn fold(self, op: ReduceOp, x: Lane<'_>) -> Value {
-        loops::fold(op, x)
+    /// The result of each block of 256 elements of `x`, in the order of [`Reducer`]; the last block may have fewer. `out` has
+    /// one element per block.
+    fn fold(self, op: ReduceOp, x: Lane<'_>, out: LaneMut<'_>) {
+        loops::fold(op, x, out);
     }
     /// `accumulator[i] = op(accumulator[i], x[i])`.
     fn combine(self, op: ReduceOp, x: Lane<'_>, accumulator: LaneMut<'_>) {
@@ -163,20 +115,28 @@ pub mod loops {
 
     /// See [`Lanes::unary`].
     #[inline(always)]
-    pub fn unary<M: Math>(op: Unary, x: Lane<'_>, out: LaneMut<'_>) {
+    pub fn unary(op: Unary, x: Lane<'_>, out: LaneMut<'_>) {
         macro_rules! float {
-            ($x:expr, $out:expr, $f:ident, $($variant:ident)*) => {
+            ($x:expr, $out:expr, $near:ident, $far:ident, $dtype:expr, $($variant:ident)*) => {{
                 match op {
-                    $(Unary::$variant => each($x, $out, |v| M::$f(Unary::$variant, v)),)*
-                    Unary::Sign => each($x, $out, |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { v }),
+                    $(Unary::$variant => each($x, $out, |v| scalar::$near(Unary::$variant, v)),)*
                     Unary::Not => mismatch(),
                 }
-            };
+                // What the loop is not made for, one by one: the sine of large angles.
+                if let Some(limit) = op.near($dtype)
+                    && $x.iter().fold(false, |any, v| any | (v.abs() as f64 > limit))
+                {
+                    for (o, &v) in $out.iter_mut().zip($x).filter(|(_, v)| v.abs() as f64 > limit) {
+                        *o = scalar::$far(op, v);
+                    }
+                }
+            }};
         }
         macro_rules! floats {
-            ($x:expr, $out:expr, $f:ident) => {
-                float!($x, $out, $f, Neg Abs Relu Recip Sqrt Rsqrt Cbrt Exp Exp2 Expm1 Log Log2 Log10 Log1p Sin Cos Tan
-                    Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf Erfinv Sigmoid Softplus Floor Ceil Trunc Round)
+            ($x:expr, $out:expr, $near:ident, $far:ident, $dtype:expr) => {
+                float!($x, $out, $near, $far, $dtype, Neg Abs Sign Relu Recip Sqrt Rsqrt Cbrt Exp Exp2 Expm1 Log Log2 Log10
+                    Log1p Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf Erfinv Sigmoid Softplus
+                    Floor Ceil Trunc Round)
             };
         }
         macro_rules! int {
@@ -192,8 +152,8 @@ pub mod loops {
             };
         }
         match (x, out) {
-            (Lane::F32(x), LaneMut::F32(out)) => floats!(x, out, f32),
-            (Lane::F64(x), LaneMut::F64(out)) => floats!(x, out, f64),
+            (Lane::F32(x), LaneMut::F32(out)) => floats!(x, out, of_one_f32, unary_f32, DType::F32),
+            (Lane::F64(x), LaneMut::F64(out)) => floats!(x, out, of_one_f64, unary_f64, DType::F64),
             (Lane::I32(x), LaneMut::I32(out)) => int!(x, out, |v: i32| v.wrapping_abs(), |v: i32| v.signum()),
             (Lane::I64(x), LaneMut::I64(out)) => int!(x, out, |v: i64| v.wrapping_abs(), |v: i64| v.signum()),
             (Lane::I8(x), LaneMut::I8(out)) => int!(x, out, |v: i8| v.wrapping_abs(), |v: i8| v.signum()),
@@ -205,7 +165,7 @@ pub mod loops {
 
     /// See [`Lanes::binary`].
     #[inline(always)]
-    pub fn binary<M: Math>(op: Binary, a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>) {
+    pub fn binary(op: Binary, a: Lane<'_>, b: Lane<'_>, out: LaneMut<'_>) {
         macro_rules! compare {
             ($a:expr, $b:expr, $out:expr) => {
                 match op {
@@ -220,22 +180,16 @@ pub mod loops {
             };
         }
         macro_rules! float {
-            ($a:expr, $b:expr, $out:expr, $f:ident) => {
+            ($a:expr, $b:expr, $out:expr, $f:ident, $($variant:ident)*) => {
                 match op {
-                    Binary::Add => each2($a, $b, $out, |v, w| v + w),
-                    Binary::Sub => each2($a, $b, $out, |v, w| v - w),
-                    Binary::Mul => each2($a, $b, $out, |v, w| v * w),
-                    Binary::Div => each2($a, $b, $out, |v, w| v / w),
-                    // Written so that it becomes a compare and two blends: the sum is NaN exactly where one of them is, or for
-                    // opposite infinities, which the comparison decides first.
-                    Binary::Max => each2($a, $b, $out, |v, w| if v > w { v } else if v <= w { w } else { v + w }),
-                    Binary::Min => each2($a, $b, $out, |v, w| if v < w { v } else if v >= w { w } else { v + w }),
-                    Binary::Pow => each2($a, $b, $out, |v, w| M::$f(Binary::Pow, v, w)),
-                    Binary::Rem => each2($a, $b, $out, |v, w| M::$f(Binary::Rem, v, w)),
-                    Binary::Hypot => each2($a, $b, $out, |v, w| M::$f(Binary::Hypot, v, w)),
-                    Binary::Atan2 => each2($a, $b, $out, |v, w| M::$f(Binary::Atan2, v, w)),
+                    $(Binary::$variant => each2($a, $b, $out, |v, w| scalar::$f(Binary::$variant, v, w)),)*
                     _ => mismatch(),
                 }
+            };
+        }
+        macro_rules! floats {
+            ($a:expr, $b:expr, $out:expr, $f:ident) => {
+                float!($a, $b, $out, $f, Add Sub Mul Div Max Min Pow Rem Hypot Atan2)
             };
         }
         macro_rules! int {
@@ -261,8 +215,8 @@ pub mod loops {
             };
         }
         match (a, b, out) {
-            (Lane::F32(a), Lane::F32(b), LaneMut::F32(out)) => float!(a, b, out, binary_f32),
-            (Lane::F64(a), Lane::F64(b), LaneMut::F64(out)) => float!(a, b, out, binary_f64),
+            (Lane::F32(a), Lane::F32(b), LaneMut::F32(out)) => floats!(a, b, out, of_two_f32),
+            (Lane::F64(a), Lane::F64(b), LaneMut::F64(out)) => floats!(a, b, out, of_two_f64),
             (Lane::I32(a), Lane::I32(b), LaneMut::I32(out)) => int!(a, b, out, I32, i32),
             (Lane::I64(a), Lane::I64(b), LaneMut::I64(out)) => int!(a, b, out, I64, i64),
             (Lane::U8(a), Lane::U8(b), LaneMut::U8(out)) => int!(a, b, out, U8, u8),
@@ -279,6 +233,23 @@ pub mod loops {
                 Binary::Xor => each2(a, b, out, |v, w| v ^ w),
                 _ => compare!(a, b, out),
             },
+            _ => mismatch(),
+        }
+    }
+
+    /// See [`Lanes::mul_add`].
+    #[inline(always)]
+    pub fn mul_add(a: Lane<'_>, b: Lane<'_>, c: Lane<'_>, out: LaneMut<'_>) {
+        macro_rules! go {
+            ($a:expr, $b:expr, $c:expr, $out:expr) => {
+                for (((o, &u), &v), &w) in $out.iter_mut().zip($a).zip($b).zip($c) {
+                    *o = u.mul_add(v, w);
+                }
+            };
+        }
+        match (a, b, c, out) {
+            (Lane::F32(a), Lane::F32(b), Lane::F32(c), LaneMut::F32(out)) => go!(a, b, c, out),
+            (Lane::F64(a), Lane::F64(b), Lane::F64(c), LaneMut::F64(out)) => go!(a, b, c, out),
             _ => mismatch(),
         }
     }
@@ -350,30 +321,50 @@ pub mod loops {
         }
     }
 
-    /// How many partial results run side by side: enough for four vector registers of sixteen f32.
-    const WIDE: usize = 64;
+    const PARTIALS: usize = Reducer::PARTIALS;
+
+    /// `N` blocks of equal length at once: so many chains of sums that do not wait for each other.
+    #[inline(always)]
+    fn blocks<T: Copy, const N: usize>(x: &[T], identity: T, f: impl Fn(T, T) -> T) -> [T; N] {
+        let length = x.len() / N;
+        let mut partial = [[identity; PARTIALS]; N];
+        let whole = length / PARTIALS * PARTIALS;
+        for at in (0..whole).step_by(PARTIALS) {
+            for (n, partial) in partial.iter_mut().enumerate() {
+                for (p, &v) in partial.iter_mut().zip(&x[n * length + at..][..PARTIALS]) {
+                    *p = f(*p, v);
+                }
+            }
+        }
+        partial.map(|mut partial| {
+            if N == 1 {
+                for (p, &v) in partial.iter_mut().zip(&x[whole..]) {
+                    *p = f(*p, v);
+                }
+            }
+            let mut width = PARTIALS / 2;
+            while width > 0 {
+                for i in 0..width {
+                    partial[i] = f(partial[i], partial[i + width]);
+                }
+                width /= 2;
+            }
+            partial[0]
+        })
+    }
 
     #[inline(always)]
-    fn tree<T: Copy>(x: &[T], identity: T, f: impl Fn(T, T) -> T) -> T {
-        let mut partial = [identity; WIDE];
-        let rows = x.chunks_exact(WIDE);
-        let rest = rows.remainder();
-        for row in rows {
-            for (p, &v) in partial.iter_mut().zip(row) {
-                *p = f(*p, v);
-            }
+    fn fold_blocks<T: Copy>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
+        let mut x = x;
+        let mut out = out;
+        while x.len() >= 4 * Reducer::BLOCK {
+            let (four, rest) = x.split_at(4 * Reducer::BLOCK);
+            out[..4].copy_from_slice(&blocks::<T, 4>(four, identity, f));
+            (x, out) = (rest, &mut out[4..]);
         }
-        for (p, &v) in partial.iter_mut().zip(rest) {
-            *p = f(*p, v);
+        for (block, o) in x.chunks(Reducer::BLOCK).zip(out) {
+            [*o] = blocks::<T, 1>(block, identity, f);
         }
-        let mut width = WIDE / 2;
-        while width > 0 {
-            for i in 0..width {
-                partial[i] = f(partial[i], partial[i + width]);
-            }
-            width /= 2;
-        }
-        partial[0]
     }
 
     macro_rules! fold_float {
@@ -411,28 +402,29 @@ pub mod loops {
 
     /// See [`Lanes::fold`].
     #[inline(always)]
-    pub fn fold(op: ReduceOp, x: Lane<'_>) -> Value {
+    pub fn fold(op: ReduceOp, x: Lane<'_>, out: LaneMut<'_>) {
         macro_rules! lane {
-            ($x:expr, $type:ty, $variant:ident, $fold:ident) => {{
+            ($x:expr, $out:expr, $type:ty, $fold:ident) => {{
                 macro_rules! go {
                     ($identity:expr, $f:expr) => {
-                        Value::$variant(tree($x, $identity, $f))
+                        fold_blocks($x, $out, $identity, $f)
                     };
                 }
                 $fold!(op, $type, go)
             }};
         }
-        match x {
-            Lane::F32(x) => lane!(x, f32, F32, fold_float),
-            Lane::F64(x) => lane!(x, f64, F64, fold_float),
-            Lane::I32(x) => lane!(x, i32, I32, fold_int),
-            Lane::I64(x) => lane!(x, i64, I64, fold_int),
-            Lane::U8(x) => lane!(x, u8, U8, fold_int),
-            Lane::I8(x) => lane!(x, i8, I8, fold_int),
-            Lane::Bool(x) => Value::Bool(match op {
-                ReduceOp::Max | ReduceOp::Sum => x.iter().any(|&v| v != 0),
-                ReduceOp::Min | ReduceOp::Prod => x.iter().all(|&v| v != 0),
-            }),
+        match (x, out) {
+            (Lane::F32(x), LaneMut::F32(out)) => lane!(x, out, f32, fold_float),
+            (Lane::F64(x), LaneMut::F64(out)) => lane!(x, out, f64, fold_float),
+            (Lane::I32(x), LaneMut::I32(out)) => lane!(x, out, i32, fold_int),
+            (Lane::I64(x), LaneMut::I64(out)) => lane!(x, out, i64, fold_int),
+            (Lane::U8(x), LaneMut::U8(out)) => lane!(x, out, u8, fold_int),
+            (Lane::I8(x), LaneMut::I8(out)) => lane!(x, out, i8, fold_int),
+            (Lane::Bool(x), LaneMut::Bool(out)) => match op {
+                ReduceOp::Max | ReduceOp::Sum => fold_blocks(x, out, 0, |a, b| a | b),
+                ReduceOp::Min | ReduceOp::Prod => fold_blocks(x, out, 1, |a, b| a & b),
+            },
+            _ => mismatch(),
         }
     }
 

@@ -196,7 +196,10 @@ impl Single {
                 _ => return None,
             }
         }
-        let one = matches!(last.operation, Operation::Unary(..) | Operation::Binary(..) | Operation::Select(..));
+        let one = matches!(
+            last.operation,
+            Operation::Unary(..) | Operation::Binary(..) | Operation::MulAdd(..) | Operation::Select(..)
+        );
         let only_loads = loads.iter().all(|i| matches!(i.operation, Operation::Input(_)));
         (one && only_loads && *stored == last.dtype).then_some(Single {
             operation: last.operation,
@@ -235,6 +238,10 @@ pub(super) fn run_single<L: Lanes>(
         Operation::Binary(op, ..) => {
             let (Some(a), Some(b)) = (ready(0), ready(1)) else { return false };
             lanes.binary(op, a, b, out);
+        }
+        Operation::MulAdd(..) => {
+            let (Some(a), Some(b), Some(c)) = (ready(0), ready(1), ready(2)) else { return false };
+            lanes.mul_add(a, b, c, out);
         }
         Operation::Select(..) => {
             let (Some(Lane::Bool(c)), Some(a), Some(b)) = (ready(0), ready(1), ready(2)) else { return false };
@@ -422,6 +429,7 @@ impl<'k, L: Lanes> Machine<'k, L> {
                 }
                 Operation::Unary(op, x) => self.lanes.unary(op, at(x), LaneMut::of(dtype, bytes)),
                 Operation::Binary(op, a, b) => self.lanes.binary(op, at(a), at(b), LaneMut::of(dtype, bytes)),
+                Operation::MulAdd(a, b, c) => self.lanes.mul_add(at(a), at(b), at(c), LaneMut::of(dtype, bytes)),
                 Operation::Select(c, a, b) => {
                     let Lane::Bool(condition) = at(c) else { unreachable!("conditions are bool") };
                     self.lanes.select(condition, at(a), at(b), LaneMut::of(dtype, bytes));

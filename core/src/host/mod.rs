@@ -2,12 +2,12 @@
 //!
 //! A backend hands over the bytes of its buffers as [`Input`] and [`Output`]; everything else is here. Expressions are
 //! run in chunks of [`CHUNK`] elements, one loop per instruction over values that stay in the first-level cache. The
-//! loops come from [`Lanes`], which a backend implements to compile them for its vector instructions, with mathematics
-//! ([`Math`]) of its own; [`Plain`] is the portable choice.
+//! loops come from [`Lanes`], which a backend implements to compile them for its vector instructions; [`Plain`] is the
+//! portable choice.
 //!
 //! Where things are: `lanes` the loops, `machine` a program run on a chunk, `map`, `reduce` and `gather` the primitives.
-//! Work can be cut: [`map_range`] and [`reduce_range`] do a part, so that a backend spreads parts over threads. Parts are
-//! cut by size and folded in order, so results do not depend on the number of threads.
+//! Work can be cut: [`map_range`] and [`reduce_range`] do a part, so that a backend spreads parts over threads. Parts of
+//! a reduction are blocks of [`crate::backend::Reducer`], so results do not depend on how it is cut.
 
 mod gather;
 mod lanes;
@@ -16,7 +16,7 @@ mod map;
 mod reduce;
 
 pub use gather::{gather, scatter_add};
-pub use lanes::{Lane, LaneMut, Lanes, Math, Plain, PlainMath, loops};
+pub use lanes::{Lane, LaneMut, Lanes, Plain, loops};
 pub use machine::CHUNK;
 pub(crate) use machine::Plan;
 pub use map::{map, map_range};

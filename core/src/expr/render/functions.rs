@@ -23,7 +23,6 @@ fn suffix(dtype: DType) -> &'static str {
 pub(super) fn dependencies((name, dtype): Function) -> Vec<Function> {
     let f32 = DType::F32;
     match name {
-        "erfinv" => vec![("from_bits", dtype)],
         "load" if dtype == DType::F16 => vec![("from_bits", f32), ("to_bits", f32)],
         "load" => vec![("from_bits", f32)],
         "store" => vec![("to_bits", f32)],
@@ -46,16 +45,6 @@ pub(super) fn definition(dialect: Dialect, (name, dtype): Function) -> String {
         ("relu", F32 | F64) => "IG_FN $T ig_relu_$S($T x) { return x <= #0.0 ? #0.0 : x; }".into(),
         ("relu", _) => "IG_FN $T ig_relu_$S($T x) { return x > 0 ? x : 0; }".into(),
         ("abs", _) => "IG_FN $T ig_abs_$S($T x) { return x < 0 ? ($T)(0 - ($U)x) : x; }".into(),
-        ("sigmoid", _) => "IG_FN $T ig_sigmoid_$S($T x) {
-    const $T e = @exp(-@fabs(x));
-    return (x >= #0.0 ? #1.0 : e) / (#1.0 + e);
-}"
-        .into(),
-        ("softplus", _) => "IG_FN $T ig_softplus_$S($T x) {
-    return x > #0.0 ? x + @log1p(@exp(-x)) : @log1p(@exp(x));
-}"
-        .into(),
-        ("erfinv", _) => erfinv(dtype),
         // The larger; NaN if either is: a comparison with a NaN is false, which leaves b.
         ("max", F32 | F64) => "IG_FN $T ig_max_$S($T a, $T b) { return a > b || a != a ? a : b; }".into(),
         ("min", F32 | F64) => "IG_FN $T ig_min_$S($T a, $T b) { return a < b || a != a ? a : b; }".into(),
@@ -204,85 +193,6 @@ fn bits(dialect: Dialect, name: &str, dtype: DType) -> String {
     };
     format!("IG_FN {to} ig_{name}_$S({from} x) {{ return {value}; }}")
 }
-
-/// The polynomials of Giles, *Approximating the erfinv function*, GPU Computing Gems 2, 2011, highest power first.
-fn erfinv(dtype: DType) -> String {
-    let horner = |shift: &str, coefficients: &[&str]| {
-        let mut text = format!("        w = {shift};\n        p = #{};\n", coefficients[0]);
-        for c in &coefficients[1..] {
-            let (sign, c) = c.strip_prefix('-').map_or(('+', *c), |c| ('-', c));
-            text += &format!("        p = p * w {sign} #{c};\n");
-        }
-        text
-    };
-    let negative_first = |s: String| s.replace("= #-", "= -#");
-    let (polynomials, nan, infinity) = match dtype {
-        DType::F64 => (
-            format!(
-                "    if (w < #6.25) {{\n{}    }} else if (w < #16.0) {{\n{}    }} else {{\n{}    }}\n",
-                horner("w - #3.125", CENTRAL_F64),
-                horner("@sqrt(w) - #3.25", MIDDLE_F64),
-                horner("@sqrt(w) - #5.0", TAIL_F64)
-            ),
-            "0x7ff8000000000000",
-            "0x7ff0000000000000",
-        ),
-        _ => (
-            format!(
-                "    if (w < #5.0) {{\n{}    }} else {{\n{}    }}\n",
-                horner("w - #2.5", CENTRAL_F32),
-                horner("@sqrt(w) - #3.0", TAIL_F32)
-            ),
-            "0x7fc00000",
-            "0x7f800000",
-        ),
-    };
-    negative_first(format!(
-        "IG_FN $T ig_erfinv_$S($T x) {{
-    const $T a = @fabs(x);
-    if (!(a <= #1.0)) return ig_from_bits_$S({nan});
-    if (a == #1.0) return @copysign(ig_from_bits_$S({infinity}), x);
-    $T w = -@log((#1.0 - a) * (#1.0 + a)), p;
-{polynomials}    return p * x;
-}}"
-    ))
-}
-
-#[rustfmt::skip]
-const CENTRAL_F32: &[&str] = &[
-    "2.81022636e-08", "3.43273939e-07", "-3.5233877e-06", "-4.39150654e-06", "0.00021858087", "-0.00125372503",
-    "-0.00417768164", "0.246640727", "1.50140941",
-];
-#[rustfmt::skip]
-const TAIL_F32: &[&str] = &[
-    "-0.000200214257", "0.000100950558", "0.00134934322", "-0.00367342844", "0.00573950773", "-0.0076224613",
-    "0.00943887047", "1.00167406", "2.83297682",
-];
-#[rustfmt::skip]
-const CENTRAL_F64: &[&str] = &[
-    "-3.6444120640178196996e-21", "-1.685059138182016589e-19", "1.2858480715256400167e-18", "1.115787767802518096e-17",
-    "-1.333171662854620906e-16", "2.0972767875968561637e-17", "6.6376381343583238325e-15", "-4.0545662729752068639e-14",
-    "-8.1519341976054721522e-14", "2.6335093153082322977e-12", "-1.2975133253453532498e-11", "-5.4154120542946279317e-11",
-    "1.051212273321532285e-09", "-4.1126339803469836976e-09", "-2.9070369957882005086e-08", "4.2347877827932403518e-07",
-    "-1.3654692000834678645e-06", "-1.3882523362786468719e-05", "0.0001867342080340571352", "-0.00074070253416626697512",
-    "-0.0060336708714301490533", "0.24015818242558961693", "1.6536545626831027356",
-];
-#[rustfmt::skip]
-const MIDDLE_F64: &[&str] = &[
-    "2.2137376921775787049e-09", "9.0756561938885390979e-08", "-2.7517406297064545428e-07", "1.8239629214389227755e-08",
-    "1.5027403968909827627e-06", "-4.013867526981545969e-06", "2.9234449089955446044e-06", "1.2475304481671778723e-05",
-    "-4.7318229009055733981e-05", "6.8284851459573175448e-05", "2.4031110387097893999e-05", "-0.0003550375203628474796",
-    "0.00095328937973738049703", "-0.0016882755560235047313", "0.0024914420961078508066", "-0.0037512085075692412107",
-    "0.005370914553590063617", "1.0052589676941592334", "3.0838856104922207635",
-];
-#[rustfmt::skip]
-const TAIL_F64: &[&str] = &[
-    "-2.7109920616438573243e-11", "-2.5556418169965252055e-10", "1.5076572693500548083e-09", "-3.7894654401267369937e-09",
-    "7.6157012080783393804e-09", "-1.4960026627149240478e-08", "2.9147953450901080826e-08", "-6.7711997758452339498e-08",
-    "2.2900482228026654717e-07", "-9.9298272942317002539e-07", "4.5260625972231537039e-06", "-1.9681778105531670567e-05",
-    "7.5995277030017761139e-05", "-0.00021503011930044477347", "-0.00013871931833623122026", "1.0103004648645343977",
-    "4.8499064014085844221",
-];
 
 /// Replaces the marks that the head of this file lists.
 pub(super) fn expand(dialect: Dialect, dtype: DType, template: &str) -> String {

@@ -4,16 +4,17 @@
 //! into a kernel template of its own, with its loops and strides, after [`Renderer::preamble`], which holds the types and
 //! the functions that were used. [`Renderer::map`] is the simplest such template, for contiguous elements.
 //!
-//! The same results everywhere: integers wrap, divisions by zero and casts follow `scalar`, f16 and bf16 are converted by
-//! one integer routine, floating constants are exact, and nothing is contracted or reordered (see
-//! [`Dialect::build_options`]). Only functions of the language's mathematical library may differ, in the last places.
+//! The same bits everywhere: integers wrap, divisions by zero and casts follow `scalar`, f16 and bf16 are converted by one
+//! integer routine, floating constants are exact, nothing is contracted or reordered (see [`Dialect::build_options`]), and
+//! functions are printed from their definitions in [`super::mathematics`]. Of the language's library only what IEEE 754
+//! defines is called (`fma`, `sqrt`, `fmod`, `rint`, `floor`, `ceil`, `trunc`, `fabs`, `copysign`), unless a renderer is asked
+//! for the device's own functions ([`Renderer::native`]), which differ in the last places.
 //!
 //! The text depends on the program's instructions and name alone, and they on the structure of the expressions, not on the
 //! process: it serves as the key of a cache on disk.
 //!
 //! Where things are: `dialect` what differs between the languages, `functions` the functions that a source brings along,
-//! `primitives` the C
-//! expression of each primitive, this file the statements.
+//! `primitives` the C expression of each primitive, this file the statements.
 
 mod dialect;
 mod functions;
@@ -98,13 +99,30 @@ pub struct Body {
 pub struct Renderer {
     dialect: Dialect,
     functions: Vec<Function>,
+    /// Names and sources of mathematical functions, each after those that it calls.
+    mathematics: Vec<(String, String)>,
     f64: bool,
+    native: bool,
 }
 
 impl Renderer {
     /// A renderer that has used nothing yet.
     pub fn new(dialect: Dialect) -> Renderer {
-        Renderer { dialect, functions: vec![], f64: false }
+        Renderer { dialect, functions: vec![], mathematics: vec![], f64: false, native: false }
+    }
+
+    /// Whether to call the language's own functions instead of printing their definitions: faster on some devices, and the
+    /// only way on those without f64, but not the same bits as elsewhere.
+    ///
+    /// ```
+    /// use isograd_core::{DType, expr::{Unary, render::{Dialect, Renderer}}};
+    /// let exp = |native| Renderer::new(Dialect::C).native(native).unary(Unary::Exp, DType::F32, "x");
+    /// assert_eq!((exp(false), exp(true)), ("ig_exp_f32(x)".into(), "expf(x)".into()));
+    /// ```
+    #[must_use]
+    pub fn native(mut self, native: bool) -> Renderer {
+        self.native = native;
+        self
     }
 
     /// The language.
@@ -118,6 +136,9 @@ impl Renderer {
         for &f in &self.functions {
             text += &functions::definition(self.dialect, f);
             text.push('\n');
+        }
+        for (_, source) in &self.mathematics {
+            text += source;
         }
         text
     }
@@ -152,6 +173,7 @@ impl Renderer {
                 }
                 Operation::Unary(op, x) => self.unary(op, dtype, &at(x)),
                 Operation::Binary(op, a, b) => self.binary(op, dtype_of(a), &at(a), &at(b)),
+                Operation::MulAdd(a, b, c) => self.mul_add(dtype, &at(a), &at(b), &at(c)),
                 Operation::Select(c, a, b) => format!("{} ? {} : {}", at(c), at(a), at(b)),
                 Operation::Convert(x) => self.convert(dtype_of(x), dtype, &at(x)),
                 Operation::Round(to, x) => {
@@ -223,6 +245,21 @@ impl Renderer {
         format!("{}({})", functions::name(function), arguments.join(", "))
     }
 
+    /// Prints `program` as a function of its inputs, after `first`, and remembers it as `name`.
+    fn define(&mut self, name: &str, first: &str, program: &Program) {
+        let inputs = ["x", "y"][..program.inputs().len()].iter().map(|x| x.to_string()).collect();
+        let body = self.body(program, &Names { inputs, ..Names::default() });
+        let (_, result) = program.outputs()[0];
+        let parameters: Vec<String> =
+            program.inputs().iter().zip(["x", "y"]).map(|(d, x)| format!("{} {x}", type_name(*d))).collect();
+        let mut text = format!("IG_FN {} {name}({}) {{\n{first}", type_name(result), parameters.join(", "));
+        for line in body.statements.lines() {
+            text += &format!("    {line}\n");
+        }
+        text += &format!("    return {};\n}}\n", body.computed[0]);
+        self.mathematics.push((name.to_string(), text));
+    }
+
     fn need(&mut self, function: Function) {
         if !self.functions.contains(&function) {
             functions::dependencies(function).into_iter().for_each(|f| self.need(f));
@@ -236,7 +273,7 @@ impl Renderer {
 /// ```
 /// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, source}}};
 /// let p = Program::new("exp", &[Expr::input(0, DType::F32).exp()], &[DType::F32], &[]).unwrap();
-/// assert!(source(&p, Dialect::C).contains("expf(r0)"));
+/// assert!(source(&p, Dialect::C).contains("ig_exp_f32(r0)"));
 /// ```
 pub fn source(program: &Program, dialect: Dialect) -> String {
     let mut renderer = Renderer::new(dialect);
@@ -264,7 +301,7 @@ mod tests {
     for (ig_i64 i = 0; i < n; i++) {
         const ig_f32 r0 = arg0;
         const ig_f32 r1 = in0[i];
-        const ig_f32 r2 = expf(r1);
+        const ig_f32 r2 = ig_exp_f32(r1);
         const ig_f32 r3 = r0 * r2;
         out0[i] = r3;
     }
@@ -278,7 +315,7 @@ mod tests {
     if (i < n) {
         const ig_f32 r0 = arg0;
         const ig_f32 r1 = in0[i];
-        const ig_f32 r2 = exp(r1);
+        const ig_f32 r2 = ig_exp_f32(r1);
         const ig_f32 r3 = r0 * r2;
         out0[i] = r3;
     }
@@ -292,7 +329,7 @@ mod tests {
     if (i < n) {
         const ig_f32 r0 = arg0;
         const ig_f32 r1 = in0[i];
-        const ig_f32 r2 = expf(r1);
+        const ig_f32 r2 = ig_exp_f32(r1);
         const ig_f32 r3 = r0 * r2;
         out0[i] = r3;
     }

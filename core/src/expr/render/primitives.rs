@@ -1,10 +1,21 @@
 //! The C expression of each primitive, constant and conversion: what kernels that combine elements themselves, such as
 //! reductions, use as well.
 
-use super::super::{Binary, Unary};
-use super::Renderer;
-use super::dialect::{literal, type_name, wrapping_type};
-use crate::{DType, Value};
+use super::{
+    super::{
+        Binary, Program, Unary,
+        mathematics::{Part, binary_program, unary_program},
+    },
+    Renderer,
+    dialect::{literal, type_name, wrapping_type},
+    functions,
+};
+use crate::{DType, Result, Value};
+use std::sync::Arc;
+
+fn well_formed(program: Result<Arc<Program>>) -> Arc<Program> {
+    program.unwrap_or_else(|e| unreachable!("definitions of functions are well formed: {e}"))
+}
 
 impl Renderer {
     /// A stored element of `dtype`, in the dtype that it is computed in.
@@ -40,36 +51,10 @@ impl Renderer {
             Unary::Recip => format!("{} / {x}", self.one(dtype)),
             // Not the language's rsqrt, which is less accurate where there is one.
             Unary::Rsqrt => format!("{} / {}", self.one(dtype), self.math("sqrt", dtype, &[x])),
-            Unary::Erfinv => self.call(("erfinv", dtype), &[x]),
-            Unary::Sigmoid => self.call(("sigmoid", dtype), &[x]),
-            Unary::Softplus => self.call(("softplus", dtype), &[x]),
             Unary::Round => self.math("rint", dtype, &[x]),
             // C's names are the field's.
-            Unary::Sqrt
-            | Unary::Cbrt
-            | Unary::Exp
-            | Unary::Exp2
-            | Unary::Expm1
-            | Unary::Log
-            | Unary::Log2
-            | Unary::Log10 => self.math(op.name(), dtype, &[x]),
-            Unary::Log1p
-            | Unary::Sin
-            | Unary::Cos
-            | Unary::Tan
-            | Unary::Asin
-            | Unary::Acos
-            | Unary::Atan
-            | Unary::Sinh => self.math(op.name(), dtype, &[x]),
-            Unary::Cosh
-            | Unary::Tanh
-            | Unary::Asinh
-            | Unary::Acosh
-            | Unary::Atanh
-            | Unary::Erf
-            | Unary::Floor
-            | Unary::Ceil => self.math(op.name(), dtype, &[x]),
-            Unary::Trunc => self.math(op.name(), dtype, &[x]),
+            Unary::Sqrt | Unary::Floor | Unary::Ceil | Unary::Trunc => self.math(op.name(), dtype, &[x]),
+            op => self.function(op, dtype, x),
         }
     }
 
@@ -88,12 +73,18 @@ impl Renderer {
             Binary::Div if float => arithmetic("/"),
             Binary::Div => self.call(("div", dtype), &[a, b]),
             Binary::Rem => self.call(("rem", dtype), &[a, b]),
-            Binary::Pow if float => self.math("pow", dtype, &[a, b]),
+            op if op.is_function(dtype) && self.native => self.math(op.name(), dtype, &[a, b]),
+            op if op.is_function(dtype) => {
+                let name = functions::name((op.name(), dtype));
+                if !self.defined(&name) {
+                    self.define(&name, "", &well_formed(binary_program(op, dtype)));
+                }
+                format!("{name}({a}, {b})")
+            }
             Binary::Pow => self.call(("pow", dtype), &[a, b]),
             Binary::Max => self.call(("max", dtype), &[a, b]),
             Binary::Min => self.call(("min", dtype), &[a, b]),
-            Binary::Hypot => self.math("hypot", dtype, &[a, b]),
-            Binary::Atan2 => self.math("atan2", dtype, &[a, b]),
+            Binary::Hypot | Binary::Atan2 => unreachable!("{} is a function on floats and nothing else", op.name()),
             Binary::Eq => format!("{a} == {b}"),
             Binary::Ne => format!("{a} != {b}"),
             Binary::Lt => format!("{a} < {b}"),
@@ -126,6 +117,35 @@ impl Renderer {
             true => format!("({}){}", type_name(to), self.call(("to_bits", from), &[x])),
             false => self.call(("from_bits", to), &[&format!("({}){x}", wrapping_type(from))]),
         }
+    }
+
+    /// A product of `a` and `b` plus `c`, identifiers of values of `dtype` (f32 or f64), rounded once.
+    pub fn mul_add(&mut self, dtype: DType, a: &str, b: &str, c: &str) -> String {
+        self.math("fma", dtype, &[a, b, c])
+    }
+
+    /// A mathematical function of `x`: the language's where native ones are asked for and there is one, else its definition.
+    fn function(&mut self, op: Unary, dtype: DType, x: &str) -> String {
+        if self.native && !matches!(op, Unary::Erfinv | Unary::Sigmoid | Unary::Softplus) {
+            return self.math(op.name(), dtype, &[x]);
+        }
+        let name = functions::name((op.name(), dtype));
+        if !self.defined(&name) {
+            let mut first = String::new();
+            if let Some(limit) = op.near(dtype) {
+                let far = format!("{name}_far");
+                self.define(&far, "", &well_formed(unary_program(op, Part::Far, dtype)));
+                let limit = self.constant(Value::F64(limit).cast(dtype));
+                let size = self.math("fabs", dtype, &["x"]);
+                first = format!("    if ({size} > {limit}) return {far}(x);\n");
+            }
+            self.define(&name, &first, &well_formed(unary_program(op, Part::Near, dtype)));
+        }
+        format!("{name}({x})")
+    }
+
+    fn defined(&self, name: &str) -> bool {
+        self.mathematics.iter().any(|(n, _)| n == name)
     }
 
     fn one(&mut self, dtype: DType) -> String {

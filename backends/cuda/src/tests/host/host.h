@@ -59,6 +59,11 @@ int ig_run(void (*body)(const void *), const void *arguments, unsigned int block
 #define IG_DYNAMIC_SHARED(type, name) type *const name = (type *)ig_shared_memory
 
 static inline void __syncthreads() { ig_barrier(); }
+static inline void __syncwarp() {
+    const char nothing = 0;
+    char all[IG_WARP_SIZE];
+    ig_exchange(&nothing, 1, all);
+}
 template <class T>
 static inline T __shfl_xor_sync(unsigned int, T x, int mask) {
     T all[IG_WARP_SIZE];
