@@ -432,6 +432,9 @@ names! { ($)
     semantics_in_place
     semantics_transfers
     semantics_errors
+    semantics_sizes
+    semantics_bounds
+    semantics_ceil_mode
     semantics_threads
     semantics_many_allocations
     semantics_out_of_memory
