@@ -432,6 +432,9 @@ names! { ($)
     semantics_in_place
     semantics_transfers
     semantics_errors
+    semantics_sizes
+    semantics_bounds
+    semantics_ceil_mode
     semantics_threads
     semantics_tasks
     semantics_many_allocations

@@ -1,7 +1,10 @@
 //! What must hold beyond numbers: sharing, newness, writing in place, errors, threads, many allocations.
 
 use crate::case::{Case, Checked, Environment, Failure, Measured};
-use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
+use isograd_core::{
+    Backend, DType, Dyn, Error, Result, Tensor, autograd,
+    operators::{ConvOptions, PadMode, PoolOptions, random},
+};
 use isograd_reference::Reference;
 use std::{
     sync::{
@@ -20,6 +23,9 @@ pub(crate) fn cases() -> Vec<Case> {
         ("in_place", in_place),
         ("transfers", transfers),
         ("errors", errors),
+        ("sizes", sizes),
+        ("bounds", bounds),
+        ("ceil_mode", ceil_mode),
         ("threads", threads),
         ("tasks", tasks),
         ("many_allocations", many_allocations),
@@ -116,6 +122,94 @@ fn errors(e: &Environment<'_>) -> Result<(), Failure> {
         }
     }
     must(x.exp()?.size() == 3, "the context works after errors")
+}
+
+/// Sizes far beyond any memory are errors, and the context works after them.
+fn sizes(e: &Environment<'_>) -> Result<(), Failure> {
+    let (x, image) = (three(e.ctx)?, Tensor::ones(e.ctx, [1, 1, 5], DType::F32)?);
+    let weight = Tensor::ones(e.ctx, [1, 1, 2], DType::F32)?;
+    let conv = |stride, padding, dilation| ConvOptions {
+        stride: vec![stride],
+        padding: vec![padding],
+        dilation: vec![dilation],
+        ..ConvOptions::default()
+    };
+    for n in [1 << 48, 1 << 62, 1 << 63, usize::MAX] {
+        let pool = PoolOptions { padding: vec![n - 1], ceil_mode: true, ..PoolOptions::new(&[n]) };
+        let results = [
+            Tensor::zeros(e.ctx, [n, 3], DType::F32),
+            Tensor::uniform(e.ctx, [3, n], 0.0, 1.0, DType::F32),
+            x.pad(&[(n, 0)], PadMode::Constant(0.0)),
+            x.pad(&[(1, n)], PadMode::Edge),
+            x.tile(&[n, n]),
+            x.repeat(n, 0),
+            x.broadcast_to([n, n, 3]),
+            x.broadcast_to([1 << 30, 1 << 28, 3])?.neg(),
+            image.conv(&weight, None, &conv(1, n, 1)),
+            image.conv(&weight, None, &conv(1, 0, n)),
+            image.conv_transpose(&weight, None, &conv(n, 0, 1)),
+            image.max_pool(&pool),
+            image.avg_pool(&pool),
+            image.adaptive_avg_pool(&[n]),
+        ];
+        for (k, result) in results.into_iter().enumerate() {
+            let known = |e: Error| {
+                matches!(e, Error::OutOfMemory { .. } | Error::InvalidShape { .. } | Error::InvalidArgument { .. })
+            };
+            must(result.is_err_and(known), &format!("result {k} of size {n} is an error"))?;
+        }
+        let one = image.conv(&weight, None, &conv(n, 0, 1))?;
+        must(one.to_vec::<f32>()? == [2.0], "a stride beyond the input leaves one window")?;
+        let one = image.max_pool(&PoolOptions { stride: vec![n], ceil_mode: true, ..PoolOptions::new(&[2]) })?;
+        must(one.to_vec::<f32>()? == [1.0], "a stride beyond the input leaves one window")?;
+    }
+    must(x.exp()?.size() == 3, "the context works after errors")
+}
+
+/// Ranges and random numbers at the ends of what was asked for.
+fn bounds(e: &Environment<'_>) -> Result<(), Failure> {
+    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+        if !e.ctx.capabilities().computes.contains(dtype) {
+            continue;
+        }
+        random::seed(e.seed);
+        let x = Tensor::uniform(e.ctx, [1 << 14], 1.0, 2.0, dtype)?.to_values()?;
+        must(x.iter().all(|v| (1.0..2.0).contains(&v.to_f64())), &format!("uniform {dtype} stays below its bound"))?;
+    }
+    // Between these f32 has no number.
+    let edge = f64::from(1 << 23);
+    let x = Tensor::uniform(e.ctx, [64], edge, edge + 1.0, DType::F32)?.to_vec::<f32>()?;
+    must(x.iter().all(|&v| f64::from(v) == edge), "uniform rounds to no bound")?;
+    let step = Tensor::linspace(e.ctx, f64::from(f32::MIN), f64::from(f32::MAX), 5, DType::F32)?.to_vec::<f32>()?;
+    must(step == [f32::MIN, f32::MIN / 2.0, 0.0, f32::MAX / 2.0, f32::MAX], "linspace reaches both ends of f32")?;
+    if e.ctx.capabilities().computes.contains(DType::I64) {
+        for (low, high) in [(0, i64::MAX), (i64::MIN, i64::MAX), (-3, 1 << 40)] {
+            let x = Tensor::randint(e.ctx, [512], low, high, DType::I64)?.to_vec::<i64>()?;
+            must(x.iter().all(|v| (low..high).contains(v)), "randint stays within its range")?;
+            let middle = (i128::from(low) + i128::from(high)) / 2;
+            let above = x.iter().filter(|&&v| i128::from(v) >= middle).count();
+            must((190..322).contains(&above), "randint reaches both halves of its range")?;
+        }
+        let down = Tensor::arange(e.ctx, 5, -1, -2, DType::U8)?.to_vec::<u8>()?;
+        must(down == [5, 3, 1], "arange goes down in u8")?;
+    }
+    must(
+        matches!(Tensor::arange(e.ctx, 200, 260, 1, DType::U8), Err(Error::ScalarOutOfRange { .. })),
+        "a range beyond its dtype is an error",
+    )
+}
+
+/// Known values of pooling that rounds the number of windows up.
+fn ceil_mode(e: &Environment<'_>) -> Result<(), Failure> {
+    let x = Tensor::from_slice(e.ctx, &(0..25).map(|i| i as f32 - 30.0).collect::<Vec<_>>(), [1, 1, 5, 5])?;
+    let o = PoolOptions { stride: vec![2], padding: vec![1], ceil_mode: true, ..PoolOptions::new(&[2]) };
+    let shaped = |y: &Tensor| y.shape()[..] == [1, 1, 3, 3];
+    let max = x.max_pool(&o)?;
+    let largest = [0.0, 2.0, 4.0, 10.0, 12.0, 14.0, 20.0, 22.0, 24.0].map(|v| v - 30.0f32);
+    must(shaped(&max) && max.to_vec::<f32>()? == largest, "a window behind the input is dropped from max_pool")?;
+    let mean = x.avg_pool(&PoolOptions { count_include_pad: false, ..o })?;
+    let means = [0.0, 1.5, 3.5, 7.5, 9.0, 11.0, 17.5, 19.0, 21.0].map(|v| v - 30.0f32);
+    must(shaped(&mean) && mean.to_vec::<f32>()? == means, "a window behind the input is dropped from avg_pool")
 }
 
 fn threads(e: &Environment<'_>) -> Result<(), Failure> {

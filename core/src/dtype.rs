@@ -269,6 +269,24 @@ impl Value {
         }
     }
 
+    /// Of a floating dtype: the largest of its numbers below `bound`.
+    pub(crate) fn below(bound: f64, dtype: DType) -> Value {
+        let near = Value::F64(bound).cast(dtype);
+        if near.to_f64() < bound {
+            return near;
+        }
+        // The bits of floating numbers of one sign are in the order of their magnitudes.
+        let (bits, sign) = (near.bits(), 1u64 << (8 * dtype.size() - 1));
+        let next = if bits & !sign == 0 {
+            sign | 1
+        } else if bits & sign == 0 {
+            bits - 1
+        } else {
+            bits + 1
+        };
+        Value::read(dtype, &next.to_le_bytes(), 0)
+    }
+
     /// The bits of this value, zero-extended: the key by which constants are compared.
     pub fn bits(self) -> u64 {
         let mut bytes = [0u8; 8];
@@ -325,6 +343,14 @@ pub enum Scalar {
 }
 
 impl Scalar {
+    pub(crate) fn to_f64(self) -> f64 {
+        match self {
+            Scalar::Float(v) => v,
+            Scalar::Int(v) => v as f64,
+            Scalar::Bool(v) => f64::from(u8::from(v)),
+        }
+    }
+
     /// This number in `dtype`.
     ///
     /// # Errors
@@ -342,7 +368,7 @@ impl Scalar {
             (Scalar::Int(v), DType::Bool) => v == 0 || v == 1,
             (Scalar::Float(v), DType::Bool) => v == 0.0 || v == 1.0,
             (Scalar::Int(v), d) if d.is_int() => cast.to_i64() == v,
-            (Scalar::Float(v), d) if d.is_int() => cast.to_f64() == v && v < 9.3e18,
+            (Scalar::Float(v), d) if d.is_int() => cast.to_f64() == v && v < 2f64.powi(63),
             (Scalar::Int(_), _) => cast.to_f64().is_finite(),
             (Scalar::Float(v), _) => cast.to_f64().is_finite() || !v.is_finite(),
         };
@@ -403,6 +429,21 @@ mod tests {
     }
 
     #[test]
+    fn the_next_number_below() {
+        for d in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+            for bound in [2.0, 1.0, 1.0 + 1e-9, 0.1, 0.0, -0.0, -0.1, -1.0, 1e4] {
+                let below = Value::below(bound, d);
+                assert!(below.dtype() == d && below.to_f64() < bound, "{d} {bound}: {below}");
+                // Nothing lies between: the middle of both rounds to one of them.
+                let middle = Value::F64((below.to_f64() + bound) / 2.0).cast(d).to_f64();
+                assert!(middle == below.to_f64() || middle >= bound, "{d} {bound}: {below}, {middle}");
+            }
+        }
+        assert_eq!(Value::below(2.0, DType::F32), Value::F32(2.0f32.next_down()));
+        assert_eq!(Value::below(1e9, DType::F16), Value::F16(f16::MAX));
+    }
+
+    #[test]
     fn a_scalar_must_fit() {
         for (scalar, dtype, fits) in [
             (Scalar::Int(255), DType::U8, true),
@@ -416,6 +457,8 @@ mod tests {
             (Scalar::Int(2), DType::Bool, false),
             (Scalar::Bool(true), DType::F32, true),
             (Scalar::Float(9.3e18), DType::I64, false),
+            (Scalar::Float(9_223_372_036_854_775_808.0), DType::I64, false),
+            (Scalar::Float(-9_223_372_036_854_775_808.0), DType::I64, true),
         ] {
             assert_eq!(scalar.to_value(dtype).is_ok(), fits, "{scalar} as {dtype}");
         }

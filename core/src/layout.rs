@@ -26,10 +26,29 @@ impl Clone for Shape {
 }
 
 impl Shape {
-    /// The number of elements: the product of all sizes, 1 for rank 0.
+    /// The number of elements: the product of all sizes, 1 for rank 0. Where that is beyond `usize`, its largest number:
+    /// [`Shape::checked_size`] tells.
     #[inline]
     pub fn size(&self) -> usize {
-        self.0.iter().product()
+        self.0.iter().fold(1, |size: usize, &n| size.saturating_mul(n))
+    }
+
+    /// The number of elements, `None` where no tensor can have this shape: it has more than `isize::MAX`, or the product of
+    /// its sizes other than 0 is beyond `usize`, so that parts of it cannot be counted. Every tensor has passed this check.
+    ///
+    /// ```
+    /// use isograd_core::Shape;
+    /// assert_eq!(Shape::from([2, 3]).checked_size(), Some(6));
+    /// assert_eq!(Shape::from([usize::MAX, 0]).checked_size(), Some(0));
+    /// assert_eq!(Shape::from([1 << 40, 1 << 40]).checked_size(), None);
+    /// ```
+    #[inline]
+    pub fn checked_size(&self) -> Option<usize> {
+        let counted = self.0.iter().try_fold(1usize, |size, &n| size.checked_mul(n.max(1)))?;
+        if self.0.contains(&0) {
+            return Some(0);
+        }
+        (counted <= isize::MAX as usize).then_some(counted)
     }
 
     /// The number of axes.
@@ -361,9 +380,9 @@ impl Layout {
     pub fn slice(&self, axis: usize, start: usize, length: usize, step: isize) -> Layout {
         let mut l = self.clone();
         l.shape = self.shape.with(axis, length);
-        l.strides[axis] = self.strides[axis] * step;
+        l.strides[axis] = spaced(self.strides[axis], step, length);
         if length > 0 {
-            let last = start as isize + (length as isize - 1) * step;
+            let last = if length > 1 { start as isize + (length as isize - 1) * step } else { start as isize };
             let n = self.shape[axis] as isize;
             assert!((start as isize) < n && last >= 0 && last < n, "slice leaves axis {axis} of {:?}", self.shape);
             l.offset = (self.offset as isize + start as isize * self.strides[axis]) as usize;
@@ -417,16 +436,17 @@ impl Layout {
     /// Panics when the last window leaves the axis.
     #[must_use]
     pub fn window(&self, axis: usize, count: usize, stride: usize, size: usize, dilation: usize) -> Layout {
+        let reach = |n: usize, step: usize| n.saturating_sub(1).saturating_mul(step);
         assert!(
-            count == 0 || size == 0 || (count - 1) * stride + (size - 1) * dilation < self.shape[axis],
+            count == 0 || size == 0 || reach(count, stride).saturating_add(reach(size, dilation)) < self.shape[axis],
             "window leaves axis {axis} of {:?}",
             self.shape
         );
         let mut l = self.clone();
         l.shape = self.shape.with(axis, count);
         l.shape.push(size);
-        l.strides[axis] = self.strides[axis] * stride as isize;
-        l.strides.push(self.strides[axis] * dilation as isize);
+        l.strides[axis] = spaced(self.strides[axis], stride as isize, count);
+        l.strides.push(spaced(self.strides[axis], dilation as isize, size));
         l
     }
 
@@ -487,6 +507,11 @@ impl Layout {
         }
         false
     }
+}
+
+/// The stride of every `step`-th element of an axis. Where there are not two, it does not matter, and may be beyond any number.
+fn spaced(stride: isize, step: isize, length: usize) -> isize {
+    if length > 1 { stride * step } else { stride }
 }
 
 /// Iterator over the positions of a [`Layout`] in row-major order.
@@ -576,6 +601,27 @@ mod tests {
         for (i, p) in l.positions().enumerate() {
             assert_eq!(l.position_of_linear(i), p);
         }
+    }
+
+    #[test]
+    fn sizes_are_counted_without_wrapping() {
+        for (shape, size) in [
+            (vec![], Some(1)),
+            (vec![3, 4], Some(12)),
+            (vec![usize::MAX, 0], Some(0)),
+            (vec![isize::MAX as usize], Some(isize::MAX as usize)),
+            (vec![isize::MAX as usize + 1], None),
+            (vec![1 << 40, 1 << 40], None),
+            (vec![0, 1 << 40, 1 << 40], None),
+        ] {
+            assert_eq!(Shape::from(&shape[..]).checked_size(), size, "{shape:?}");
+        }
+        assert_eq!(Shape::from([1 << 40, 1 << 40]).size(), usize::MAX);
+        assert_eq!(Shape::from([1 << 40, 1 << 40, 0]).size(), 0);
+        // The distance between elements of an axis that has one.
+        let one = Layout::contiguous([7, 9]).slice(0, 3, 1, isize::MAX);
+        assert_eq!(one.span(), (27, 36));
+        assert_eq!(Layout::contiguous([7, 9]).window(0, 1, usize::MAX, 1, 1 << 62).size(), 9);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Data-parallel training is: parameters on several contexts (`net.initialize_on`), each batch split over them, a forward and
 //! a backward pass on each, and [`crate::Trainer::step`], which adds up the gradients.
 
-use isograd_core::{Backend, Error, Result, Tensor};
+use isograd_core::{Backend, Error, Result, Tensor, host};
 
 /// Cuts `data` along `batch_axis` into `parts`. With `even_split` they must be of one size; otherwise the first ones have one
 /// more where it does not come out even, as in Gluon, and with fewer rows than parts the last ones are empty.
@@ -45,14 +45,15 @@ pub fn split_data<B: Backend>(
         );
         return Err(Error::InvalidShape { op: OP, shape, why, device });
     }
-    let mut start = 0;
-    (0..parts)
-        .map(|part| {
-            let length = each + usize::from(part < extra);
-            start += length;
-            data.narrow(batch_axis as isize, start - length, length)
-        })
-        .collect()
+    // Most of what a part takes is not in the list: its handle and its layout.
+    drop(host::reserve::<[u8; 256]>(OP, parts)?);
+    let (mut pieces, mut start) = (host::reserve(OP, parts)?, 0);
+    for part in 0..parts {
+        let length = each + usize::from(part < extra);
+        pieces.push(data.narrow(batch_axis as isize, start, length)?);
+        start += length;
+    }
+    Ok(pieces)
 }
 
 /// [`split_data`] into one part per context, each moved there.

@@ -45,7 +45,8 @@ impl Sizes {
         let sliding = Sliding::new(window, &input[2..], &output[2..])?;
         let (groups, batch) = (window.groups, output[0]);
         let s = Sizes { batch, groups, inputs: input[1] / groups, outputs: output[1] / groups, sliding };
-        (batch * s.inputs * s.outputs * sliding.taps() * sliding.positions() * sliding.size() > 0).then_some(s)
+        let factors = [batch, s.inputs, s.outputs, sliding.taps(), sliding.positions(), sliding.size()];
+        (!factors.contains(&0)).then_some(s)
     }
 
     /// Elements of one image of the input.

@@ -74,6 +74,9 @@ pub(super) fn windows(t: &mut Rows) {
         (&[1, 1, 5, 4], pool(&[3], &[2], &[1], true, false)),
         (&[1, 1, 5, 5], pool(&[2, 3], &[2], &[0, 1], true, true)),
         (&[1, 1, 5, 5], pool(&[3], &[1], &[1], false, false)),
+        // A last window would begin behind the input, and is none.
+        (&[1, 1, 5, 5], pool(&[2], &[2], &[1], true, true)),
+        (&[1, 2, 4], pool(&[3], &[3], &[1], true, false)),
         (&[1, 1, 3, 4, 3], pool(&[2], &[1, 2, 1], &[1, 0, 1], true, false)),
         (&[0, 2, 5], pool(&[2], &[], &[0], false, true)),
     ];

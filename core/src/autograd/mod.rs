@@ -21,7 +21,7 @@ mod tape;
 
 pub use picture::Picture;
 pub use tape::{Backward, GradReq, GraphNode, backward, grad, graph};
-pub(crate) use tape::{Context, Node, Recorder, Saved};
+pub(crate) use tape::{Context, Node, Recorder, Saved, Variable};
 
 use std::cell::Cell;
 

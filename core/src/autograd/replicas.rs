@@ -62,7 +62,8 @@ impl<B: Backend> Tensor<B> {
                 }
             }
             for replica in replicas {
-                if let Some(mut slot) = replica.node().as_ref().and_then(|n| n.gradient()) {
+                if let Ok(variable) = replica.variable() {
+                    let mut slot = variable.gradient();
                     slot.reduced = slot.value.clone();
                 }
             }
@@ -76,14 +77,13 @@ impl<B: Backend> Tensor<B> {
     }
 
     fn reduced_grad(&self) -> Option<Tensor<B>> {
-        self.node()?.gradient()?.reduced.clone()
+        self.variable().ok()?.gradient().reduced.clone()
     }
 
     /// Whether [`Tensor::mark_grad_unscaled`] has been said of the gradient; `None`: of a part of it, to which `backward` has
     /// added more under [`crate::GradReq::Add`].
     pub fn has_unscaled_grad(&self) -> Option<bool> {
-        let node = self.node();
-        node.as_ref().and_then(|n| n.gradient()).map_or(Some(false), |slot| slot.unscaled)
+        self.variable().map_or(Some(false), |variable| variable.gradient().unscaled)
     }
 
     /// Says that the scale of a loss has been divided out of the gradient: what `backward` writes next has it again.
@@ -100,8 +100,8 @@ impl<B: Backend> Tensor<B> {
     /// # Ok::<(), isograd_core::Error>(())
     /// ```
     pub fn mark_grad_unscaled(&self) {
-        if let Some(mut slot) = self.node().as_ref().and_then(|n| n.gradient()) {
-            slot.unscaled = Some(true);
+        if let Ok(variable) = self.variable() {
+            variable.gradient().unscaled = Some(true);
         }
     }
 }

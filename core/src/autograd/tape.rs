@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -68,16 +68,16 @@ struct Body<B: Backend> {
 }
 
 enum Kind<B: Backend> {
-    /// `fresh`: `backward` has reached it since the flag was last taken down.
+    /// What `backward` leaves is the variable's: a gradient that was itself recorded leads back to this node, and the tape must
+    /// hold no circle.
     Leaf {
         request: GradReq,
-        gradient: Mutex<Gradient<B>>,
-        fresh: AtomicBool,
+        variable: Weak<Variable<B>>,
     },
     Operator(Mutex<Option<Body<B>>>),
 }
 
-/// What `backward` has left at a leaf, and what was done to it since.
+/// What `backward` has left with a variable, and what was done to it since.
 pub(crate) struct Gradient<B: Backend> {
     pub value: Option<Tensor<B>>,
     /// The part of the value that is the sum over all replicas already: the value itself, until `backward` adds to it.
@@ -89,6 +89,25 @@ pub(crate) struct Gradient<B: Backend> {
 impl<B: Backend> Default for Gradient<B> {
     fn default() -> Self {
         Gradient { value: None, reduced: None, unscaled: Some(false) }
+    }
+}
+
+/// What `backward` leaves with a variable; the handles of the variable own it.
+pub(crate) struct Variable<B: Backend> {
+    gradient: Mutex<Gradient<B>>,
+    /// `backward` has reached it since the flag was last taken down.
+    fresh: AtomicBool,
+}
+
+impl<B: Backend> Variable<B> {
+    /// The gradient slot.
+    pub fn gradient(&self) -> MutexGuard<'_, Gradient<B>> {
+        lock(&self.gradient)
+    }
+
+    /// Whether `backward` has reached it since the flag was taken down.
+    pub fn fresh(&self) -> &AtomicBool {
+        &self.fresh
     }
 }
 
@@ -110,14 +129,16 @@ fn typed<B: Backend>(gradient: AnyTensor) -> Tensor<B> {
 }
 
 impl<B: Backend> Node<B> {
-    pub fn leaf(of: &Tensor<B>, request: GradReq) -> Arc<Node<B>> {
-        Arc::new(Node {
+    pub fn leaf(of: &Tensor<B>, request: GradReq) -> (Arc<Node<B>>, Arc<Variable<B>>) {
+        let variable = Arc::new(Variable { gradient: Mutex::default(), fresh: AtomicBool::new(false) });
+        let node = Arc::new(Node {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: "variable",
             shape: of.shape().clone(),
             dtype: of.dtype(),
-            kind: Kind::Leaf { request, gradient: Mutex::default(), fresh: AtomicBool::new(false) },
-        })
+            kind: Kind::Leaf { request, variable: Arc::downgrade(&variable) },
+        });
+        (node, variable)
     }
 
     pub fn is_leaf(&self) -> bool {
@@ -133,22 +154,6 @@ impl<B: Backend> Node<B> {
         match self.kind {
             Kind::Leaf { request, .. } => request,
             Kind::Operator(_) => GradReq::Null,
-        }
-    }
-
-    /// Of a leaf: whether `backward` has reached it since the flag was taken down.
-    pub fn fresh(&self) -> Option<&AtomicBool> {
-        match &self.kind {
-            Kind::Leaf { fresh, .. } => Some(fresh),
-            Kind::Operator(_) => None,
-        }
-    }
-
-    /// The gradient slot of a leaf.
-    pub fn gradient(&self) -> Option<MutexGuard<'_, Gradient<B>>> {
-        match &self.kind {
-            Kind::Leaf { gradient, .. } => Some(lock(gradient)),
-            Kind::Operator(_) => None,
         }
     }
 }
@@ -186,22 +191,28 @@ impl<B: Backend> AnyNode for Node<B> {
     fn flow(self: Arc<Self>, gradient: AnyTensor, retain: bool, write: bool, sink: &mut Sink<'_>) -> Result<()> {
         let head = typed::<B>(gradient);
         let body = match &self.kind {
-            Kind::Leaf { request, gradient, fresh } => {
-                if !write || *request == GradReq::Null {
+            Kind::Leaf { request, variable } => {
+                // Where no handle is left, nobody can ask for the gradient.
+                let Some(variable) = variable.upgrade().filter(|_| write && *request != GradReq::Null) else {
                     return Ok(());
-                }
-                let mut slot = lock(gradient);
+                };
+                let mut slot = variable.gradient();
                 let (added, keeps) = match &slot.value {
                     Some(old) if *request == GradReq::Add => (old.add(&head)?, true),
                     _ => (head.owned()?, false),
                 };
+                // What the old value was recorded by may go with it, and ask for this slot.
+                let old = slot.value.replace(added);
+                let mut reduced = None;
                 if keeps {
                     slot.unscaled = slot.unscaled.filter(|unscaled| !unscaled);
                 } else {
-                    *slot = Gradient::default();
+                    reduced = slot.reduced.take();
+                    slot.unscaled = Some(false);
                 }
-                slot.value = Some(added);
-                fresh.store(true, Ordering::Release);
+                drop(slot);
+                variable.fresh.store(true, Ordering::Release);
+                drop((old, reduced));
                 return Ok(());
             }
             Kind::Operator(body) => body,

@@ -5,6 +5,7 @@ use crate::{
     DType, Layout, Result, Shape, Value,
     expr::{Expr, Kernel, PerDType},
     layout::merge_axes,
+    tensor::Memory,
 };
 use smallvec::SmallVec;
 
@@ -130,8 +131,7 @@ impl<B: Backend> Temporary<B> {
     /// Out of memory.
     pub fn new(ctx: &B, dtype: DType, shape: impl Into<Shape>) -> Result<Temporary<B>> {
         let layout = Layout::contiguous(shape);
-        let bytes = (layout.size() * dtype.size()).max(1);
-        Ok(Temporary { buffer: ctx.alloc(bytes)?, dtype, layout })
+        Ok(Temporary { buffer: Memory::alloc(ctx, layout.shape(), dtype)?, dtype, layout })
     }
 
     /// Its layout.

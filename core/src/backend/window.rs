@@ -36,24 +36,32 @@ impl Window {
         self.kernel.len()
     }
 
-    /// Elements that one window spans along `axis`, dilation included.
-    pub fn extent(&self, axis: usize) -> usize {
-        (self.kernel[axis].max(1) - 1) * self.dilation[axis] + 1
+    /// Elements of the window; the largest number where there is none that large.
+    pub fn taps(&self) -> usize {
+        Shape::from(&self.kernel[..]).size()
     }
 
-    /// The number of windows along `axis` over `size` elements, `None` where not even one fits. With `ceil`, a last window
-    /// that starts within the input or its padding counts though it reaches beyond.
+    /// Elements that one window spans along `axis`, dilation included; the largest number where there is none that large.
+    pub fn extent(&self, axis: usize) -> usize {
+        (self.kernel[axis].max(1) - 1).saturating_mul(self.dilation[axis]).saturating_add(1)
+    }
+
+    /// The number of windows along `axis` over `size` elements, `None` where not even one fits, or the padded axis is longer
+    /// than any. With `ceil`, a last window that reaches beyond the end counts where it starts within the input or the padding
+    /// before it; one that starts later would see nothing else than padding.
     pub fn count(&self, axis: usize, size: usize, ceil: bool) -> Option<usize> {
-        let room = (size + 2 * self.padding[axis]).checked_sub(self.extent(axis))?;
+        let padded = self.padding[axis].checked_mul(2)?.checked_add(size).filter(|&n| n <= isize::MAX as usize)?;
+        let room = padded.checked_sub(self.extent(axis))?;
         let step = self.stride[axis];
         let whole = room / step + 1;
-        let more = ceil && !room.is_multiple_of(step) && whole * step < size + 2 * self.padding[axis];
+        let more = ceil && !room.is_multiple_of(step) && whole.saturating_mul(step) < size + self.padding[axis];
         Some(whole + usize::from(more))
     }
 
-    /// Elements along `axis` that `count` windows reach, from the start of the padding on.
+    /// Elements along `axis` that `count` windows reach, from the start of the padding on; the largest number where there is none
+    /// that large.
     pub fn reach(&self, axis: usize, count: usize) -> usize {
-        (count - 1) * self.stride[axis] + self.extent(axis)
+        (count - 1).saturating_mul(self.stride[axis]).saturating_add(self.extent(axis))
     }
 
     /// The spatial sizes of an input padded so that `output` windows fit.
@@ -109,6 +117,35 @@ mod tests {
         w.dilation[0] = 2;
         assert_eq!(w.extent(0), 5);
         assert_eq!(w.count(0, 6, false), Some(2));
+    }
+
+    #[test]
+    fn with_ceil_no_window_starts_behind_the_input() {
+        for (size, kernel, stride, padding, count) in [
+            (5, 2, 2, 1, 3),
+            (5, 2, 2, 0, 3),
+            (6, 3, 2, 1, 4),
+            (4, 3, 3, 1, 2),
+            (1, 2, 3, 1, 1),
+            (2, 2, 3, 1, 1),
+            (3, 1, 2, 0, 2),
+        ] {
+            let mut w = Window::new(&[kernel]);
+            (w.stride[0], w.padding[0]) = (stride, padding);
+            assert_eq!(w.count(0, size, true), Some(count), "{size} {w:?}");
+            assert!((count - 1) * stride < size + padding);
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_all_sizes_do_not_wrap() {
+        let mut w = Window::new(&[3]);
+        w.padding[0] = 1 << 63;
+        assert_eq!(w.count(0, 5, false), None);
+        (w.padding[0], w.dilation[0]) = (0, 1 << 63);
+        assert_eq!((w.extent(0), w.count(0, 5, true)), (usize::MAX, None));
+        (w.dilation[0], w.stride[0]) = (1, usize::MAX);
+        assert_eq!((w.count(0, 5, true), w.reach(0, 9)), (Some(1), usize::MAX));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
 use crate::{Error, Result};
 use std::{
     borrow::Borrow,
+    cell::Cell,
     fs::File,
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -21,6 +22,9 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, read::ZipReadOptions, write:
 const FORMAT: &str = "npz";
 /// The header of a member, with its name and its extra fields, must stay below 64 KiB.
 const MAX_NAME: usize = 65_000;
+/// How far the deflated members of an archive may expand, all together, unless [`read_with_limit`] is told otherwise: 4 GiB. A
+/// megabyte of them can expand to a gigabyte.
+pub const MAX_EXPANDED: u64 = 1 << 32;
 
 /// How the arrays are kept in the archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +48,8 @@ pub enum Compression {
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] for anything that is not a zip archive of arrays with different names.
+/// [`Error::File`] for anything that is not a zip archive of arrays with different names, or expands to more than
+/// [`MAX_EXPANDED`].
 pub fn from_bytes(bytes: &[u8]) -> Result<Vec<(String, HostArray)>> {
     read(Cursor::new(bytes))
 }
@@ -54,6 +59,14 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Vec<(String, HostArray)>> {
 /// # Errors
 /// Those of [`from_bytes`].
 pub fn read(reader: impl Read + Seek) -> Result<Vec<(String, HostArray)>> {
+    read_with_limit(reader, MAX_EXPANDED)
+}
+
+/// [`read`] of an archive whose deflated members may expand to `limit` bytes, all together.
+///
+/// # Errors
+/// Those of [`from_bytes`].
+pub fn read_with_limit(reader: impl Read + Seek, limit: u64) -> Result<Vec<(String, HostArray)>> {
     let damaged = |why: String| Error::file(FORMAT, 0, why);
     let mut archive = ZipArchive::new(reader).map_err(|e| damaged(format!("no readable zip archive: {e}")))?;
     if archive.has_duplicate_names() {
@@ -66,9 +79,9 @@ pub fn read(reader: impl Read + Seek) -> Result<Vec<(String, HostArray)>> {
     if archive.has_overlapping_entries().map_err(|e| damaged(format!("damaged zip archive: {e}")))? {
         return Err(damaged("members of the archive overlap".to_string()));
     }
-    let mut arrays = Vec::new();
+    let (mut arrays, mut left) = (Vec::new(), limit);
     for index in 0..archive.len() {
-        arrays.push(member(&mut archive, index)?);
+        arrays.push(member(&mut archive, index, &mut left)?);
     }
     ends_at_its_end(archive)?;
     Ok(arrays)
@@ -134,7 +147,8 @@ fn encode<W: Write + Seek, S: AsRef<str>, A: Borrow<HostArray>>(
         Compression::Stored => CompressionMethod::Stored,
         Compression::Deflated => CompressionMethod::Deflated,
     };
-    let mut archive = ZipWriter::new(to);
+    let failure = Cell::new(None);
+    let mut archive = ZipWriter::new(Halting { to, failure: &failure, at: 0, end: 0 });
     for ((name, array), header) in arrays.iter().zip(headers) {
         let data = &array.borrow().bytes;
         // Near 4 GiB deflated data can be longer than the data, so the wide sizes come a little early.
@@ -145,10 +159,64 @@ fn encode<W: Write + Seek, S: AsRef<str>, A: Borrow<HostArray>>(
         archive.write_all(data)?;
     }
     archive.finish()?;
-    Ok(())
+    failure.take().map_or(Ok(()), Err)
 }
 
-fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize) -> Result<(String, HostArray)> {
+/// A writer that fails once. It keeps the error, and from then on takes everything and writes nothing: a `ZipWriter` that sees
+/// an error tries again when it is dropped, and prints on the standard error what fails then.
+struct Halting<'a, W> {
+    to: W,
+    failure: &'a Cell<Option<io::Error>>,
+    at: u64,
+    end: u64,
+}
+
+impl<W> Halting<'_, W> {
+    /// Does `f`, unless something failed before; `None` when it did or does.
+    fn attempt<T>(&mut self, f: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<Option<T>> {
+        let before = self.failure.take();
+        if before.is_some() {
+            self.failure.set(before);
+            return Ok(None);
+        }
+        match f(&mut self.to) {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            Err(e) => {
+                self.failure.set(Some(e));
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl<W: Write> Write for Halting<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.attempt(|to| to.write(bytes))?.unwrap_or(bytes.len());
+        self.at += written as u64;
+        self.end = self.end.max(self.at);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt(Write::flush).map(drop)
+    }
+}
+
+impl<W: Seek> Seek for Halting<'_, W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let moved = self.attempt(|writer| writer.seek(to))?;
+        self.at = moved.unwrap_or(match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+            SeekFrom::End(by) => self.end.saturating_add_signed(by),
+        });
+        Ok(self.at)
+    }
+}
+
+/// Member number `index`; what it expands to is taken from `left`.
+fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize, left: &mut u64) -> Result<(String, HostArray)> {
     // The local header of a member repeats what the table of contents says of it; they must agree.
     let options = ZipReadOptions::new().enforce_header_consistency(true);
     let file = archive.by_index_with_options(index, options);
@@ -166,8 +234,13 @@ fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize) -> Result<(
         ));
     };
     // The size that the archive declares is not used: memory grows with the data, as far as the array's header says.
-    match npy::parse(Source::new("npy", file)) {
-        Ok(array) => Ok((key.to_string(), array)),
+    // What is stored takes as many bytes in the archive, since members do not overlap.
+    let stored = file.compression() == CompressionMethod::Stored;
+    match npy::parse(if stored { Source::new("npy", file) } else { Source::compressed("npy", file, *left) }) {
+        Ok(array) => {
+            *left -= if stored { 0 } else { array.bytes.len() as u64 };
+            Ok((key.to_string(), array))
+        }
         Err(Error::File { at, why, .. }) => {
             Err(Error::file(FORMAT, start, format!("member {name:?}, at its byte {at}: {why}")))
         }
@@ -241,10 +314,75 @@ mod tests {
             .start_file("a.npy", SimpleFileOptions::default().compression_method(CompressionMethod::Deflated))
             .unwrap();
         let lie =
-            replace(&npy::to_bytes(&array).unwrap(), b"(2,), }                    ", b"(1152921504606846976,), }  ");
+            replace(&npy::to_bytes(&array).unwrap(), b"(2,), }                    ", b"(16777216,), }             ");
         archive.write_all(&lie).unwrap();
         let bytes = archive.finish().unwrap().into_inner();
         assert_fault(from_bytes(&bytes), 0, "at its byte 128: truncated: the uint8 data");
+    }
+
+    /// A disk that is full after so many bytes.
+    struct Full {
+        room: usize,
+        refused: usize,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                self.refused += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let n = bytes.len().min(self.room);
+            self.room -= n;
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Full {
+        fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_asked_once_and_nothing_is_printed() {
+        let array = HostArray::from_slice(&[7u8; 3000], [3000]).unwrap();
+        let arrays = [("a", &array), ("b", &array)];
+        let headers = headers("test", &arrays).unwrap();
+        for compression in [Compression::Stored, Compression::Deflated] {
+            let length = to_bytes(&arrays, compression).unwrap().len();
+            for room in (0..length).step_by(7).chain([length - 1]) {
+                let mut disk = Full { room, refused: 0 };
+                let error = encode(&mut disk, &arrays, &headers, compression).unwrap_err();
+                // A second attempt would be that of the writer as it is dropped, which prints what fails.
+                assert_eq!((error.kind(), disk.refused), (io::ErrorKind::StorageFull, 1), "{room} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_expands_too_far_is_refused() {
+        let array = HostArray::from_slice(&[0u8; 100_000], [100_000]).unwrap();
+        let arrays = [("a", &array), ("b", &array)];
+        let small = to_bytes(&arrays, Compression::Deflated).unwrap();
+        assert!(small.len() < 2000);
+        let read = |bytes: &[u8], limit| read_with_limit(Cursor::new(bytes), limit);
+        assert_eq!(read(&small, 200_256).unwrap().len(), 2);
+        let error = read(&small, 150_000).unwrap_err();
+        assert!(error.to_string().contains("\"b.npy\"") && error.to_string().contains("may expand to"), "{error}");
+        // What is stored is as large as its file.
+        assert_eq!(read(&to_bytes(&arrays, Compression::Stored).unwrap(), 10).unwrap().len(), 2);
+        let lie = replace(&npy::to_bytes(&array).unwrap(), b"(100000,), }        ", b"(4294967297,), }    ");
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        archive.start_file("a.npy", options).unwrap();
+        archive.write_all(&lie).unwrap();
+        let bytes = archive.finish().unwrap().into_inner();
+        assert_fault(from_bytes(&bytes), 0, "may expand to 4294967296 bytes");
     }
 
     #[test]

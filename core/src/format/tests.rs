@@ -443,6 +443,136 @@ fn a_link_stays_a_link_and_permissions_stay() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_makes_the_file_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let a = HostArray::from_slice(&[1u8], [1]).unwrap();
+    // Relative to the link, and over two of them.
+    fs::create_dir(at("there")).unwrap();
+    std::os::unix::fs::symlink("there/file", at("first")).unwrap();
+    std::os::unix::fs::symlink(at("first"), at("second")).unwrap();
+    npy::save(at("second"), &a).unwrap();
+    assert!(["first", "second"].iter().all(|name| fs::symlink_metadata(at(name)).unwrap().is_symlink()));
+    assert_eq!(npy::load(at("there/file")).unwrap(), a);
+    std::os::unix::fs::symlink("circle", at("circle")).unwrap();
+    assert!(npy::save(at("circle"), &a).unwrap_err().to_string().contains("circle"));
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_reads_what_becomes_a_private_file() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    for mode in [0o600, 0o640, 0o644] {
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let written = super::io::write_atomically(&path, |w| {
+            assert_eq!(w.get_ref().metadata()?.mode() & 0o777, mode);
+            w.write_all(b"new")?;
+            w.flush()?;
+            for entry in fs::read_dir(&folder)? {
+                assert_eq!(entry?.metadata()?.mode() & 0o777 & !mode, 0);
+            }
+            Ok(())
+        });
+        written.unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::metadata(&path).unwrap().mode() & 0o777), (b"new".to_vec(), mode));
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_written_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kept");
+    fs::write(&path, "old").unwrap();
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    let a = HostArray::from_slice(&[1u8], [1]).unwrap();
+    let refused = npy::save(&path, &a).unwrap_err();
+    let denied = matches!(&refused, Error::Io { action: "replace", path: p, source }
+        if *p == path && source.kind() == std::io::ErrorKind::PermissionDenied);
+    assert!(denied && refused.to_string().contains("read-only"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+/// Runs until it is killed, in a process of its own, for the test that follows.
+#[test]
+fn saves_without_end() {
+    let Some(path) = std::env::var_os("ISOGRAD_TEST_SAVES_AT") else { return };
+    let array = HostArray::from_slice(&vec![1.0f32; 1 << 20], [1 << 20]).unwrap();
+    loop {
+        npy::save(&path, &array).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_save_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.npy");
+    let a = HostArray::from_slice(&[1u8], [1]).unwrap();
+    npy::save(&path, &a).unwrap();
+    for round in 0..12 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "format::tests::saves_without_end"])
+            .env("ISOGRAD_TEST_SAVES_AT", &path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(40 + 7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        npy::load(&path).unwrap();
+    }
+    // Between two system calls there is a name, which the next save takes away.
+    npy::save(&path, &a).unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "a temporary file is left");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_killed_process_left_is_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.npy");
+    let a = HostArray::from_slice(&[1u8], [1]).unwrap();
+    npy::save(&path, &a).unwrap();
+    // The name between the two system calls, found by holding it, so that a save fails, or gives way.
+    let left = super::io::beside(&path);
+    fs::write(&left, "half").unwrap();
+    let holder = fs::File::open(&left).unwrap();
+    holder.lock().unwrap();
+    std::thread::scope(|scope| {
+        let save = scope.spawn(|| npy::save(&path, &a));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!save.is_finished() && left.exists(), "it belongs to one who lives");
+        drop(holder);
+        save.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "a temporary file is left");
+}
+
+#[test]
+fn saves_of_one_file_at_once_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shared.npy");
+    std::thread::scope(|scope| {
+        for k in 0..4u8 {
+            let path = &path;
+            scope.spawn(move || {
+                let array = HostArray::from_slice(&vec![k; 10_000], [10_000]).unwrap();
+                (0..30).for_each(|_| npy::save(path, &array).unwrap());
+            });
+        }
+    });
+    let read = npy::load(&path).unwrap().to_vec::<u8>().unwrap();
+    assert!(read.iter().all(|v| *v == read[0]));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "a temporary file is left");
+}
+
 // Arrays.
 
 #[test]

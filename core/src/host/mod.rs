@@ -22,7 +22,32 @@ pub(crate) use machine::Plan;
 pub use map::{map, map_range};
 pub use reduce::{Accumulator, reduce, reduce_range};
 
-use crate::{Backend, DType, Layout, Operand, OperandMut};
+use crate::{Backend, DType, Error, Layout, Operand, OperandMut, Result};
+
+/// An empty list with room for `n` elements, for results whose size a user decides: where memory cannot be had, the standard
+/// collections end the process.
+///
+/// ```
+/// use isograd_core::{Error, host};
+/// assert!(host::reserve::<f32>("example", 3)?.is_empty());
+/// let refused = host::reserve::<f32>("example", usize::MAX);
+/// assert!(matches!(refused, Err(Error::OutOfMemory { device, .. }) if device == "host"));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::OutOfMemory`] of the host, naming `op`.
+pub fn reserve<T>(op: &'static str, n: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    match list.try_reserve_exact(n) {
+        Ok(()) => Ok(list),
+        Err(_) => Err(Error::OutOfMemory {
+            device: "host".into(),
+            bytes: n.saturating_mul(size_of::<T>()),
+            hint: format!("{op}: there is no room for {n} elements; ask for fewer"),
+        }),
+    }
+}
 
 /// An input in host memory.
 #[derive(Clone, Copy, Debug)]

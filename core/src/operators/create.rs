@@ -8,18 +8,27 @@ use crate::{
 };
 
 static FULL: PerDType = PerDType::new("full", |d| (vec![Expr::scalar(0, d)], vec![], vec![d]));
-/// start + i * step, in the dtype itself; ranges of f16 and bf16 are computed in f32 and rounded once.
+/// The dtype that ranges are computed in: f16 and bf16 in f32, rounded once; integers in i64, so that a step may be negative.
+fn counted_in(d: DType) -> DType {
+    if d.is_int() { DType::I64 } else { d.compute() }
+}
+/// start + i * step
 static ARANGE: PerDType = PerDType::new("arange", |d| {
-    let c = d.compute();
+    let c = counted_in(d);
     let i = Expr::index().cast(c);
     (vec![(Expr::scalar(0, c) + i * Expr::scalar(1, c)).cast(d)], vec![], vec![c, c])
 });
+/// The first half counted from the start, the second from the end: both ends are exact, and no product leaves the range of the
+/// dtype though their distance may.
 static LINSPACE: PerDType = PerDType::new("linspace", |d| {
     let c = d.compute();
     let [start, step, stop] = [0, 1, 2].map(|k| Expr::scalar(k, c));
-    let between = start + Expr::index().cast(c) * step;
-    let last = Expr::index().equal(&Expr::scalar(3, DType::I64));
-    (vec![last.select(&stop, &between).cast(d)], vec![], vec![c, c, c, DType::I64])
+    let last = Expr::scalar(3, DType::I64);
+    let i = Expr::index();
+    let left = &last - &i;
+    let second_half = left.less(&i);
+    let (up, down) = (start + i.cast(c) * &step, stop - left.cast(c) * &step);
+    (vec![second_half.select(&down, &up).cast(d)], vec![], vec![c, c, c, DType::I64])
 });
 
 /// 1 where `at(column - row)` holds for a matrix with arg0 columns and diagonal arg1.
@@ -95,8 +104,8 @@ impl<B: Backend> Tensor<B> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when `step` is 0 or a bound is not finite; [`Error::ScalarOutOfRange`]; as
-    /// [`Tensor::zeros`].
+    /// [`Error::InvalidArgument`] when `step` is 0, or it or a bound is not finite; [`Error::ScalarOutOfRange`] when the dtype
+    /// cannot hold the first or the last number; as [`Tensor::zeros`].
     pub fn arange(
         ctx: &B,
         start: impl Into<Scalar>,
@@ -105,20 +114,6 @@ impl<B: Backend> Tensor<B> {
         dtype: DType,
     ) -> Result<Tensor<B>> {
         let (start, stop, step) = (start.into(), stop.into(), step.into());
-        let number = |s: Scalar| s.to_value(DType::F64).map(Value::to_f64);
-        let count = match (start, stop, step) {
-            (Scalar::Int(a), Scalar::Int(b), Scalar::Int(s)) if s != 0 => {
-                let (span, s) = (b as i128 - a as i128, s as i128);
-                if span * s <= 0 { 0.0 } else { ((span.abs() + s.abs() - 1) / s.abs()) as f64 }
-            }
-            _ => ((number(stop)? - number(start)?) / number(step)?).ceil().max(0.0),
-        };
-        if number(step)? == 0.0 || !count.is_finite() {
-            return Err(Error::invalid(
-                "arange",
-                format!("from {start} to {stop} by {step}: bounds must be finite and the step not 0"),
-            ));
-        }
         if dtype == DType::Bool {
             return Err(Error::UnsupportedDType {
                 op: "arange",
@@ -127,15 +122,44 @@ impl<B: Backend> Tensor<B> {
                 why: "ranges are of numbers".into(),
             });
         }
-        let c = dtype.compute();
-        let scalars = [start.to_value(c)?, step.to_value(c)?];
-        generate(ctx, "arange", &ARANGE, dtype, &scalars, &[count as usize].into())
+        let [from, to, by] = [start, stop, step].map(Scalar::to_f64);
+        if by == 0.0 || ![from, to, by].iter().all(|v| v.is_finite()) {
+            return Err(Error::invalid(
+                "arange",
+                format!("from {start} to {stop} by {step}: bounds and step must be finite, and the step not 0"),
+            ));
+        }
+        let c = counted_in(dtype);
+        let (count, last) = match (start, stop, step) {
+            (Scalar::Int(a), Scalar::Int(b), Scalar::Int(s)) => {
+                let (span, s) = (i128::from(b) - i128::from(a), i128::from(s));
+                let count = if span * s <= 0 { 0 } else { (span.abs() + s.abs() - 1) / s.abs() };
+                // Before `stop`, so it is an i64.
+                (usize::try_from(count).unwrap_or(usize::MAX), Scalar::Int((i128::from(a) + (count - 1) * s) as i64))
+            }
+            _ => {
+                // NumPy's formula, but where the distance is beyond the largest number.
+                let span = to - from;
+                let steps = if span.is_finite() { span / by } else { to / by - from / by };
+                let count = steps.ceil().max(0.0);
+                (count as usize, Scalar::Float(from + (count - 1.0) * by))
+            }
+        };
+        if count == 0 {
+            return Tensor::zeros(ctx, [0], dtype);
+        }
+        start.to_value(dtype)?;
+        last.to_value(dtype)?;
+        // With one element the step is not used, and may be beyond the dtype.
+        let step = if count > 1 { step.to_value(c)? } else { Value::zero(c) };
+        generate(ctx, "arange", &ARANGE, dtype, &[start.to_value(c)?, step], &[count].into())
     }
 
     /// `count` numbers, evenly spaced from `start` to `stop`, both included.
     ///
     /// # Errors
-    /// [`Error::UnsupportedDType`] unless the dtype is a floating one; as [`Tensor::zeros`].
+    /// [`Error::UnsupportedDType`] unless the dtype is a floating one; [`Error::InvalidArgument`] when a bound is not finite;
+    /// [`Error::ScalarOutOfRange`] when the dtype cannot hold it; as [`Tensor::zeros`].
     pub fn linspace(ctx: &B, start: f64, stop: f64, count: usize, dtype: DType) -> Result<Tensor<B>> {
         if !dtype.is_float() {
             return Err(Error::UnsupportedDType {
@@ -145,15 +169,20 @@ impl<B: Backend> Tensor<B> {
                 why: "use a floating dtype, or arange".into(),
             });
         }
+        if !(start.is_finite() && stop.is_finite()) {
+            return Err(Error::invalid("linspace", format!("from {start} to {stop}: bounds must be finite")));
+        }
         let c = dtype.compute();
-        let step = if count > 1 { (stop - start) / (count - 1) as f64 } else { 0.0 };
-        // The last element is `stop` itself, but a single element is `start`.
-        let last = if count > 1 { count as i64 - 1 } else { -1 };
+        for bound in [start, stop] {
+            Scalar::Float(bound).to_value(dtype)?;
+        }
+        // Two numbers are the bounds. Halves, since the distance may be beyond the largest number.
+        let step = if count > 2 { (stop / 2.0 - start / 2.0) / (count - 1) as f64 * 2.0 } else { 0.0 };
         let scalars = [
             Scalar::Float(start).to_value(c)?,
             Scalar::Float(step).to_value(c)?,
             Scalar::Float(stop).to_value(c)?,
-            Value::I64(last),
+            Value::I64(count.saturating_sub(1) as i64),
         ];
         generate(ctx, "linspace", &LINSPACE, dtype, &scalars, &[count].into())
     }

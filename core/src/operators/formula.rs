@@ -155,7 +155,7 @@ pub(crate) fn run_map<B: Backend>(
 ) -> Result<Tensor<B>> {
     let dtype = program.outputs()[0].1;
     crate::tensor::check_storable(ctx, "result", shape, dtype)?;
-    let mut buffer = Memory::alloc(ctx, shape.size() * dtype.size())?;
+    let mut buffer = Memory::alloc(ctx, shape, dtype)?;
     let layout = crate::Layout::contiguous(shape.clone());
     {
         let reading = Reading::of(inputs.iter().map(|t| t.memory()));
@@ -182,7 +182,7 @@ fn run_map_and_sum<B: Backend>(
     let order: SmallVec<[usize; 6]> = kept.iter().chain(&summed).copied().collect();
     let permuted: Shape = order.iter().map(|&a| shape[a]).collect();
     let dtype = program.outputs()[0].1;
-    let mut buffer = Memory::alloc(ctx, target.size() * dtype.size())?;
+    let mut buffer = Memory::alloc(ctx, target, dtype)?;
     let out = crate::Layout::contiguous(kept.iter().map(|&a| shape[a]).collect::<Shape>());
     {
         let reading = Reading::of(inputs.iter().map(|t| t.memory()));

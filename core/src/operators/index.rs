@@ -67,7 +67,7 @@ impl<B: Backend> Tensor<B> {
         let source =
             (0..self.rank()).filter(|&a| a != axis).fold(self.layout().clone(), |l, a| l.slice(a, 0, shape[a], 1));
         let dtype = self.dtype();
-        let mut buffer = Memory::alloc(self.ctx(), shape.size() * dtype.size())?;
+        let mut buffer = Memory::alloc(self.ctx(), &shape, dtype)?;
         let out = crate::Layout::contiguous(shape);
         if !out.is_empty() {
             if n == 0 {

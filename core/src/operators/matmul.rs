@@ -270,7 +270,7 @@ impl Product {
         kernel: impl FnOnce(&B, &Operand<'_, B>, &Operand<'_, B>, &[Operand<'_, B>], &mut OperandMut<'_, B>) -> Result<()>,
     ) -> Result<Tensor<B>> {
         check_storable(a.ctx(), op, &self.shape, dtype)?;
-        let mut buffer = Memory::alloc(a.ctx(), self.shape.size() * dtype.size())?;
+        let mut buffer = Memory::alloc(a.ctx(), &self.shape, dtype)?;
         let layout = Layout::contiguous(self.shape.clone());
         {
             let reading = Reading::of([a, b].iter().chain(others).map(|t| t.memory()));

@@ -117,11 +117,8 @@ impl<B: Backend> Tensor<B> {
             let rows = Shape::from([self.size() / n, n]);
             let flat = x.reshape(&rows)?;
             let kept = Shape::from([rows[0]]);
-            let mut buffers = [
-                Memory::alloc(ctx, self.size() * d.size())?,
-                Memory::alloc(ctx, kept.size() * c.size())?,
-                Memory::alloc(ctx, kept.size() * c.size())?,
-            ];
+            let mut buffers =
+                [Memory::alloc(ctx, self.shape(), d)?, Memory::alloc(ctx, &kept, c)?, Memory::alloc(ctx, &kept, c)?];
             let (whole, row) = (crate::Layout::contiguous(rows), crate::Layout::contiguous(kept));
             let [o, m, r] = &mut buffers;
             flat.with_operand(|x| {

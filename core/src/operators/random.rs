@@ -70,23 +70,22 @@ fn shifted(e: &Expr, by: i64) -> Expr {
     e.shr(&Expr::constant(by))
 }
 
-/// Uniform in [0, 1) from one or two words, with as many bits as the dtype has.
-fn unit(d: DType, first: u8) -> Expr {
-    match d {
-        DType::F64 => {
-            let high = shifted(&word(first), 5) * Expr::constant(1i64 << 26);
-            (high + shifted(&word(first + 1), 6)).cast(d) * 2f64.powi(-53)
-        }
-        DType::F16 => shifted(&word(first), 21).cast(DType::F32) * 2f64.powi(-11),
-        DType::BF16 => shifted(&word(first), 24).cast(DType::F32) * 2f64.powi(-8),
-        _ => shifted(&word(first), 8).cast(DType::F32) * 2f64.powi(-24),
+/// Uniform in [0, 1) from one or two words, with as many bits as `c`, a dtype that is computed in, has.
+fn unit(c: DType) -> Expr {
+    if c == DType::F64 {
+        let high = shifted(&word(0), 5) * Expr::constant(1i64 << 26);
+        return (high + shifted(&word(1), 6)).cast(c) * 2f64.powi(-53);
     }
+    shifted(&word(0), 8).cast(c) * 2f64.powi(-24)
 }
 
+/// low + u * width may round to the upper bound, or in f16 and bf16 below the lower one: arg3 and arg4 are the lowest and the
+/// highest number of the dtype that may be drawn.
 static UNIFORM: PerDType = PerDType::new("uniform", |d| {
     let c = d.compute();
-    let (low, width) = (Expr::scalar(1, c), Expr::scalar(2, c));
-    (vec![(low + unit(d, 0) * width).cast(d)], vec![], vec![DType::I64, c, c])
+    let [low, width, lowest, highest] = [1, 2, 3, 4].map(|k| Expr::scalar(k, c));
+    let drawn = (low + unit(c) * width).maximum(&lowest).minimum(&highest);
+    (vec![drawn.cast(d)], vec![], vec![DType::I64, c, c, c, c])
 });
 static NORMAL: PerDType = PerDType::new("normal", |d| {
     let c = d.compute();
@@ -97,9 +96,26 @@ static BERNOULLI: PerDType = PerDType::new("bernoulli", |d| {
     (vec![word(0).less(&Expr::scalar(1, DType::I64)).cast(d)], vec![], vec![DType::I64, DType::I64])
 });
 static RANDINT: PerDType = PerDType::new("randint", |d| {
-    // 62 random bits modulo the range: a bias below 2^-30 for ranges up to 2^32.
+    // 62 random bits modulo the range, which is at most 2^32: a bias below 2^-30.
     let bits = shifted(&word(0), 1) * Expr::constant(1i64 << 31) + shifted(&word(1), 1);
     (vec![(Expr::scalar(1, DType::I64) + bits % Expr::scalar(2, DType::I64)).cast(d)], vec![], vec![DType::I64; 3])
+});
+/// floor(R * width / 2^96) of a random R below 2^96, for ranges of any width: arg2 and arg3 are its upper and its lower 32 bits. A
+/// Horner scheme over pieces of 16 bits, so that no product leaves i64; the result is held as two numbers of 32 bits as well.
+static RANDINT_WIDE: PerDType = PerDType::new("randint", |d| {
+    let low_bits = |e: &Expr, bits: u32| e.and(&Expr::constant((1i64 << bits) - 1));
+    let (wide, narrow) = (Expr::scalar(2, DType::I64), Expr::scalar(3, DType::I64));
+    let (mut upper, mut lower) = (Expr::constant(0i64), Expr::constant(0i64));
+    for k in [2, 1, 0] {
+        for piece in [low_bits(&word(k), 16), shifted(&word(k), 16)] {
+            let small = &piece * &narrow + lower;
+            let large = piece * &wide + upper + shifted(&small, 32);
+            upper = shifted(&large, 16);
+            lower = low_bits(&large, 16) * Expr::constant(1i64 << 16) + low_bits(&shifted(&small, 16), 16);
+        }
+    }
+    let drawn = Expr::scalar(1, DType::I64) + (upper * Expr::constant(1i64 << 32) + lower);
+    (vec![drawn.cast(d)], vec![], vec![DType::I64; 4])
 });
 static KEYS: PerDType = PerDType::new("permutation", |_| -> Definition {
     (vec![shifted(&word(0), 1) * Expr::constant(1i64 << 32) + word(1)], vec![], vec![DType::I64])
@@ -217,7 +233,7 @@ fn threshold(op: &'static str, p: f64) -> Result<Value> {
 }
 
 impl<B: Backend> Tensor<B> {
-    /// Uniform numbers in `low..high`.
+    /// Uniform numbers in `low..high`: rounding never gives `high`, unless it is `low`, or no number of the dtype lies between.
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`] unless the dtype is a floating one; [`Error::InvalidArgument`] unless both bounds are finite
@@ -228,20 +244,30 @@ impl<B: Backend> Tensor<B> {
             return Err(Error::invalid("uniform", format!("the bounds {low} and {high} must be finite and in order")));
         }
         let c = dtype.compute();
-        let scalars =
-            [Value::I64(next_key() as i64), Scalar::Float(low).to_value(c)?, Scalar::Float(high - low).to_value(c)?];
+        // The lowest number that is not below `low`, by symmetry.
+        let (lowest, highest) = (-Value::below(-low, dtype).to_f64(), Value::below(high, dtype).to_f64());
+        let (lowest, highest) = match Scalar::Float(low).to_value(dtype)?.to_f64() {
+            at if at == low => (low, highest.max(low)),
+            _ if lowest <= highest => (lowest, highest),
+            rounded => (rounded, rounded),
+        };
+        let [low, width, lowest, highest] = [low, high - low, lowest, highest].map(|v| Scalar::Float(v).to_value(c));
+        let scalars = [Value::I64(next_key() as i64), low?, width?, lowest?, highest?];
         generate(ctx, "uniform", &UNIFORM, dtype, &scalars, &shape.as_ref().into())
     }
 
     /// Normal numbers of the given mean and standard deviation.
     ///
     /// # Errors
-    /// [`Error::UnsupportedDType`] unless the dtype is a floating one; [`Error::InvalidArgument`] for a negative deviation; what
-    /// the device reports.
+    /// [`Error::UnsupportedDType`] unless the dtype is a floating one; [`Error::InvalidArgument`] for a negative deviation, or when
+    /// mean or deviation is not finite; what the device reports.
     pub fn normal(ctx: &B, shape: impl AsRef<[usize]>, mean: f64, std: f64, dtype: DType) -> Result<Tensor<B>> {
         float_only(ctx, "normal", dtype)?;
-        if std < 0.0 || std.is_nan() {
-            return Err(Error::invalid("normal", format!("the standard deviation must not be negative, got {std}")));
+        if !(std >= 0.0 && std.is_finite() && mean.is_finite()) {
+            return Err(Error::invalid(
+                "normal",
+                format!("mean {mean} and standard deviation {std} must be finite, and the deviation not negative"),
+            ));
         }
         let c = dtype.compute();
         let scalars =
@@ -261,16 +287,43 @@ impl<B: Backend> Tensor<B> {
     /// Whole numbers in `low..high`, each equally likely.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an empty range; [`Error::ScalarOutOfRange`] when the dtype cannot hold the bounds; what the
-    /// device reports.
+    /// [`Error::InvalidArgument`] for an empty range, and for one in which a floating dtype lacks some of the whole numbers;
+    /// [`Error::ScalarOutOfRange`] when the dtype cannot hold the bounds; what the device reports.
     pub fn randint(ctx: &B, shape: impl AsRef<[usize]>, low: i64, high: i64, dtype: DType) -> Result<Tensor<B>> {
-        let width = high.checked_sub(low).filter(|w| *w > 0);
-        let width =
-            width.ok_or_else(|| Error::invalid("randint", format!("the range {low}..{high} is empty or too wide")))?;
+        if high <= low {
+            return Err(Error::invalid(
+                "randint",
+                format!("the range {low}..{high} is empty; the upper bound is excluded"),
+            ));
+        }
         Scalar::Int(low).to_value(dtype)?;
         Scalar::Int(high - 1).to_value(dtype)?;
-        let scalars = [Value::I64(next_key() as i64), Value::I64(low), Value::I64(width)];
-        generate(ctx, "randint", &RANDINT, dtype, &scalars, &shape.as_ref().into())
+        // Beyond this, rounding would merge numbers, and draw the bound that is excluded.
+        let whole = match dtype {
+            DType::F16 => 1 << 11,
+            DType::BF16 => 1 << 8,
+            DType::F32 => 1 << 24,
+            DType::F64 => 1 << 53,
+            _ => u64::MAX,
+        };
+        if low.unsigned_abs().max((high - 1).unsigned_abs()) > whole {
+            let why = format!("the range {low}..{high}: {dtype} has every whole number up to {whole} only; use int64");
+            return Err(Error::invalid("randint", why));
+        }
+        let (key, width) = (Value::I64(next_key() as i64), high.wrapping_sub(low) as u64);
+        let shape = shape.as_ref().into();
+        if width <= 1 << 32 {
+            return generate(
+                ctx,
+                "randint",
+                &RANDINT,
+                dtype,
+                &[key, Value::I64(low), Value::I64(width as i64)],
+                &shape,
+            );
+        }
+        let [upper, lower] = [width >> 32, width & 0xffff_ffff].map(|half| Value::I64(half as i64));
+        generate(ctx, "randint", &RANDINT_WIDE, dtype, &[key, Value::I64(low), upper, lower], &shape)
     }
 
     /// The numbers `0..n` (i64) in random order.
@@ -293,7 +346,12 @@ impl<B: Backend> Tensor<B> {
         if p == 1.0 {
             return Err(Error::invalid("dropout", "with p = 1 nothing would be left; p must be below 1"));
         }
-        let scalars = [Value::I64(next_key() as i64), bound, Value::F64(1.0 / (1.0 - p)).cast(self.dtype())];
+        let scale = Value::F64(1.0 / (1.0 - p)).cast(self.dtype());
+        if !scale.to_f64().is_finite() {
+            let why = format!("p = {p} divides what is left by {}, which {} cannot", 1.0 - p, self.dtype());
+            return Err(Error::invalid("dropout", why));
+        }
+        let scalars = [Value::I64(next_key() as i64), bound, scale];
         apply(DROPOUT.on(self.dtype())?, &[self], &scalars)
     }
 }

@@ -112,7 +112,7 @@ impl<B: Backend> Tensor<B> {
         for &d in program.inputs() {
             self.need_computable(op.name(), d)?;
         }
-        let mut buffer = Memory::alloc(self.ctx(), out_shape.size() * dtype.size())?;
+        let mut buffer = Memory::alloc(self.ctx(), &out_shape, dtype)?;
         let out = crate::Layout::contiguous(out_shape);
         {
             let inputs: SmallVec<[&Tensor<B>; 3]> = [self].into_iter().chain(others.iter().copied()).collect();
@@ -472,7 +472,7 @@ impl<B: Backend> Tensor<B> {
     ) -> Result<Tensor<B>> {
         let order: SmallVec<[usize; 6]> = (0..self.rank()).filter(|&a| a != axis).chain([axis]).collect();
         let rows = self.layout().permute(&order);
-        let mut buffer = Memory::alloc(self.ctx(), self.size() * dtype.size())?;
+        let mut buffer = Memory::alloc(self.ctx(), self.shape(), dtype)?;
         let out = crate::Layout::contiguous(rows.shape().clone());
         if !rows.is_empty() {
             self.with_operand(|x| kernel(x.with_layout(&rows), OperandMut::new(&mut buffer, dtype, &out)))?;

@@ -1,7 +1,8 @@
 //! Operators that move elements without changing them. Views share memory; the others copy.
 
 use crate::{
-    Backend, Error, Layout, OperandMut, Result, Shape, Tensor, autograd::Recorder, backend::launch, tensor::Memory,
+    Backend, DType, Error, Layout, OperandMut, Result, Shape, Tensor, autograd::Recorder, backend::launch, host,
+    tensor::Memory,
 };
 use smallvec::{SmallVec, smallvec};
 use std::{
@@ -26,7 +27,7 @@ impl IntoShape for &[isize] {
 }
 impl IntoShape for &Shape {
     fn sizes(&self) -> SmallVec<[isize; 6]> {
-        self.iter().map(|&n| n as isize).collect()
+        self.iter().map(|&n| isize::try_from(n).unwrap_or(isize::MAX)).collect()
     }
 }
 
@@ -62,8 +63,8 @@ impl From<Range<isize>> for Index {
 }
 impl From<RangeInclusive<isize>> for Index {
     fn from(r: RangeInclusive<isize>) -> Index {
-        // One past -1 would be 0, so the far end is left open there.
-        let stop = Some(*r.end() + 1).filter(|s| *s != 0);
+        // One past -1 would be 0, and one past the largest number is none, so the far end is left open there.
+        let stop = r.end().checked_add(1).filter(|s| *s != 0);
         Index::Slice { start: Some(*r.start()), stop, step: 1 }
     }
 }
@@ -120,7 +121,7 @@ impl<B: Backend> Tensor<B> {
         let known = known.ok_or_else(|| fail(format!("it has {} elements, far fewer than {sizes:?}", self.size())))?;
         let inferred = self.size().checked_div(known).unwrap_or(0);
         let target: Shape = sizes.iter().map(|&n| if n == -1 { inferred } else { n as usize }).collect();
-        if target.size() != self.size() || (known == 0 && sizes.contains(&-1)) {
+        if target.checked_size() != Some(self.size()) || (known == 0 && sizes.contains(&-1)) {
             return Err(fail(format!("it has {} elements, which {sizes:?} cannot hold", self.size())));
         }
         if target == *self.shape() {
@@ -158,7 +159,7 @@ impl<B: Backend> Tensor<B> {
                     axis = self.rank();
                 }
                 -3 => {
-                    sizes.push(size(axis)? * size(axis + 1)?);
+                    sizes.push(size(axis)?.checked_mul(size(axis + 1)?).ok_or_else(fail)?);
                     axis += 2;
                 }
                 -4 => {
@@ -167,7 +168,7 @@ impl<B: Backend> Tensor<B> {
                     let (a, b) = match (a, b) {
                         (-1, b) if b > 0 && n % b == 0 => (n / b, b),
                         (a, -1) if a > 0 && n % a == 0 => (a, n / a),
-                        (a, b) if a >= 0 && b >= 0 && a * b == n => (a, b),
+                        (a, b) if a >= 0 && b >= 0 && a.checked_mul(b) == Some(n) => (a, b),
                         _ => return Err(fail()),
                     };
                     sizes.extend([a, b]);
@@ -280,9 +281,12 @@ impl<B: Backend> Tensor<B> {
     /// Repeated to `shape` by NumPy's rule. Shares memory; the repeated axes have stride 0.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`].
+    /// [`Error::ShapeMismatch`]; [`Error::InvalidShape`] for more elements than can be counted.
     pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Tensor<B>> {
         let shape = Shape::from(shape.as_ref());
+        if shape.checked_size().is_none() {
+            return Err(self.too_large("broadcast_to", &shape));
+        }
         if shape == *self.shape() {
             return Ok(self.clone());
         }
@@ -295,6 +299,14 @@ impl<B: Backend> Tensor<B> {
             recorder.finish("broadcast_to", &output, move |head, _| Ok(smallvec![Some(head.sum_to(&target)?)]));
         }
         Ok(output)
+    }
+
+    /// What no tensor can become, since its elements cannot be counted.
+    pub(crate) fn too_large(&self, op: &'static str, sizes: &[usize]) -> Error {
+        self.invalid_shape(
+            op,
+            format!("the result would be {:?}, more elements than any tensor has", Shape::from(sizes)),
+        )
     }
 
     /// A view whose elements are distinct elements of this tensor; its adjoint puts them back among zeros.
@@ -443,18 +455,18 @@ impl<B: Backend> Tensor<B> {
         const OP: &str = "concat";
         let first = *tensors.first().ok_or_else(|| Error::invalid(OP, "it needs at least one tensor"))?;
         let axis = first.axis(OP, axis)?;
-        let mut total = 0;
+        let mut total = 0usize;
         for t in tensors {
             first.same_device(OP, t)?;
             first.same_dtype(OP, t)?;
             if t.rank() != first.rank() || (0..t.rank()).any(|a| a != axis && t.shape()[a] != first.shape()[a]) {
                 return Err(first.shape_mismatch(OP, t.shape(), format!("all axes but axis {axis} must agree")));
             }
-            total += t.shape()[axis];
+            total = total.saturating_add(t.shape()[axis]);
         }
         let dtype = first.dtype();
         let shape = first.shape().with(axis, total);
-        let mut buffer = Memory::alloc(first.ctx(), shape.size() * dtype.size())?;
+        let mut buffer = Memory::alloc(first.ctx(), &shape, dtype)?;
         let whole = Layout::contiguous(shape);
         let mut starts: SmallVec<[(usize, usize); 4]> = SmallVec::new();
         let mut at = 0;
@@ -494,7 +506,8 @@ impl<B: Backend> Tensor<B> {
     /// `parts` pieces of equal size along `axis`. They share memory.
     ///
     /// # Errors
-    /// [`Error::AxisOutOfRange`]; [`Error::InvalidShape`] unless `parts` divides the axis.
+    /// [`Error::AxisOutOfRange`]; [`Error::InvalidShape`] unless `parts` divides the axis; [`Error::OutOfMemory`] for more parts
+    /// than the host can list.
     pub fn split(&self, parts: usize, axis: isize) -> Result<Vec<Tensor<B>>> {
         let at = self.axis("split", axis)?;
         let n = self.shape()[at];
@@ -504,7 +517,7 @@ impl<B: Backend> Tensor<B> {
                 format!("axis {at} of size {n} cannot be cut into {parts} equal parts; use split_sizes"),
             ));
         }
-        self.split_sizes(&vec![n / parts; parts], axis)
+        self.pieces(parts, std::iter::repeat_n(n / parts, parts), at)
     }
 
     /// Pieces of the given sizes along `axis`. They share memory.
@@ -513,17 +526,23 @@ impl<B: Backend> Tensor<B> {
     /// [`Error::AxisOutOfRange`]; [`Error::InvalidShape`] unless the sizes add up to the axis.
     pub fn split_sizes(&self, sizes: &[usize], axis: isize) -> Result<Vec<Tensor<B>>> {
         let at = self.axis("split", axis)?;
-        if sizes.iter().sum::<usize>() != self.shape()[at] {
+        if sizes.iter().try_fold(0usize, |sum, &n| sum.checked_add(n)) != Some(self.shape()[at]) {
             return Err(self.invalid_shape("split", format!("sizes {sizes:?} do not add up to axis {at}")));
         }
+        self.pieces(sizes.len(), sizes.iter().copied(), at)
+    }
+
+    /// Pieces of sizes that add up to the axis.
+    fn pieces(&self, count: usize, sizes: impl Iterator<Item = usize>, axis: usize) -> Result<Vec<Tensor<B>>> {
+        // Most of what a piece takes is not in the list: its handle and its layout.
+        drop(host::reserve::<[u8; 256]>("split", count)?);
+        let mut pieces = host::reserve("split", count)?;
         let mut start = 0;
-        sizes
-            .iter()
-            .map(|&n| {
-                start += n;
-                self.narrow(at as isize, start - n, n)
-            })
-            .collect()
+        for n in sizes {
+            pieces.push(self.narrow(axis as isize, start, n)?);
+            start += n;
+        }
+        Ok(pieces)
     }
 
     /// Elements put around: `widths[a]` is how many before and after along axis `a`; missing trailing axes get none.
@@ -538,16 +557,21 @@ impl<B: Backend> Tensor<B> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidShape`] for more widths than axes, an empty axis to repeat from, or a reflection wider than the axis;
-    /// [`Error::ScalarOutOfRange`].
+    /// [`Error::InvalidShape`] for more widths than axes, an empty axis to repeat from, a reflection wider than the axis, or an
+    /// axis longer than any tensor's; [`Error::OutOfMemory`]; [`Error::ScalarOutOfRange`].
     pub fn pad(&self, widths: &[(usize, usize)], mode: PadMode) -> Result<Tensor<B>> {
         const OP: &str = "pad";
         if widths.len() > self.rank() {
             return Err(self.invalid_shape(OP, format!("{} widths for {} axes", widths.len(), self.rank())));
         }
+        let mut sizes = self.shape().clone();
+        for (size, &(before, after)) in sizes.as_mut_slice().iter_mut().zip(widths) {
+            *size = size.saturating_add(before).saturating_add(after);
+        }
+        if sizes.checked_size().is_none() || sizes.iter().any(|&n| n > isize::MAX as usize) {
+            return Err(self.too_large(OP, &sizes));
+        }
         if let PadMode::Constant(value) = mode {
-            let sizes: Shape =
-                (0..self.rank()).map(|a| self.shape()[a] + widths.get(a).map_or(0, |w| w.0 + w.1)).collect();
             let widths: SmallVec<[(usize, usize); 4]> = widths.into();
             let inner = self.shape().clone();
             let view: ViewOf =
@@ -572,12 +596,12 @@ impl<B: Backend> Tensor<B> {
                 ));
             }
             let last = n as i64 - 1;
-            let source = |i: i64| match mode {
-                PadMode::Reflect => last - (last - i.abs()).abs(),
-                _ => i.clamp(0, last),
+            let places = Tensor::arange(self.ctx(), -(before as i64), n as i64 + after as i64, 1, DType::I64)?;
+            let positions = match mode {
+                // last - |last - |i||
+                PadMode::Reflect => places.abs()?.rsub_scalar(last)?.abs()?.rsub_scalar(last)?,
+                _ => places.clamp(0, last)?,
             };
-            let positions: Vec<i64> = (-(before as i64)..n as i64 + after as i64).map(source).collect();
-            let positions = Tensor::from_slice(self.ctx(), &positions, [positions.len()])?;
             x = x.take(&positions, axis as isize, super::TakeMode::Raise)?;
         }
         Ok(x)
@@ -587,25 +611,32 @@ impl<B: Backend> Tensor<B> {
     /// entries than axes add axes in front.
     ///
     /// # Errors
-    /// What the device reports.
+    /// [`Error::InvalidShape`] for more elements than can be counted; [`Error::OutOfMemory`]; what the device reports.
     pub fn tile(&self, repeats: &[usize]) -> Result<Tensor<B>> {
         let rank = self.rank().max(repeats.len());
         let size = |a: usize| if a + self.rank() >= rank { self.shape()[a + self.rank() - rank] } else { 1 };
         let times = |a: usize| if a + repeats.len() >= rank { repeats[a + repeats.len() - rank] } else { 1 };
         let apart: Shape = (0..rank).flat_map(|a| [1, size(a)]).collect();
         let repeated: Shape = (0..rank).flat_map(|a| [times(a), size(a)]).collect();
-        let joined: Shape = (0..rank).map(|a| times(a) * size(a)).collect();
+        let joined: Shape = (0..rank).map(|a| times(a).saturating_mul(size(a))).collect();
+        if repeated.checked_size().is_none() {
+            return Err(self.too_large("tile", &joined));
+        }
         self.reshape(&apart)?.broadcast_to(&repeated)?.reshape(&joined)
     }
 
     /// Each element of `axis` repeated `times` times in place.
     ///
     /// # Errors
-    /// [`Error::AxisOutOfRange`]; what the device reports.
+    /// [`Error::AxisOutOfRange`]; [`Error::InvalidShape`] for more elements than can be counted; [`Error::OutOfMemory`]; what the
+    /// device reports.
     pub fn repeat(&self, times: usize, axis: isize) -> Result<Tensor<B>> {
         let at = self.axis("repeat", axis)?;
         let repeated = self.shape().inserted(at + 1, times);
-        let joined = self.shape().with(at, self.shape()[at] * times);
+        let joined = self.shape().with(at, self.shape()[at].saturating_mul(times));
+        if repeated.checked_size().is_none() {
+            return Err(self.too_large("repeat", &joined));
+        }
         self.expand_dims(at as isize + 1)?.broadcast_to(&repeated)?.reshape(&joined)
     }
 
@@ -637,14 +668,15 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// [`Error::InvalidShape`] for fewer than two axes.
     pub fn triu(&self, k: isize) -> Result<Tensor<B>> {
-        self.triangle("triu", k - 1, true)
+        // Below the lowest diagonal there is nothing either.
+        self.triangle("triu", k.saturating_sub(1), true)
     }
 
     fn triangle(&self, op: &'static str, k: isize, below: bool) -> Result<Tensor<B>> {
         let [.., rows, columns] = self.shape()[..] else {
             return Err(self.invalid_shape(op, "it needs at least two axes"));
         };
-        let lower = Tensor::tri(self.ctx(), rows, columns, k, crate::DType::Bool)?;
+        let lower = Tensor::tri(self.ctx(), rows, columns, k, DType::Bool)?;
         let zeroed = if below { lower } else { lower.logical_not()? };
         self.masked_fill(&zeroed, 0)
     }

@@ -5,6 +5,7 @@ use crate::{
     Backend, DType, Error, Layout, Operand, OperandMut, Pool, Result, Shape, Tensor, Window,
     autograd::Recorder,
     backend::launch,
+    host,
     tensor::{Memory, Reading, check_storable},
 };
 use smallvec::{SmallVec, smallvec};
@@ -75,6 +76,27 @@ fn at_least_one(op: &'static str, name: &str, values: &[usize]) -> Result<()> {
     }
 }
 
+/// The most padding that an axis may have: kernels count positions in 32 bits where arrays are small.
+const MOST_PADDING: usize = 1 << 28;
+
+fn check_padding(op: &'static str, padding: &[usize]) -> Result<()> {
+    match padding.iter().find(|&&p| p > MOST_PADDING) {
+        Some(p) => Err(Error::invalid(op, format!("the padding {p} is too large; the most is {MOST_PADDING}"))),
+        None => Ok(()),
+    }
+}
+
+/// Brings what has no effect within the padded axes, so that kernels compute with numbers of the size of the arrays: a stride
+/// that no second window fits, and the dilation of a kernel of one element.
+fn settle(w: &mut Window, sizes: &[usize]) {
+    for (a, &size) in sizes.iter().enumerate() {
+        w.stride[a] = w.stride[a].min((size + 2 * w.padding[a]).max(1));
+        if w.kernel[a] == 1 {
+            w.dilation[a] = 1;
+        }
+    }
+}
+
 /// A window from the options of a convolution.
 fn window(op: &'static str, kernel: &[usize], options: &ConvOptions) -> Result<Window> {
     let axes = kernel.len();
@@ -89,6 +111,7 @@ fn window(op: &'static str, kernel: &[usize], options: &ConvOptions) -> Result<W
     at_least_one(op, "dilation", &w.dilation)?;
     at_least_one(op, "groups", &[w.groups])?;
     at_least_one(op, "kernel", &w.kernel)?;
+    check_padding(op, &w.padding)?;
     Ok(w)
 }
 
@@ -104,7 +127,7 @@ fn binary_kernel<B: Backend>(
         return Tensor::zeros(a.ctx(), shape, dtype);
     }
     check_storable(a.ctx(), "result", shape, dtype)?;
-    let mut buffer = Memory::alloc(a.ctx(), shape.size() * dtype.size())?;
+    let mut buffer = Memory::alloc(a.ctx(), shape, dtype)?;
     let layout = Layout::contiguous(shape);
     {
         let reading = Reading::of([a.memory(), b.memory()]);
@@ -160,9 +183,9 @@ impl<B: Backend> Tensor<B> {
     pub fn conv(&self, weight: &Tensor<B>, bias: Option<&Tensor<B>>, options: &ConvOptions) -> Result<Tensor<B>> {
         const OP: &str = "conv";
         self.check_conv(OP, weight)?;
-        let w = window(OP, &weight.shape()[2..], options)?;
+        let mut w = window(OP, &weight.shape()[2..], options)?;
         let (channels, outputs) = (self.shape()[1], weight.shape()[0]);
-        if weight.shape()[1] * w.groups != channels || !outputs.is_multiple_of(w.groups) {
+        if weight.shape()[1].saturating_mul(w.groups) != channels || !outputs.is_multiple_of(w.groups) {
             return Err(self.shape_mismatch(
                 OP,
                 weight.shape(),
@@ -185,6 +208,7 @@ impl<B: Backend> Tensor<B> {
             })?;
             shape.push(count);
         }
+        settle(&mut w, &self.shape()[2..]);
         self.conv_raw(&w, weight, &shape)?.add_channels(bias)
     }
 
@@ -266,7 +290,7 @@ impl<B: Backend> Tensor<B> {
     ) -> Result<Tensor<B>> {
         const OP: &str = "conv_transpose";
         let axes = self.check_conv(OP, weight)?;
-        let w = window(OP, &weight.shape()[2..], options)?;
+        let mut w = window(OP, &weight.shape()[2..], options)?;
         let extra = per_axis(OP, "output_padding", &options.output_padding, axes)?;
         if weight.shape()[0] != self.shape()[1] || !self.shape()[1].is_multiple_of(w.groups) {
             return Err(self.shape_mismatch(
@@ -278,7 +302,7 @@ impl<B: Backend> Tensor<B> {
                 ),
             ));
         }
-        let mut shape = Shape::from([self.shape()[0], weight.shape()[1] * w.groups]);
+        let mut shape = Shape::from([self.shape()[0], weight.shape()[1].saturating_mul(w.groups)]);
         for (a, &extra) in extra.iter().enumerate() {
             if extra >= w.stride[a].max(w.dilation[a]) {
                 return Err(Error::invalid(
@@ -290,12 +314,18 @@ impl<B: Backend> Tensor<B> {
                 ));
             }
             let n = self.shape()[2 + a];
-            let size = if n == 0 { None } else { (w.reach(a, n) + extra).checked_sub(2 * w.padding[a]) };
-            let size = size.filter(|&s| s > 0).ok_or_else(|| {
+            let whole = if n == 0 { 0 } else { w.reach(a, n).saturating_add(extra) };
+            if whole > isize::MAX as usize {
+                let why =
+                    format!("stride {} and dilation {} make spatial axis {a} too long", w.stride[a], w.dilation[a]);
+                return Err(self.invalid_shape(OP, why));
+            }
+            let size = whole.checked_sub(2 * w.padding[a]).filter(|&s| s > 0).ok_or_else(|| {
                 self.invalid_shape(OP, format!("nothing is left of spatial axis {a} after cutting off the padding"))
             })?;
             shape.push(size);
         }
+        settle(&mut w, &shape[2..]);
         self.conv_input_gradient(&w, weight, &shape)?.add_channels(bias)
     }
 
@@ -311,6 +341,7 @@ impl<B: Backend> Tensor<B> {
         let padding = per_axis(op, "padding", &options.padding, axes)?;
         at_least_one(op, "kernel", &kernel)?;
         at_least_one(op, "stride", &stride)?;
+        check_padding(op, &padding)?;
         if let Some(a) = (0..axes).find(|&a| padding[a] >= kernel[a] && padding[a] > 0) {
             return Err(Error::invalid(
                 op,
@@ -320,7 +351,7 @@ impl<B: Backend> Tensor<B> {
                 ),
             ));
         }
-        let w = Window { kernel, stride, padding, dilation: smallvec![1; axes], groups: 1 };
+        let mut w = Window { kernel, stride, padding, dilation: smallvec![1; axes], groups: 1 };
         let mut shape: Shape = self.shape()[..2].into();
         for a in 0..axes {
             let n = self.shape()[2 + a];
@@ -332,12 +363,13 @@ impl<B: Backend> Tensor<B> {
             })?;
             shape.push(count);
         }
+        settle(&mut w, &self.shape()[2..]);
         Ok((w, shape))
     }
 
     fn pool(&self, op: &'static str, kind: Pool, w: Window, shape: &Shape) -> Result<Tensor<B>> {
         let dtype = self.dtype();
-        let mut buffer = Memory::alloc(self.ctx(), shape.size() * dtype.size())?;
+        let mut buffer = Memory::alloc(self.ctx(), shape, dtype)?;
         let layout = Layout::contiguous(shape);
         if !layout.is_empty() {
             self.with_operand(|x| self.ctx().pool(kind, &w, &x, &mut OperandMut::new(&mut buffer, dtype, &layout)))?;
@@ -470,12 +502,17 @@ impl<B: Backend> Tensor<B> {
             if n == 0 {
                 return Err(self.invalid_shape(op, "spatial axes must not be empty"));
             }
-            let parts: Vec<Tensor<B>> = (0..m)
-                .map(|i| {
-                    let (from, to) = (i * n / m, ((i + 1) * n).div_ceil(m));
-                    fold(&x.narrow(axis, from, to - from)?, axis)
-                })
-                .collect::<Result<_>>()?;
+            // Whether there is room for what follows shows before the work begins.
+            drop(Memory::alloc(self.ctx(), &x.shape().with(axis as usize, m), x.dtype())?);
+            drop(host::reserve::<[u8; 512]>(op, m)?);
+            let mut parts = host::reserve(op, m)?;
+            // ⌊i n/m⌋, in 128 bits.
+            let share = |i: usize| (i as u128 * n as u128, m as u128);
+            for i in 0..m {
+                let (from, to) = (share(i), share(i + 1));
+                let (from, to) = ((from.0 / from.1) as usize, to.0.div_ceil(to.1) as usize);
+                parts.push(fold(&x.narrow(axis, from, to - from)?, axis)?);
+            }
             x = Tensor::concat(&parts.iter().collect::<Vec<_>>(), axis)?;
         }
         Ok(x)
@@ -505,7 +542,7 @@ impl<B: Backend> Tensor<B> {
     pub fn unfold(&self, kernel: &[usize], options: &ConvOptions) -> Result<Tensor<B>> {
         const OP: &str = "unfold";
         let axes = self.spatial_axes(OP)?.len();
-        let w = window(OP, &per_axis(OP, "kernel", kernel, axes)?, &ConvOptions { groups: 1, ..options.clone() })?;
+        let mut w = window(OP, &per_axis(OP, "kernel", kernel, axes)?, &ConvOptions { groups: 1, ..options.clone() })?;
         let mut output: SmallVec<[usize; 3]> = SmallVec::new();
         for a in 0..axes {
             let count = w.count(a, self.shape()[2 + a], false);
@@ -513,6 +550,7 @@ impl<B: Backend> Tensor<B> {
                 count.ok_or_else(|| self.invalid_shape(OP, format!("spatial axis {a} is shorter than the kernel")))?,
             );
         }
+        settle(&mut w, &self.shape()[2..]);
         self.unfold_raw(&w, &output)
     }
 
@@ -527,8 +565,8 @@ impl<B: Backend> Tensor<B> {
         let n = w.axes();
         // [batch, channels, output.., kernel..] to [batch, channels, kernel.., output..]
         let order: Vec<usize> = [0, 1].into_iter().chain(2 + n..2 + 2 * n).chain(2..2 + n).collect();
-        let taps: usize = w.kernel.iter().product();
-        let columns = Shape::from([self.shape()[0], self.shape()[1] * taps, output.iter().product()]);
+        let columns =
+            Shape::from([self.shape()[0], self.shape()[1].saturating_mul(w.taps()), Shape::from(output).size()]);
         let result = x.view(w.view(x.layout(), output).permute(&order)).copy()?.reshape(&columns)?;
         if let Some(recorder) = Recorder::new(&[self]) {
             let (w, output): (Window, SmallVec<[usize; 3]>) = (w.clone(), output.into());
@@ -546,7 +584,7 @@ impl<B: Backend> Tensor<B> {
     pub fn fold_windows(&self, output_size: &[usize], kernel: &[usize], options: &ConvOptions) -> Result<Tensor<B>> {
         const OP: &str = "fold";
         let axes = output_size.len();
-        let w = window(OP, &per_axis(OP, "kernel", kernel, axes)?, &ConvOptions { groups: 1, ..options.clone() })?;
+        let mut w = window(OP, &per_axis(OP, "kernel", kernel, axes)?, &ConvOptions { groups: 1, ..options.clone() })?;
         let mut counts: SmallVec<[usize; 3]> = SmallVec::new();
         for (a, &n) in output_size.iter().enumerate() {
             counts.push(
@@ -554,16 +592,11 @@ impl<B: Backend> Tensor<B> {
                     .ok_or_else(|| self.invalid_shape(OP, format!("output axis {a} is shorter than the kernel")))?,
             );
         }
-        let taps: usize = w.kernel.iter().product();
-        let fits = self.rank() == 3
-            && self.shape()[1].is_multiple_of(taps)
-            && self.shape()[2] == counts.iter().product::<usize>();
-        if !fits {
-            return Err(self.invalid_shape(
-                OP,
-                format!("it must be [batch, channels * {taps}, {}]", counts.iter().product::<usize>()),
-            ));
+        let (taps, windows) = (w.taps(), Shape::from(&counts[..]).size());
+        if self.rank() != 3 || !self.shape()[1].is_multiple_of(taps) || self.shape()[2] != windows {
+            return Err(self.invalid_shape(OP, format!("it must be [batch, channels * {taps}, {windows}]")));
         }
+        settle(&mut w, output_size);
         self.fold_raw(&w, output_size, &counts)
     }
 
@@ -573,7 +606,7 @@ impl<B: Backend> Tensor<B> {
             let c = d.compute();
             (vec![Expr::old(0, c) + Expr::input(0, d).cast(c)], vec![d], vec![])
         });
-        let taps: usize = w.kernel.iter().product();
+        let taps = w.taps();
         let (batch, channels) = (self.shape()[0], self.shape()[1] / taps);
         let (d, ctx) = (self.dtype(), self.ctx());
         let mut shape = Shape::from([batch, channels]);

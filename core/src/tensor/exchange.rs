@@ -1,7 +1,9 @@
 //! Traffic with host memory, and between contexts of any type.
 
 use super::{Memory, Tensor};
-use crate::{Backend, DType, Element, Error, Layout, Result, Shape, Value, autograd::Recorder, format::HostArray};
+use crate::{
+    Backend, DType, Element, Error, Layout, Result, Shape, Value, autograd::Recorder, format::HostArray, host,
+};
 use std::any::Any;
 
 impl<B: Backend> Tensor<B> {
@@ -29,7 +31,7 @@ impl<B: Backend> Tensor<B> {
     pub fn from_bytes(ctx: &B, bytes: &[u8], shape: impl AsRef<[usize]>, dtype: DType) -> Result<Tensor<B>> {
         let shape = Shape::from(shape.as_ref());
         check_storable(ctx, "from_slice", &shape, dtype)?;
-        if bytes.len() != shape.size() * dtype.size() {
+        if bytes.len() != bytes_of(ctx, &shape, dtype)? {
             return Err(Error::InvalidShape {
                 op: "from_slice",
                 why: format!("it has {} elements, but {} were given", shape.size(), bytes.len() / dtype.size()),
@@ -43,7 +45,7 @@ impl<B: Backend> Tensor<B> {
                 format!("byte {at} of a bool tensor is {}, not 0 or 1", bytes[at]),
             ));
         }
-        let mut buffer = Memory::alloc(ctx, bytes.len())?;
+        let mut buffer = Memory::alloc(ctx, &shape, dtype)?;
         if !bytes.is_empty() {
             ctx.upload(bytes, &mut buffer, 0)?;
         }
@@ -80,10 +82,11 @@ impl<B: Backend> Tensor<B> {
     /// What the device reports, also of kernels before.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let size = self.dtype().size();
-        let mut bytes = vec![0; self.size() * size];
-        if bytes.is_empty() {
+        let mut bytes = host::reserve("to_bytes", bytes_of(self.ctx(), self.shape(), self.dtype())?)?;
+        if self.size() == 0 {
             return Ok(bytes);
         }
+        bytes.resize(self.size() * size, 0);
         let source = if self.is_contiguous() { self.detach() } else { self.detach().copy()? };
         source.with_operand(|o| self.ctx().download(o.buffer, source.layout().offset() * size, &mut bytes))?;
         Ok(bytes)
@@ -103,7 +106,9 @@ impl<B: Backend> Tensor<B> {
             });
         }
         let bytes = self.to_bytes()?;
-        Ok(bytes.chunks_exact(T::DTYPE.size()).map(bytemuck::checked::pod_read_unaligned).collect())
+        let mut elements = host::reserve("to_vec", self.size())?;
+        elements.extend(bytes.chunks_exact(T::DTYPE.size()).map(bytemuck::checked::pod_read_unaligned::<T>));
+        Ok(elements)
     }
 
     /// The elements in row-major order as typed values, whatever the dtype.
@@ -112,7 +117,9 @@ impl<B: Backend> Tensor<B> {
     /// What the device reports.
     pub fn to_values(&self) -> Result<Vec<Value>> {
         let bytes = self.to_bytes()?;
-        Ok((0..self.size()).map(|i| Value::read(self.dtype(), &bytes, i)).collect())
+        let mut values = host::reserve("to_values", self.size())?;
+        values.extend((0..self.size()).map(|i| Value::read(self.dtype(), &bytes, i)));
+        Ok(values)
     }
 
     /// The single element of a tensor of size 1, converted to `T`. Waits for the kernels before.
@@ -164,8 +171,8 @@ impl<B: Backend> Tensor<B> {
         }
         let (shape, dtype) = (self.shape().clone(), self.dtype());
         check_storable(ctx, "copyto", &shape, dtype)?;
-        let bytes = shape.size() * dtype.size();
-        let mut buffer = Memory::alloc(ctx, bytes)?;
+        let mut buffer = Memory::alloc(ctx, &shape, dtype)?;
+        let bytes = bytes_of(ctx, &shape, dtype)?;
         if bytes > 0 {
             let source = if self.is_contiguous() { self.detach() } else { self.detach().copy()? };
             // Contexts of one type copy from device to device where they can, but only from the start of a buffer.
@@ -219,18 +226,16 @@ pub(crate) fn check_storable<B: Backend>(ctx: &B, op: &'static str, shape: &Shap
             why: "this device does not store it; cast to another dtype first".into(),
         });
     }
-    let bytes =
-        shape.iter().try_fold(dtype.size(), |n, &size| n.checked_mul(size)).filter(|&n| n <= capabilities.max_buffer);
-    match bytes {
-        // Sizes with a zero have no elements, however large the others are.
-        None if !shape.contains(&0) => Err(Error::OutOfMemory {
-            device: ctx.name(),
-            bytes: usize::MAX,
-            hint: format!(
-                "shape {shape:?} of {dtype} is larger than the device's largest buffer, {} bytes",
-                capabilities.max_buffer
-            ),
-        }),
-        _ => Ok(()),
-    }
+    bytes_of(ctx, shape, dtype).map(drop)
+}
+
+/// The bytes that an array takes on a device, [`Error::OutOfMemory`] where that is more than its largest buffer.
+pub(crate) fn bytes_of<B: Backend>(ctx: &B, shape: &Shape, dtype: DType) -> Result<usize> {
+    let bytes = shape.checked_size().and_then(|n| n.checked_mul(dtype.size()));
+    let limit = ctx.capabilities().max_buffer;
+    bytes.filter(|&n| n <= limit).ok_or_else(|| Error::OutOfMemory {
+        device: ctx.name(),
+        bytes: bytes.unwrap_or(usize::MAX),
+        hint: format!("shape {shape:?} of {dtype} is larger than the device's largest buffer, {limit} bytes"),
+    })
 }

@@ -1,6 +1,7 @@
 //! Device memory that several handles share, with a count of the writes to it.
 
-use crate::{Backend, Result};
+use super::exchange::bytes_of;
+use crate::{Backend, DType, Result, Shape};
 use smallvec::SmallVec;
 use std::sync::{
     Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -19,9 +20,9 @@ impl<B: Backend> Memory<B> {
         Arc::new(Memory { buffer: RwLock::new(buffer), version: AtomicU64::new(0) })
     }
 
-    /// Memory for `bytes` bytes; never asks the backend for none.
-    pub fn alloc(ctx: &B, bytes: usize) -> Result<B::Buffer> {
-        ctx.alloc(bytes.max(1))
+    /// Memory for `shape` elements of `dtype`; never asks the backend for none, nor for more than its largest buffer.
+    pub fn alloc(ctx: &B, shape: &Shape, dtype: DType) -> Result<B::Buffer> {
+        ctx.alloc(bytes_of(ctx, shape, dtype)?.max(1))
     }
 
     /// How often this memory was written in place.

@@ -14,10 +14,10 @@ pub(crate) use memory::{Memory, Reading};
 
 use crate::{
     Backend, DType, Dyn, Error, Layout, Operand, OperandMut, Result, Shape, Value,
-    autograd::{self, Backward, GradReq, Node},
+    autograd::{self, Backward, GradReq, Node, Variable},
     backend::launch,
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
 
 /// An n-dimensional array on a device: a cheap handle to shared memory.
 ///
@@ -44,12 +44,19 @@ struct Inner<B: Backend> {
     layout: Layout,
     dtype: DType,
     /// The variable or operator of the tape that this tensor is, if it is one.
-    node: Mutex<Option<Arc<Node<B>>>>,
+    place: Mutex<Place<B>>,
+}
+
+/// A place on the tape, and of a variable what `backward` leaves with it.
+struct Place<B: Backend> {
+    node: Option<Arc<Node<B>>>,
+    variable: Option<Arc<Variable<B>>>,
 }
 
 impl<B: Backend> Tensor<B> {
     pub(crate) fn from_parts(ctx: B, memory: Arc<Memory<B>>, layout: Layout, dtype: DType) -> Tensor<B> {
-        Tensor { inner: Arc::new(Inner { ctx, memory, layout, dtype, node: Mutex::new(None) }) }
+        let place = Mutex::new(Place { node: None, variable: None });
+        Tensor { inner: Arc::new(Inner { ctx, memory, layout, dtype, place }) }
     }
 
     /// A tensor over a buffer that was just written.
@@ -125,16 +132,34 @@ impl<B: Backend> Tensor<B> {
 
     pub(crate) fn with_node(&self, node: Option<Arc<Node<B>>>) -> Tensor<B> {
         let t = self.detach();
-        *t.inner.node.lock().unwrap_or_else(|e| e.into_inner()) = node;
+        t.place().node = node;
         t
     }
 
     pub(crate) fn set_node(&self, node: Arc<Node<B>>) {
-        *self.inner.node.lock().unwrap_or_else(|e| e.into_inner()) = Some(node);
+        self.put(Place { node: Some(node), variable: None });
+    }
+
+    fn put(&self, place: Place<B>) {
+        // The old one goes when the lock is gone: a gradient may own a graph.
+        let old = std::mem::replace(&mut *self.place(), place);
+        drop(old);
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place<B>> {
+        self.inner.place.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn any_node(&self) -> Option<Arc<Node<B>>> {
-        self.inner.node.lock().unwrap_or_else(|e| e.into_inner()).clone()
+        self.place().node.clone()
+    }
+
+    /// What `backward` leaves here, if this is a variable that wants a gradient.
+    pub(crate) fn variable(&self) -> Result<Arc<Variable<B>>> {
+        let place = self.place();
+        let wanted = place.node.as_ref().is_some_and(|n| n.wants_gradient());
+        let missing = || Error::NoGradient { shape: self.shape().clone(), device: self.ctx().name() };
+        place.variable.clone().filter(|_| wanted).ok_or_else(missing)
     }
 
     /// The node, if a gradient is wanted here.
@@ -174,7 +199,8 @@ impl<B: Backend> Tensor<B> {
                 why: "only floating dtypes have gradients; cast first".into(),
             });
         }
-        self.set_node(Node::leaf(self, request));
+        let (node, variable) = Node::leaf(self, request);
+        self.put(Place { node: Some(node), variable: Some(variable) });
         Ok(())
     }
 
@@ -193,9 +219,8 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// [`Error::NoGradient`] when the tensor is not a variable.
     pub fn grad(&self) -> Result<Tensor<B>> {
-        let missing = || Error::NoGradient { shape: self.shape().clone(), device: self.ctx().name() };
-        let node = self.node().ok_or_else(missing)?;
-        let mut slot = node.gradient().ok_or_else(missing)?;
+        let variable = self.variable()?;
+        let mut slot = variable.gradient();
         match &slot.value {
             Some(value) => Ok(value.clone()),
             None => Ok(slot.value.insert(Tensor::zeros(self.ctx(), self.shape(), self.dtype())?).clone()),
@@ -207,9 +232,8 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// [`Error::NoGradient`] when the tensor is not a variable.
     pub fn zero_grad(&self) -> Result<()> {
-        let missing = || Error::NoGradient { shape: self.shape().clone(), device: self.ctx().name() };
-        let node = self.node().ok_or_else(missing)?;
-        *node.gradient().ok_or_else(missing)? = Default::default();
+        let old = std::mem::take(&mut *self.variable()?.gradient());
+        drop(old);
         Ok(())
     }
 
@@ -229,13 +253,13 @@ impl<B: Backend> Tensor<B> {
     /// # Ok::<(), isograd_core::Error>(())
     /// ```
     pub fn has_fresh_grad(&self) -> bool {
-        self.any_node().is_some_and(|n| n.fresh().is_some_and(|f| f.load(std::sync::atomic::Ordering::Acquire)))
+        self.place().variable.as_ref().is_some_and(|v| v.fresh().load(Ordering::Acquire))
     }
 
     /// Says that the gradient has been used; see [`Tensor::has_fresh_grad`].
     pub fn mark_grad_stale(&self) {
-        if let Some(fresh) = self.any_node().as_deref().and_then(Node::fresh) {
-            fresh.store(false, std::sync::atomic::Ordering::Release);
+        if let Some(variable) = &self.place().variable {
+            variable.fresh().store(false, Ordering::Release);
         }
     }
 

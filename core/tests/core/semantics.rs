@@ -26,9 +26,9 @@ fn devices() -> [Dyn; 3] {
 on_each! { devices,
     semantics: empty_and_rank_0 nan_goes_through rounding integers positions_of_extremes broadcasting slices reshapes
         in_place windows_and_pooling sorting norms_of_nothing creation casts matrices
-        random_moments random_is_repeatable random_bits_are_pinned permutations dropping;
+        random_moments uniform_stays_below_its_bound randint_reaches_all_of_its_range sizes_beyond_all_memory ceil_pooling random_is_repeatable random_bits_are_pinned permutations dropping;
     graphs: leaves requests heads kept_and_consumed higher_orders without_touching_grad modes versions in_place_on_recorded
-        leaves_share_no_memory threads deep_chains what_is_saved views_of_variables;
+        leaves_share_no_memory threads deep_chains views_of_variables;
 }
 
 /// Without the CPU backend, whose name and pool would show.
@@ -48,11 +48,25 @@ mod named {
         common::graphs::drawing(&Reference);
         common::graphs::drawing(&Dyn::new(Reference));
     }
+}
+
+/// On the device that counts its memory.
+mod counted {
+    use crate::common::{device::Numbered, graphs};
 
     #[test]
     fn memory_is_freed_during_backward() {
-        common::graphs::memory_is_freed_during_backward(&Reference);
-        common::graphs::memory_is_freed_during_backward(&Dyn::new(Reference));
+        graphs::memory_is_freed_during_backward(&Numbered::new(11));
+    }
+
+    #[test]
+    fn what_is_saved() {
+        graphs::what_is_saved(&Numbered::new(12));
+    }
+
+    #[test]
+    fn recorded_gradients_are_freed() {
+        graphs::recorded_gradients_are_freed(&Numbered::new(13));
     }
 }
 

@@ -3,7 +3,7 @@
 //! To batch a type of one's own: implement `Batchify<YourType> for Stack`, or give the loader a closure.
 
 use super::vision::Image;
-use isograd_core::{Backend, DType, Error, Result, Scalar, Shape, Tensor, format::HostArray};
+use isograd_core::{Backend, DType, Error, Result, Scalar, Shape, Tensor, format::HostArray, host};
 
 /// Puts samples of type `T` together. Closures do too.
 pub trait Batchify<T>: Send + Sync + 'static {
@@ -42,7 +42,7 @@ impl Batchify<HostArray> for Stack {
 
     fn batch(&self, samples: Vec<HostArray>) -> Result<HostArray> {
         let first = first("Stack", &samples)?;
-        let mut bytes = Vec::with_capacity(first.bytes.len() * samples.len());
+        let mut bytes = host::reserve("Stack", first.bytes.len().saturating_mul(samples.len()))?;
         for array in &samples {
             if array.shape != first.shape {
                 let (left, right) = (first.shape.clone(), array.shape.clone());
@@ -222,15 +222,20 @@ impl Batchify<HostArray> for Pad {
             array.check()?;
             sizes.iter_mut().zip(array.shape.iter()).for_each(|(size, &n)| *size = n.max(*size));
         }
-        sizes.iter_mut().for_each(|size| *size = size.next_multiple_of(self.round_to));
-        let shape = Shape::from(&sizes[..]);
-        let (dtype, elements) = (first.dtype, sizes.iter().product::<usize>());
+        for size in &mut sizes {
+            let rounded = size.checked_next_multiple_of(self.round_to);
+            let why = || format!("the size {size} cannot be rounded up to a multiple of {}", self.round_to);
+            *size = rounded.ok_or_else(|| Error::invalid("Pad", why()))?;
+        }
+        let shape = Shape::from(&sizes[..]).inserted(0, samples.len());
+        let (dtype, elements) = (first.dtype, Shape::from(&sizes[..]).size());
         let fill = self.element(dtype)?;
-        let mut bytes = fill.repeat(elements * samples.len());
+        let mut bytes = host::reserve("Pad", shape.size().saturating_mul(dtype.size()))?;
+        (0..shape.size()).for_each(|_| bytes.extend_from_slice(&fill));
         for (array, padded) in samples.iter().zip(bytes.chunks_exact_mut((elements * dtype.size()).max(1))) {
             copy_block(&array.bytes, &array.shape, padded, &sizes, dtype.size());
         }
-        HostArray::new(dtype, shape.inserted(0, samples.len()), bytes)
+        HostArray::new(dtype, shape, bytes)
     }
 }
 

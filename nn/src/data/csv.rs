@@ -1,9 +1,9 @@
 //! Tables of comma-separated values: [`Table`], read as text, then made into numbers column by column.
 
 use super::text::Vocabulary;
-use isograd_core::{Error, Result, format::HostArray};
+use isograd_core::{Error, Result, format::HostArray, host};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -124,14 +124,16 @@ impl Table {
     /// [`Error::File`] with the position of the row that has no number; [`Error::InvalidArgument`] for a column that there is not.
     pub fn numbers(&self, column: &str) -> Result<Vec<f64>> {
         let at = self.position(column)?;
-        let number = |(row, start): (&Vec<Option<String>>, &u64)| match &row[at] {
+        let number_of = |(row, start): (&Vec<Option<String>>, &u64)| match &row[at] {
             None => Ok(f64::NAN),
-            Some(text) => text.trim().parse().map_err(|_| {
-                let error = Error::file(FORMAT, *start, format!("column {column:?} has {text:?}, which is no number"));
-                self.path.iter().fold(error, |error, path| error.with_path(path))
-            }),
+            Some(text) => number(text)
+                .ok_or_else(|| self.fault(*start, format!("column {column:?} has {text:?}, which is no number"))),
         };
-        self.fields.iter().zip(&self.starts).map(number).collect()
+        self.fields.iter().zip(&self.starts).map(number_of).collect()
+    }
+
+    fn fault(&self, at: u64, why: String) -> Error {
+        self.path.iter().fold(Error::file(FORMAT, at, why), |error, path| error.with_path(path))
     }
 
     /// These columns, in this order.
@@ -167,39 +169,13 @@ impl Table {
         Ok(self)
     }
 
-    /// Numbers for a network, as the book prepares house prices. A column whose values are all numbers is standardized to mean
-    /// 0 and variance 1, a missing value becoming 0, the mean. Any other column becomes one column of 0 and 1 for each of its
-    /// values, and one for missing where one is.
+    /// Numbers for a network, as the book prepares house prices: a [`FeatureEncoder`] of this table, applied to it. For another
+    /// table to get the same features, keep the encoder.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a table without rows or columns.
+    /// As [`FeatureEncoder::new`].
     pub fn features(&self) -> Result<Features> {
-        if self.is_empty() || self.columns.is_empty() {
-            return Err(Error::invalid("Table::features", "the table has no rows, or no columns"));
-        }
-        let (mut names, mut columns) = (Vec::new(), Vec::new());
-        for column in &self.columns {
-            match self.numbers(column) {
-                Ok(numbers) if numbers.iter().any(|n| !n.is_nan()) => {
-                    names.push(column.clone());
-                    columns.push(standardized(&numbers));
-                }
-                _ => {
-                    let texts = self.texts(column)?;
-                    let mut values: Vec<Option<&str>> =
-                        texts.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-                    // None comes first in the order, and last in the table.
-                    values.sort_by_key(Option::is_none);
-                    for value in values {
-                        names.push(format!("{column}_{}", value.unwrap_or("missing")));
-                        columns.push(texts.iter().map(|text| f32::from(u8::from(*text == value))).collect());
-                    }
-                }
-            }
-        }
-        let rows: Vec<f32> = (0..self.len()).flat_map(|row| columns.iter().map(move |c: &Vec<f32>| c[row])).collect();
-        let array = HostArray::from_slice(&rows, [self.len(), names.len()])?;
-        Ok(Features { names, array })
+        FeatureEncoder::new(self, &FeatureOptions::default())?.apply(self)
     }
 
     /// A column of classes as numbers `[rows]` of i64, with the vocabulary that numbers them in alphabetical order.
@@ -231,7 +207,196 @@ impl Table {
     }
 }
 
-/// What [`Table::features`] gives.
+/// How columns become features.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureOptions {
+    /// Columns whose values are classes though they look like numbers, such as codes.
+    pub categorical: Vec<String>,
+    /// How many different values a column may have that is not of numbers (1,000): each becomes a column.
+    pub max_values: usize,
+    /// Whether a value that the encoder does not know is 0 in all columns, instead of an error.
+    pub ignore_unknown: bool,
+}
+
+impl Default for FeatureOptions {
+    fn default() -> Self {
+        FeatureOptions { categorical: Vec::new(), max_values: 1000, ignore_unknown: false }
+    }
+}
+
+/// How the columns of one table become numbers, to be applied to that and to others: means, deviations and values come from the
+/// first, as those of a training set must, whatever is in the table that is predicted.
+///
+/// A column of numbers is standardized to mean 0 and variance 1, a missing value becoming 0, the mean. Any other column becomes one
+/// column of 0 and 1 for each of its values, and one for missing where one is.
+///
+/// ```
+/// use isograd_nn::data::{CsvOptions, FeatureEncoder, FeatureOptions, Table};
+/// let table = |text: &str| Table::from_reader(text.as_bytes(), &CsvOptions::default());
+/// let train = table("rooms,alley\n2,Grvl\n4,Pave\n")?;
+/// let encoder = FeatureEncoder::new(&train, &FeatureOptions::default())?;
+/// assert_eq!(encoder.names(), ["rooms", "alley_Grvl", "alley_Pave"]);
+/// let test = encoder.apply(&table("rooms,alley\n6,Pave\n")?)?;
+/// assert_eq!(test.array().to_vec::<f32>()?, [3.0, 0.0, 1.0]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureEncoder {
+    columns: Vec<(String, Encoding)>,
+    names: Vec<String>,
+    ignore_unknown: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Encoding {
+    Number(Standard),
+    /// The values, missing last.
+    Values(Vec<Option<String>>),
+}
+
+impl FeatureEncoder {
+    /// The encoder of `table`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a table without rows or columns, a name in the options that no column has, and a column of
+    /// more values than the options allow; [`Error::File`] with the position of the row for a column of numbers that has something
+    /// else, or a number that is not finite.
+    pub fn new(table: &Table, options: &FeatureOptions) -> Result<FeatureEncoder> {
+        const OP: &str = "FeatureEncoder";
+        if table.is_empty() || table.columns.is_empty() {
+            return Err(Error::invalid(OP, "the table has no rows, or no columns"));
+        }
+        options.categorical.iter().try_for_each(|name| table.position(name).map(drop))?;
+        let (mut columns, mut names) = (Vec::new(), Vec::new());
+        for column in &table.columns {
+            let numbers = if options.categorical.contains(column) { None } else { table.finite(column)? };
+            let encoding = match numbers {
+                Some(numbers) => {
+                    names.push(column.clone());
+                    Encoding::Number(Standard::of(&numbers))
+                }
+                None => {
+                    let mut values = BTreeSet::new();
+                    for text in table.texts(column)? {
+                        values.insert(text);
+                        if values.len() > options.max_values {
+                            let most = options.max_values;
+                            let why = format!(
+                                "column {column:?} has more than {most} different values, each of which would become a column; \
+                                 drop it, or allow more by FeatureOptions::max_values"
+                            );
+                            return Err(Error::invalid(OP, why));
+                        }
+                    }
+                    // None comes first in the order, and last in the table.
+                    let missing = values.remove(&None).then_some(None);
+                    let values: Vec<Option<&str>> = values.into_iter().chain(missing).collect();
+                    names.extend(values.iter().map(|value| format!("{column}_{}", value.unwrap_or("missing"))));
+                    Encoding::Values(values.into_iter().map(|value| value.map(String::from)).collect())
+                }
+            };
+            columns.push((column.clone(), encoding));
+        }
+        Ok(FeatureEncoder { columns, names, ignore_unknown: options.ignore_unknown })
+    }
+
+    /// The names of the features: that of the table's column, for one of 0 and 1 followed by `_` and the value.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The features of `table`, which has the columns of the encoder's, and perhaps others, which are left out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a column that is not there; [`Error::File`] with the position of the row for what is no finite
+    /// number in a column of numbers, or a value that the encoder does not know; [`Error::OutOfMemory`].
+    pub fn apply(&self, table: &Table) -> Result<Features> {
+        let width = self.names.len();
+        let mut numbers = host::reserve("FeatureEncoder::apply", width.saturating_mul(table.len()))?;
+        numbers.resize(width * table.len(), 0f32);
+        let mut first = 0;
+        for (column, encoding) in &self.columns {
+            let place = |row: usize, feature: usize| row * width + first + feature;
+            match encoding {
+                Encoding::Number(standard) => {
+                    for (row, number) in table.numbers(column)?.into_iter().enumerate() {
+                        if number.is_infinite() {
+                            return Err(table.not_finite(column, row));
+                        }
+                        // What is missing stays 0.
+                        if !number.is_nan() {
+                            numbers[place(row, 0)] = standard.apply(number);
+                        }
+                    }
+                    first += 1;
+                }
+                Encoding::Values(values) => {
+                    let known: BTreeMap<Option<&str>, usize> =
+                        values.iter().enumerate().map(|(i, value)| (value.as_deref(), i)).collect();
+                    for (row, text) in table.texts(column)?.into_iter().enumerate() {
+                        match known.get(&text) {
+                            Some(&value) => numbers[place(row, value)] = 1.0,
+                            None if self.ignore_unknown => {}
+                            None => {
+                                let what = text.map_or("no value".to_string(), |text| format!("{text:?}"));
+                                let why = format!(
+                                    "column {column:?} has {what}, which the encoder does not know; make it of a table that has it, \
+                                     or set FeatureOptions::ignore_unknown"
+                                );
+                                return Err(table.fault(table.starts[row], why));
+                            }
+                        }
+                    }
+                    first += values.len();
+                }
+            }
+        }
+        let array = HostArray::from_slice(&numbers, [table.len(), width])?;
+        Ok(Features { names: self.names.clone(), array })
+    }
+}
+
+impl Table {
+    /// A column of numbers, NaN where one is missing; `None` for a column without numbers.
+    fn finite(&self, column: &str) -> Result<Option<Vec<f64>>> {
+        let texts = self.texts(column)?;
+        if !texts.iter().flatten().any(|text| number(text).is_some_and(f64::is_finite)) {
+            return Ok(None);
+        }
+        let mut numbers = Vec::with_capacity(texts.len());
+        for (row, text) in texts.into_iter().enumerate() {
+            match text.map(number) {
+                None => numbers.push(f64::NAN),
+                Some(Some(number)) if !number.is_infinite() => numbers.push(number),
+                Some(Some(_)) => return Err(self.not_finite(column, row)),
+                Some(None) => {
+                    let why = format!(
+                        "column {column:?} has numbers and {:?}, which is none; correct it, name it in CsvOptions::missing, or the \
+                         column in FeatureOptions::categorical",
+                        text.unwrap_or_default()
+                    );
+                    return Err(self.fault(self.starts[row], why));
+                }
+            }
+        }
+        Ok(Some(numbers))
+    }
+
+    fn not_finite(&self, column: &str, row: usize) -> Error {
+        let text = self.texts(column).ok().and_then(|texts| texts[row]).unwrap_or_default();
+        let why = format!(
+            "column {column:?} has {text:?}, which is not finite; correct it, or name it in CsvOptions::missing"
+        );
+        self.fault(self.starts[row], why)
+    }
+}
+
+/// The number that `text` says.
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse().ok()
+}
+
+/// What [`FeatureEncoder::apply`] gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     names: Vec<String>,
@@ -255,13 +420,34 @@ impl Features {
     }
 }
 
-fn standardized(numbers: &[f64]) -> Vec<f32> {
-    let known = || numbers.iter().filter(|n| !n.is_nan());
-    let count = known().count() as f64;
-    let mean = known().sum::<f64>() / count;
-    let variance = known().map(|n| (n - mean).powi(2)).sum::<f64>() / count;
-    let scale = if variance > 0.0 { variance.sqrt().recip() } else { 1.0 };
-    numbers.iter().map(|n| if n.is_nan() { 0.0 } else { ((n - mean) * scale) as f32 }).collect()
+/// Mean and deviation, both in units of a power of two, so that squares of numbers of any size can be added up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Standard {
+    unit: f64,
+    mean: f64,
+    deviation: f64,
+}
+
+impl Standard {
+    /// Of the numbers that are not NaN, of which there is one at least, and all are finite.
+    fn of(numbers: &[f64]) -> Standard {
+        let largest = numbers.iter().filter(|n| !n.is_nan()).fold(0.0f64, |most, n| most.max(n.abs()));
+        // The exponent alone; of 0, and of numbers too small to be normal, there is none.
+        let power = f64::from_bits(largest.to_bits() >> 52 << 52);
+        let unit = if power > 0.0 { power } else { f64::MIN_POSITIVE };
+        let known = || numbers.iter().filter(|n| !n.is_nan()).map(|n| n / unit);
+        let count = known().count() as f64;
+        let (least, most) = known().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), n| (l.min(n), m.max(n)));
+        let mean = (known().sum::<f64>() / count).clamp(least, most);
+        let variance = known().map(|n| (n - mean).powi(2)).sum::<f64>() / count;
+        // What rounding gives is no deviation to divide by.
+        let constant = variance <= (16.0 * f64::EPSILON * mean).powi(2);
+        Standard { unit, mean, deviation: if constant { unit.recip() } else { variance.sqrt() } }
+    }
+
+    fn apply(self, number: f64) -> f32 {
+        ((number / self.unit - self.mean) / self.deviation) as f32
+    }
 }
 
 fn broken(error: &::csv::Error) -> Error {

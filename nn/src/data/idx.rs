@@ -5,7 +5,10 @@
 //! is taken as they come in, and what is missing or left over is a fault.
 
 use flate2::read::MultiGzDecoder;
-use isograd_core::{DType, Error, Result, format::HostArray};
+use isograd_core::{
+    DType, Error, Result,
+    format::{HostArray, npz},
+};
 use std::{
     fs::File,
     io::{self, BufReader, Read},
@@ -14,6 +17,10 @@ use std::{
 
 const FORMAT: &str = "IDX";
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// How far a compressed file may expand unless [`read_with_limit`] is told otherwise: 4 GiB. A megabyte can expand to a gigabyte.
+pub const MAX_EXPANDED: u64 = npz::MAX_EXPANDED;
+/// What is read of data that are too long.
+const BLOCK: u64 = 1 << 16;
 
 /// Reads an array from the bytes of a file.
 ///
@@ -26,7 +33,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] for a damaged or truncated file, and for elements of 16 bits, which have no dtype here.
+/// [`Error::File`] for a damaged or truncated file, for elements of 16 bits, which have no dtype here, and for a compressed file
+/// that expands to more than [`MAX_EXPANDED`].
 pub fn from_bytes(bytes: &[u8]) -> Result<HostArray> {
     read(bytes)
 }
@@ -35,15 +43,23 @@ pub fn from_bytes(bytes: &[u8]) -> Result<HostArray> {
 ///
 /// # Errors
 /// As [`from_bytes`].
-pub fn read(mut reader: impl Read) -> Result<HostArray> {
+pub fn read(reader: impl Read) -> Result<HostArray> {
+    read_with_limit(reader, MAX_EXPANDED)
+}
+
+/// [`read`] of a file that, where it is compressed, may expand to `limit` bytes.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn read_with_limit(mut reader: impl Read, limit: u64) -> Result<HostArray> {
     let mut start = Vec::new();
     reader.by_ref().take(2).read_to_end(&mut start).map_err(|e| broken(0, &e))?;
     let compressed = start == GZIP;
     let whole = io::Cursor::new(start).chain(reader);
     if compressed {
-        Source { reader: MultiGzDecoder::new(whole), at: 0 }.array()
+        Source { reader: MultiGzDecoder::new(whole), at: 0, limit }.array()
     } else {
-        Source { reader: whole, at: 0 }.array()
+        Source { reader: whole, at: 0, limit: u64::MAX }.array()
     }
 }
 
@@ -65,6 +81,8 @@ struct Source<R> {
     reader: R,
     /// Bytes read so far, after decompression.
     at: u64,
+    /// The most that may be read.
+    limit: u64,
 }
 
 impl<R: Read> Source<R> {
@@ -77,13 +95,23 @@ impl<R: Read> Source<R> {
     }
 
     fn exactly(&mut self, n: u64, what: &str) -> Result<Vec<u8>> {
-        let bytes = self.take(n)?;
-        if (bytes.len() as u64) < n {
+        // Of more than is allowed, no more is read than shows whether it is there.
+        let allowed = n <= self.limit.saturating_sub(self.at);
+        let asked = if allowed { n } else { n.min(BLOCK) };
+        let bytes = self.take(asked)?;
+        if (bytes.len() as u64) < asked {
             return Err(Error::file(
                 FORMAT,
                 self.at,
                 format!("it ends after {} of the {n} bytes of {what}", bytes.len()),
             ));
+        }
+        if !allowed {
+            let why = format!(
+                "compressed data may expand to {} bytes, and {what} take {n}; allow more on reading",
+                self.limit
+            );
+            return Err(Error::file(FORMAT, self.at - asked, why));
         }
         Ok(bytes)
     }
@@ -179,6 +207,21 @@ mod tests {
         let mut cut = gzip(&[0, 0, 8, 1, 0, 0, 0, 1, 1]);
         cut.truncate(cut.len() - 9);
         assert!(matches!(from_bytes(&cut).unwrap_err(), Error::File { .. }));
+    }
+
+    #[test]
+    fn what_expands_too_far_is_refused() {
+        let file = [&[0, 0, 8, 1, 0, 1, 0, 0][..], &[0; 1 << 16]].concat();
+        let small = gzip(&file);
+        assert!(small.len() < 1000);
+        assert_eq!(read_with_limit(&small[..], file.len() as u64).unwrap().shape[..], [1 << 16]);
+        let error = read_with_limit(&small[..], 1 << 16).unwrap_err();
+        assert!(matches!(&error, Error::File { at: 8, .. }) && error.to_string().contains("65536 bytes"), "{error}");
+        // What is not compressed is as large as its file.
+        assert!(read_with_limit(&file[..], 9).is_ok());
+        // Most of it is not even read.
+        let huge = gzip(&[&[0, 0, 8, 2, 0, 1, 0, 0, 0, 1, 0, 1][..], &[0; 1 << 16]].concat());
+        assert!(from_bytes(&huge).unwrap_err().to_string().contains("may expand to 4294967296 bytes"));
     }
 
     proptest! {

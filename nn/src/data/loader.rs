@@ -169,7 +169,7 @@ impl<D: Dataset, F> DataLoader<D, F> {
         let epoch = Arc::new(Epoch::new(dataset, batchify, self.seed, number, batches));
         // Where the system has no thread to give, the consumer's own makes the same batches.
         let workers = self.workers.min(epoch.len());
-        let prefetch = self.prefetch.unwrap_or(2 * workers);
+        let prefetch = self.prefetch.unwrap_or(2 * workers).min(epoch.len());
         let workers = if workers > 0 { Workers::start(&epoch, workers, prefetch).ok() } else { None };
         Batches { epoch, workers, ctx: ctx.clone(), at: 0 }
     }

@@ -26,7 +26,7 @@ pub mod vision;
 mod workers;
 
 #[cfg(feature = "csv")]
-pub use self::csv::{CsvOptions, Features, Table};
+pub use self::csv::{CsvOptions, FeatureEncoder, FeatureOptions, Features, Table};
 pub use batchify::{Batchify, Group, Pad, PadWithLengths, Stack, Upload};
 pub use dataset::{ArrayDataset, Dataset, Parts, ReplaceFirst, SimpleDataset};
 pub use derived::{Subset, Transformed, TransformedFirst};

@@ -3,7 +3,7 @@
 //! All are functions of the number of the epoch. A run that is taken up again at epoch `e` gets what an unbroken one gets.
 
 use super::{Dataset, random};
-use isograd_core::{Error, Result};
+use isograd_core::{Error, Result, host};
 use rand::{RngExt, seq::SliceRandom};
 
 /// The samples of every epoch.
@@ -76,7 +76,8 @@ impl Sampler for SequentialSampler {
     }
 
     fn indices(&self, _epoch: u64) -> Vec<usize> {
-        (self.start..self.start + self.len).collect()
+        // A number beyond all is none of a sample, and is refused as such.
+        (0..self.len).map(|i| self.start.saturating_add(i)).collect()
     }
 }
 
@@ -125,12 +126,13 @@ impl IntervalSampler {
     /// Every `interval`-th of `len` samples.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an interval of 0, or above `len`.
+    /// [`Error::InvalidArgument`] for an interval of 0, or above `len`; [`Error::OutOfMemory`] for more samples than can be listed.
     pub fn new(len: usize, interval: usize) -> Result<Self> {
         if interval == 0 || interval > len {
             let why = format!("the interval {interval} must be in 1..={len}, the number of samples");
             return Err(Error::invalid("IntervalSampler", why));
         }
+        drop(host::reserve::<usize>("IntervalSampler", len)?);
         Ok(IntervalSampler { len, interval, rollover: true })
     }
 
@@ -223,7 +225,8 @@ impl WeightedSampler {
     /// `samples` draws an epoch, of sample `i` with a probability proportional to `weights[i]`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when a weight is negative or not finite, or their sum not positive.
+    /// [`Error::InvalidArgument`] when a weight is negative or not finite, or their sum not positive; [`Error::OutOfMemory`] for more
+    /// draws than can be listed.
     pub fn new(weights: Vec<f64>, samples: usize, seed: u64) -> Result<Self> {
         if let Some(at) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
             let why = format!("weight {at} is {}; weights are finite and not negative", weights[at]);
@@ -237,6 +240,7 @@ impl WeightedSampler {
                 format!("the weights add up to {sum}, which must be positive"),
             ));
         }
+        drop(host::reserve::<usize>("WeightedSampler", samples)?);
         Ok(WeightedSampler { cumulative, samples, seed })
     }
 }

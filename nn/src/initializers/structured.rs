@@ -1,7 +1,7 @@
 //! [`Identity`], [`Bilinear`] and [`LSTMBias`]: values that follow from the shape.
 
 use super::Initializer;
-use isograd_core::{Backend, DType, Error, Result, Shape, Tensor};
+use isograd_core::{Backend, DType, Error, Result, Shape, Tensor, host};
 
 fn misfit(name: &str, what: &str, shape: &Shape) -> Error {
     Error::Parameter { name: name.to_string(), why: format!("{what}, not {shape:?}") }
@@ -35,7 +35,8 @@ impl<B: Backend> Initializer<B> for Identity {
         };
         let window: usize = kernel.iter().product();
         let middle = kernel.iter().fold(0, |at, &n| at * n + n / 2);
-        let mut values = vec![0.0; shape.iter().product()];
+        let mut values = host::reserve("Identity", shape.size())?;
+        values.resize(shape.size(), 0.0);
         if window > 0 {
             (0..*rows.min(columns)).for_each(|i| values[(i * columns + i) * window + middle] = self.0);
         }
@@ -65,8 +66,8 @@ impl<B: Backend> Initializer<B> for Bilinear {
         let factor = (width as f64 / 2.0).ceil();
         let centre = (2.0 * factor - 1.0 - factor % 2.0) / (2.0 * factor);
         let tent = |i: usize| 1.0 - (i as f64 / factor - centre).abs();
-        let count = shape.iter().product();
-        let values: Vec<f64> = (0..count).map(|i| tent(i % width) * tent(i / width % height)).collect();
+        let mut values: Vec<f64> = host::reserve("Bilinear", shape.size())?;
+        values.extend((0..shape.size()).map(|i| tent(i % width) * tent(i / width % height)));
         Tensor::from_slice(ctx, &values, shape)?.cast(dtype)
     }
 }
@@ -101,7 +102,8 @@ impl<B: Backend> Initializer<B> for LSTMBias {
         }
         let gate = shape[0] / 4;
         let value = |i: usize| if (gate..2 * gate).contains(&i) { self.forget_bias } else { 0.0 };
-        let values: Vec<f64> = (0..shape[0]).map(value).collect();
+        let mut values: Vec<f64> = host::reserve("LSTMBias", shape[0])?;
+        values.extend((0..shape[0]).map(value));
         Tensor::from_slice(ctx, &values, shape)?.cast(dtype)
     }
 }

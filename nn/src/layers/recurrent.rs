@@ -74,7 +74,7 @@ struct Weights<B: Backend> {
 
 impl<B: Backend> Weights<B> {
     fn new(prefix: &str, kind: Kind, hidden: usize, inputs: Option<usize>) -> Self {
-        let rows = Some(kind.gates() * hidden);
+        let rows = Some(kind.gates().saturating_mul(hidden));
         let parameter = |name: &str, shape: &[Option<usize>]| Parameter::new(format!("{prefix}{name}"), shape);
         Weights {
             hidden,
@@ -115,14 +115,14 @@ impl<B: Backend> Weights<B> {
 
     /// x W_iᵀ + b_i on the last axis.
     fn input_gates(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let rows = self.gates * self.hidden;
+        let rows = self.gates.saturating_mul(self.hidden);
         let weight = self.i2h_weight.bind(x.ctx(), &[rows, x.shape()[x.rank() - 1]])?;
         linear(x, &weight, Some(&self.i2h_bias.bind(x.ctx(), &[rows])?), None)
     }
 
     /// h W_hᵀ + b_h.
     fn state_gates(&self, h: &Tensor<B>) -> Result<Tensor<B>> {
-        let rows = self.gates * self.hidden;
+        let rows = self.gates.saturating_mul(self.hidden);
         let weight = self.h2h_weight.bind(h.ctx(), &[rows, self.hidden])?;
         linear(h, &weight, Some(&self.h2h_bias.bind(h.ctx(), &[rows])?), None)
     }
@@ -177,7 +177,7 @@ impl<B: Backend> Layers<B> {
     }
 
     fn rebuilt(mut self) -> Self {
-        let inner = Some(self.directions() * self.hidden);
+        let inner = Some(self.directions().saturating_mul(self.hidden));
         let total = self.count * self.directions();
         let weights = |i: usize| {
             let inputs = if i < self.directions() { self.inputs } else { inner };

@@ -1,10 +1,12 @@
 //! Datasets made of others, samplers, and functions that make batches.
 
-use isograd_core::{DType, Error, format::HostArray};
+use isograd_core::{DType, Error, Tensor, format::HostArray};
 use isograd_nn::data::{
-    BatchSampler, Batchify, Dataset, FixedBatches, Group, IntervalSampler, LastBatch, Pad, RandomSampler, Sampler,
-    SequentialSampler, SimpleDataset, Stack, SubsetSampler, Transform, WeightedSampler, vision::Image,
+    BatchSampler, Batchify, DataLoader, Dataset, FixedBatches, Group, IntervalSampler, LastBatch, Pad, RandomSampler,
+    Sampler, SequentialSampler, SimpleDataset, Stack, SubsetSampler, Transform, WeightedSampler, vision::Image,
 };
+use isograd_nn::parallel::split_data;
+use isograd_reference::Reference;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use std::sync::Arc;
@@ -155,6 +157,32 @@ fn samples_that_do_not_fit_each_other() {
     assert!(matches!(Stack.batch(vec![array(&[1]), other]), Err(Error::DTypeMismatch { .. })));
     assert!(matches!(Pad::new(300).batch(vec![array(&[1]), array(&[2])]), Err(Error::ScalarOutOfRange { .. })));
     assert!(matches!(Pad::new(0).batch(vec![]), Err(Error::InvalidArgument { .. })));
+}
+
+#[test]
+fn numbers_beyond_all_sizes_are_refused() {
+    let array = HostArray::from_slice(&[1u8, 2, 3], [3]).unwrap();
+    for n in [1 << 40, 1 << 62, 1 << 63, usize::MAX] {
+        let padded = Pad::new(0).round_to(n).batch(vec![array.clone(), array.clone()]);
+        assert!(
+            matches!(
+                padded,
+                Err(Error::OutOfMemory { .. } | Error::InvalidArgument { .. } | Error::InvalidShape { .. })
+            ),
+            "{padded:?}"
+        );
+        let loader = DataLoader::new(numbers(4), 2).unwrap().workers(2).prefetch(n);
+        assert_eq!(loader.epoch(&Reference).map(|b| b.unwrap().size()).collect::<Vec<_>>(), [2, 2]);
+        let mut far =
+            DataLoader::new(numbers(4), 2).unwrap().sampler(SequentialSampler::new(2).start(n)).epoch(&Reference);
+        assert!(matches!(far.next(), Some(Err(Error::Sample { .. }))));
+        let one = DataLoader::new(numbers(4), n).unwrap().epoch(&Reference).next().unwrap().unwrap();
+        assert_eq!(one.size(), 4);
+        assert!(matches!(WeightedSampler::new(vec![1.0], n, 0), Err(Error::OutOfMemory { .. })));
+        assert!(matches!(IntervalSampler::new(n, 1), Err(Error::OutOfMemory { .. })));
+        let none = Tensor::zeros(&Reference, [0, 2], DType::F32).unwrap();
+        assert!(matches!(split_data(&none, n, 0, true), Err(Error::OutOfMemory { .. })));
+    }
 }
 
 #[test]

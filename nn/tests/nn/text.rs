@@ -2,7 +2,7 @@
 
 use isograd_core::{Backend, Error, Result};
 use isograd_nn::data::{
-    CsvOptions, Table,
+    CsvOptions, FeatureEncoder, FeatureOptions, Features, Table,
     text::{Counter, Sampling, SequenceLoader, Vocabulary, chars, ngrams, normalize, words},
 };
 use proptest::prelude::*;
@@ -142,6 +142,91 @@ fn tables() -> Result<()> {
     let plain = Table::from_reader("1;?\n3;4\n".as_bytes(), &options)?;
     assert_eq!(plain.columns(), ["0", "1"]);
     assert!(plain.numbers("1")?[0].is_nan());
+    Ok(())
+}
+
+fn numbers(features: Result<Features>) -> Vec<f32> {
+    features.unwrap().into_array().to_vec().unwrap()
+}
+
+#[test]
+fn columns_of_any_size_are_standardized() -> Result<()> {
+    // What rounding leaves of a constant is no deviation; 0.1 has one in a plain mean of ten.
+    for constant in ["0.1", "-7.3", "1e300", "1e-310", "0", "123456789.123"] {
+        let text = format!("a\n{}", format!("{constant}\n").repeat(10));
+        assert_eq!(numbers(table(&text)?.features()), [0.0; 10], "{constant}");
+    }
+    let near = numbers(table("a\n0.3\n0.30000000000000004\n0.3\n")?.features());
+    assert!(near.iter().all(|v| v.abs() < 1e-6), "{near:?}");
+    // Squares beyond the largest number, and below the smallest.
+    for scale in ["e200", "e307", "e-200", "e-315"] {
+        let text = format!("a\n1{scale}\n-1{scale}\n1{scale}\n-1{scale}\n");
+        assert_eq!(numbers(table(&text)?.features()), [1.0, -1.0, 1.0, -1.0], "{scale}");
+    }
+    assert_eq!(numbers(table("a\n1000000000000000\n1000000000000002\n")?.features()), [-1.0, 1.0]);
+    assert_eq!(numbers(table("a\n5\nNAN\n7\n")?.features()), [-1.0, 0.0, 1.0]);
+    Ok(())
+}
+
+#[test]
+fn one_wrong_cell_is_named() -> Result<()> {
+    let fault = |text: &str, parts: &[&str], position: u64| {
+        let error = table(text).unwrap().features().unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::File { at, .. } if at == position), "{message}");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{part} is not in: {message}"));
+    };
+    fault("id,area\n1,10\n2,12a\n3,30\n", &["\"area\"", "\"12a\"", "categorical", "missing"], 13);
+    fault("area\n10\ninf\n30\n", &["\"area\"", "\"inf\"", "finite"], 8);
+    fault("area\n10\n-Infinity\n", &["-Infinity"], 8);
+    fault("area\n1e999\n1\n", &["1e999"], 5);
+    // Columns of text, and of codes that only look like numbers, stay what they are.
+    assert_eq!(table("a\nx\ninf\nnan\n")?.features()?.names(), ["a_inf", "a_x", "a_missing"]);
+    let codes = FeatureOptions { categorical: vec!["code".into()], ..FeatureOptions::default() };
+    let encoder = FeatureEncoder::new(&table("code,n\n20,1\n180B,3\n")?, &codes)?;
+    assert_eq!(encoder.names(), ["code_180B", "code_20", "n"]);
+    let unknown = FeatureOptions { categorical: vec!["no".into()], ..FeatureOptions::default() };
+    assert!(matches!(FeatureEncoder::new(&table("a\n1\n")?, &unknown), Err(Error::InvalidArgument { .. })));
+    Ok(())
+}
+
+#[test]
+fn an_encoder_keeps_the_statistics_of_its_table() -> Result<()> {
+    let train = table("area,zone\n10,A\n30,B\nNA,A\n")?;
+    let encoder = FeatureEncoder::new(&train, &FeatureOptions::default())?;
+    assert_eq!(encoder.apply(&train)?, train.features()?);
+    // Other columns are left out, and the order is the encoder's.
+    let test = table("id,zone,area\n1,B,50\n2,A,\n")?;
+    let features = encoder.apply(&test)?;
+    assert_eq!((features.names(), &features.array().shape[..]), (encoder.names(), &[2, 3][..]));
+    assert_eq!(features.into_array().to_vec::<f32>()?, [3.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    let refused = |text: &str, word: &str| {
+        let error = encoder.apply(&table(text).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    refused("area,zone\n1,C\n", "\"C\"");
+    refused("area,zone\n1,NA\n", "no value");
+    refused("area,zone\nx,A\n", "no number");
+    refused("area,zone\ninf,A\n", "not finite");
+    refused("zone\nA\n", "\"area\"");
+    let lenient = FeatureOptions { ignore_unknown: true, ..FeatureOptions::default() };
+    let encoder = FeatureEncoder::new(&train, &lenient)?;
+    assert_eq!(numbers(encoder.apply(&table("area,zone\n20,C\n20,\n")?)), [0.0; 6]);
+    assert!(numbers(encoder.apply(&table("area,zone\n")?)).is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_column_of_many_values_is_named() -> Result<()> {
+    let rows: String = (0..30_000).map(|i| format!("name{i},{}\n", i % 7)).collect();
+    let many = table(&format!("owner,n\n{rows}"))?;
+    let error = many.features().unwrap_err();
+    let named = ["\"owner\"", "1000", "max_values"].iter().all(|part| error.to_string().contains(part));
+    assert!(matches!(error, Error::InvalidArgument { .. }) && named, "{error}");
+    assert_eq!(many.drop(&["owner"])?.features()?.names(), ["n"]);
+    let more = FeatureOptions { max_values: 1001, ..FeatureOptions::default() };
+    let rows: String = (0..1001).map(|i| format!("name{i}\n")).collect();
+    assert_eq!(FeatureEncoder::new(&table(&format!("a\n{rows}"))?, &more)?.names().len(), 1001);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use isograd_nn::data::{
     },
 };
 use proptest::prelude::*;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use std::fs;
 
 type Boxed = Box<dyn Transform<Image, Output = Image>>;
@@ -229,6 +229,84 @@ proptest! {
             let fault = matches!(error, Error::File { .. });
             prop_assert!(fault, "{}", error);
         }
+    }
+}
+
+/// A JPEG file of many pixels, and copies of it with a few bytes changed.
+fn damaged_jpegs(count: u64) -> impl Iterator<Item = Vec<u8>> {
+    let image = Image::new(24, 24, 3, (0..24 * 24 * 3).map(|i| (i * i % 251) as u8).collect()).unwrap();
+    let mut whole = Vec::new();
+    let encoder = ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut whole, 60);
+    let color = ::image::ExtendedColorType::Rgb8;
+    ::image::ImageEncoder::write_image(encoder, image.data(), 24, 24, color).unwrap();
+    (0..count).map(move |seed| {
+        let (mut bytes, mut generator) = (whole.clone(), generator(seed));
+        for _ in 0..generator.random_range(1..6) {
+            let at = generator.random_range(2..bytes.len());
+            match generator.random_range(0..4) {
+                0 => bytes[at] = generator.random(),
+                1 => bytes[at] ^= 1 << generator.random_range(0..8),
+                2 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at.max(200)),
+            }
+        }
+        bytes
+    })
+}
+
+#[test]
+fn a_damaged_jpeg_is_a_picture_or_a_fault() {
+    for bytes in damaged_jpegs(6000) {
+        if let Err(error) = Image::from_bytes(&bytes, 3) {
+            assert!(matches!(error, Error::File { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_small_file_does_not_become_a_huge_picture() {
+    // 30,000 by 30,000 pixels, as a PNG may claim in 33 bytes.
+    let mut header = b"IHDR\x00\x00\x75\x30\x00\x00\x75\x30\x08\x02\x00\x00\x00".to_vec();
+    let crc = png_crc(&header);
+    header.extend(crc.to_be_bytes());
+    let mut bytes = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d".to_vec();
+    bytes.extend(header);
+    bytes.extend(b"\x00\x00\x00\x00IDAT\x35\xaf\x06\x1e\x00\x00\x00\x00IEND\xae\x42\x60\x82");
+    let error = Image::from_bytes(&bytes, 3).unwrap_err();
+    assert!(matches!(error, Error::File { .. }) && error.to_string().to_lowercase().contains("limit"), "{error}");
+}
+
+/// CRC-32 as PNG has it.
+fn png_crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &b| {
+        (0..8).fold(crc ^ u32::from(b), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn pictures_beyond_all_memory_are_refused() {
+    let image = colorful(3, 2);
+    let refused = |what: &str, result: Result<Image>| {
+        let error = result.err().unwrap_or_else(|| panic!("{what} was made"));
+        assert!(matches!(error, Error::OutOfMemory { .. } | Error::InvalidArgument { .. }), "{what}: {error}");
+    };
+    for n in [1 << 40, 1 << 62, 1 << 63, usize::MAX] {
+        let on = |transform: Boxed| transform.apply(image.clone(), &mut generator(1));
+        refused("filled", Image::filled(n, n, &[1, 2, 3]));
+        refused("filled", Image::filled(1, n, &[1, 2, 3]));
+        assert!(matches!(Image::filled(0, n, &[1]), Err(Error::InvalidShape { .. })));
+        assert!(matches!(Image::filled(n, n, &[]), Err(Error::InvalidShape { .. })));
+        for interpolation in [Interpolation::Nearest, Interpolation::Bilinear] {
+            refused("Resize", on(Box::new(Resize::new(n, 2).interpolation(interpolation))));
+            refused("Resize", on(Box::new(Resize::new(n, n).interpolation(interpolation))));
+            refused("Resize", on(Box::new(Resize::shorter_side(n).interpolation(interpolation))));
+        }
+        refused("CenterCrop", on(Box::new(CenterCrop::new(n, 2))));
+        refused("RandomCrop", on(Box::new(RandomCrop::new(n, n))));
+        refused("padding", on(Box::new(RandomCrop::new(2, 2).padding(n, 0))));
+        refused("CropResize", on(Box::new(CropResize::new(n, n, n, n))));
+        refused("CropResize", on(Box::new(CropResize::new(0, 0, 2, 2).resize(Resize::new(n, n)))));
+        refused("RandomResizedCrop", on(Box::new(RandomResizedCrop::new(n, 1))));
     }
 }
 

@@ -17,6 +17,8 @@ on_every_backend! {
     gradients_are_those_of_differences
     every_parameter_has_its_initializer
     initializers_give_the_same_everywhere
+    ceil_mode_sees_the_input
+    sizes_beyond_all_memory
     misuse_is_reported
 }
 
@@ -204,6 +206,42 @@ fn initializers_give_the_same_everywhere<B: Backend>(ctx: &B) {
         LSTMBias::default(), [8];
         Identity::default(), [3, 3, 3];
     }
+}
+
+/// Parameters, windows and outputs of any size that a number can say are errors.
+fn sizes_beyond_all_memory<B: Backend>(ctx: &B) {
+    let x = Tensor::ones(ctx, [1, 1, 5], DType::F32).unwrap();
+    let refused = |what: &str, y: isograd_core::Result<Tensor<B>>| {
+        let error = y.err().unwrap_or_else(|| panic!("{what} ran"));
+        let known =
+            matches!(error, Error::OutOfMemory { .. } | Error::InvalidShape { .. } | Error::InvalidArgument { .. });
+        assert!(known, "{what}: {error}");
+    };
+    for n in [1 << 40, 1 << 62, 1 << 63, usize::MAX] {
+        let conv = |layer: Conv1D<B>| layer.initialize(One, ctx).and_then(|()| layer.forward(&x));
+        refused("padding", conv(Conv1D::new(1, 2).padding(n)));
+        refused("dilation", conv(Conv1D::new(1, 2).dilation(n)));
+        refused("kernel", conv(Conv1D::new(1, n)));
+        refused("channels", conv(Conv1D::new(n, 2)));
+        assert_eq!(conv(Conv1D::new(1, 2).strides(n)).unwrap().size(), 1);
+        refused("pooling", MaxPool1D::new(n).forward(&x));
+        refused("pooling", AvgPool1D::new(2).padding(n).ceil_mode(true).forward(&x));
+        refused("adaptive", AdaptiveAvgPool1D::new(n).forward(&x));
+        refused("adaptive", AdaptiveMaxPool1D::new(n).forward(&x));
+        let dense = Dense::<B>::new(n);
+        refused("dense", dense.initialize(One, ctx).and_then(|()| dense.forward(&x)));
+        let lstm = LSTM::<B>::new(n);
+        refused("lstm", lstm.initialize(One, ctx).and_then(|()| lstm.forward(&x)));
+    }
+}
+
+/// Ceil mode keeps no window that would begin behind the input.
+fn ceil_mode_sees_the_input<B: Backend>(ctx: &B) {
+    let x = Tensor::full(ctx, [1, 1, 5, 5], -1.0, DType::F32).unwrap();
+    let y = MaxPool2D::new(2).strides(2).padding(1).ceil_mode(true).forward(&x).unwrap();
+    assert_eq!((&y.shape()[..], y.to_vec::<f32>().unwrap()), (&[1, 1, 3, 3][..], vec![-1.0; 9]));
+    let mean = AvgPool2D::new(2).strides(2).padding(1).ceil_mode(true).count_include_pad(false);
+    assert_eq!(mean.forward(&x).unwrap().to_vec::<f32>().unwrap(), [-1.0; 9]);
 }
 
 fn misuse_is_reported<B: Backend>(ctx: &B) {

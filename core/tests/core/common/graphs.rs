@@ -1,5 +1,6 @@
 //! Autograd: what is recorded, kept, freed and refused.
 
+use super::device::Numbered;
 use isograd_core::{Backend, Backward, DType, Error, GradReq, Result, Tensor, autograd};
 
 fn variable<B: Backend>(ctx: &B, values: &[f64]) -> Tensor<B> {
@@ -331,10 +332,8 @@ pub fn deep_chains<B: Backend>(ctx: &B) {
     assert_eq!(autograd::graph(&chain()).len(), DEEP + 1);
 }
 
-/// Through the device of `common/device.rs`, which counts; on others it only runs.
-pub fn memory_is_freed_during_backward<B: Backend>(ctx: &B) {
-    use super::device::Numbered;
-    let Some(device) = (ctx as &dyn std::any::Any).downcast_ref::<Numbered>() else { return };
+/// Through the device of `common/device.rs`, which counts.
+pub fn memory_is_freed_during_backward(device: &Numbered) {
     const N: usize = 1000;
     let tensor = (N * 8) as isize;
     let x = Tensor::ones(device, [N], DType::F64).unwrap();
@@ -359,10 +358,42 @@ pub fn memory_is_freed_during_backward<B: Backend>(ctx: &B) {
     assert_eq!(device.live() - before, tensor);
 }
 
+/// A gradient that was recorded leads back to its variable, and yet both go with their handles.
+pub fn recorded_gradients_are_freed(device: &Numbered) {
+    const N: usize = 1000;
+    let recorded_backward = |x: &Tensor<Numbered>, y: &Tensor<Numbered>| {
+        let z = recorded(|| x.mul(y)?.square()?.mul(x));
+        z.backward_with(Backward { create_graph: true, ..Backward::default() }).unwrap();
+        assert!(x.grad().unwrap().requires_grad());
+    };
+    let before = device.live();
+    for request in [GradReq::Write, GradReq::Add] {
+        let x = Tensor::ones(device, [N], DType::F64).unwrap();
+        let y = Tensor::ones(device, [N], DType::F64).unwrap();
+        x.attach_grad_with(request).unwrap();
+        y.attach_grad().unwrap();
+        recorded_backward(&x, &y);
+        recorded_backward(&y, &x);
+        // The second gradient, through the first.
+        x.grad().unwrap().backward().unwrap();
+        drop((x, y));
+        assert_eq!(device.live(), before, "{request:?}");
+    }
+    // A variable that becomes another one, and one whose gradient is all that is left.
+    let x = Tensor::ones(device, [N], DType::F64).unwrap();
+    x.attach_grad().unwrap();
+    recorded_backward(&x, &x.detach());
+    let gradient = x.grad().unwrap();
+    x.attach_grad().unwrap();
+    recorded_backward(&x, &x.detach());
+    drop(x);
+    assert_eq!(gradient.to_vec::<f64>().unwrap(), [3.0; N]);
+    drop(gradient);
+    assert_eq!(device.live(), before);
+}
+
 /// A sum saves nothing, tanh its result only: what a rule does not read, the tape does not hold.
-pub fn what_is_saved<B: Backend>(ctx: &B) {
-    use super::device::Numbered;
-    let Some(device) = (ctx as &dyn std::any::Any).downcast_ref::<Numbered>() else { return };
+pub fn what_is_saved(device: &Numbered) {
     const N: usize = 1000;
     let tensor = (N * 8) as isize;
     let x = Tensor::ones(device, [N], DType::F64).unwrap();

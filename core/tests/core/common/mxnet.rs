@@ -905,15 +905,14 @@ fn networks<B: Backend>(call: &Call<'_, B>) -> Option<Many<B>> {
         "AdaptiveAvgPooling2D" | "contrib.AdaptiveAvgPooling2D" => {
             one(x.adaptive_avg_pool(&call.sizes(&["output_size"], 1)))
         }
-        "MaxPool1D" | "MaxPool2D" | "MaxPool3D" => one(x.max_pool(&pool_options(call))),
-        "AvgPool1D" | "AvgPool2D" | "AvgPool3D" => one(x.avg_pool(&pool_options(call))),
+        "MaxPool1D" | "MaxPool2D" | "MaxPool3D" => Some(pooled(call, &x, false)),
+        "AvgPool1D" | "AvgPool2D" | "AvgPool3D" => Some(pooled(call, &x, true)),
         "Pooling" => Some((|| {
             let average = call.text("pool_type", "max") == "avg";
             if call.flag("global_pool", false) {
                 return Ok(vec![if average { x.global_avg_pool()? } else { x.global_max_pool()? }]);
             }
-            let options = pool_options(call);
-            Ok(vec![if average { x.avg_pool(&options)? } else { x.max_pool(&options)? }])
+            pooled(call, &x, average)
         })()),
         "im2col" => one(x.unfold(&call.sizes(&["kernel"], 1), &conv_options(call))),
         "col2im" => {
@@ -955,6 +954,25 @@ fn pool_options<B: Backend>(call: &Call<'_, B>) -> PoolOptions {
         ceil_mode: call.flag("ceil_mode", false) || call.text("pooling_convention", "valid") == "full",
         count_include_pad: call.flag("count_include_pad", true),
     }
+}
+
+/// Pooling, with the windows of ceil mode that MXNet keeps though they begin behind the input: a mean of padding is 0, and the largest
+/// of none is -infinity.
+fn pooled<B: Backend>(call: &Call<'_, B>, x: &Tensor<B>, average: bool) -> Many<B> {
+    let o = pool_options(call);
+    let y = if average { x.avg_pool(&o)? } else { x.max_pool(&o)? };
+    if !o.ceil_mode {
+        return Ok(vec![y]);
+    }
+    let of = |list: &[usize], a: usize| if list.len() == 1 { list[0] } else { list[a] };
+    let mut widths = vec![(0, 0); 2];
+    for a in 0..x.rank() - 2 {
+        let (size, kernel, padding) = (x.shape()[2 + a], of(&o.kernel, a), of(&o.padding, a));
+        let stride = if o.stride.is_empty() { kernel } else { of(&o.stride, a) };
+        let kept = (size + 2 * padding - kernel).div_ceil(stride) + 1;
+        widths.push((0, kept - y.shape()[2 + a]));
+    }
+    Ok(vec![y.pad(&widths, PadMode::Constant(if average { 0.0 } else { f64::NEG_INFINITY }))?])
 }
 
 /// One step of a recurrent cell: hidden state and, for LSTM, memory. Gates: LSTM i f g o, GRU r z n.

@@ -401,8 +401,8 @@ pub fn pools<B: Backend>(ctx: &B, axes: &[PoolAxis], ceil: bool, include: bool) 
     }
     let count = |a: &PoolAxis| {
         let room = a.0 + 2 * a.3 - a.1;
-        // With ceil, one more window when it starts within the input or its padding.
-        let starts = |i: usize| i * a.2 < a.0 + 2 * a.3;
+        // With ceil, one more window when it starts within the input or the padding before it.
+        let starts = |i: usize| i * a.2 < a.0 + a.3;
         let n = room / a.2 + 1;
         if ceil && !room.is_multiple_of(a.2) && starts(n) { n + 1 } else { n }
     };

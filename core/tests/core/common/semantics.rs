@@ -1,7 +1,7 @@
 //! Operators on known values: NumPy's answers, and what the design says where NumPy has none.
 
 use isograd_core::{
-    Backend, DType, Element, Tensor, f16,
+    Backend, DType, Element, Error, Tensor, f16,
     operators::{ConvOptions, Index, PadMode, PoolOptions, TakeMode, random},
 };
 
@@ -433,7 +433,51 @@ pub fn creation<B: Backend>(ctx: &B) {
     same(Tensor::arange(ctx, i64::MAX - 2, i64::MAX, 1, DType::I64), &[(i64::MAX - 2) as f64, (i64::MAX - 1) as f64]);
     // Computed in f32 and rounded once; beyond 2048, f16 has only every other integer.
     same(Tensor::arange(ctx, 2046, 2051, 1, DType::F16), &[2046.0, 2047.0, 2048.0, 2048.0, 2050.0]);
+    // Steps that the dtype does not have, up and down to its ends.
+    same(Tensor::arange(ctx, 5, -1, -2, DType::U8), &[5.0, 3.0, 1.0]);
+    same(Tensor::arange(ctx, 254, 700, 500, DType::U8), &[254.0]);
+    same(Tensor::arange(ctx, 250, 256, 1, DType::U8), &[250.0, 251.0, 252.0, 253.0, 254.0, 255.0]);
+    if ctx.capabilities().stores.contains(DType::I8) {
+        same(Tensor::arange(ctx, 127, -129, -85, DType::I8), &[127.0, 42.0, -43.0, -128.0]);
+    }
+    same(
+        Tensor::arange(ctx, i64::MIN, i64::MAX, i64::MAX, DType::I64),
+        &[i64::MIN as f64, -1.0, (i64::MAX - 1) as f64],
+    );
+    same(Tensor::arange(ctx, 2.0, 0.0, -0.75, DType::F32), &[2.0, 1.25, 0.5]);
+    same(Tensor::arange(ctx, 300, 200, 1, DType::U8), &[]);
+    for (start, stop, step) in
+        [(NAN, 5.0, 1.0), (0.0, NAN, 1.0), (0.0, 5.0, NAN), (0.0, INF, 1.0), (0.0, 5.0, INF), (-INF, 0.0, 1.0)]
+    {
+        for dtype in [DType::F64, DType::F16, DType::I32] {
+            let refused = Tensor::arange(ctx, start, stop, step, dtype).unwrap_err();
+            assert!(matches!(refused, Error::InvalidArgument { op: "arange", .. }), "{refused}");
+        }
+    }
+    for (start, stop, step, dtype) in [
+        (200i64, 260i64, 1i64, DType::U8),
+        (2, -2, -1, DType::U8),
+        (-130, 0, 1, DType::I8),
+        (0, 1 << 33, 1 << 31, DType::I32),
+        (60_000, 70_001, 5_000, DType::F16),
+    ] {
+        let refused = Tensor::arange(ctx, start, stop, step, dtype).unwrap_err();
+        assert!(matches!(refused, Error::ScalarOutOfRange { dtype: d, .. } if d == dtype), "{refused}");
+    }
+    assert!(matches!(Tensor::arange(ctx, 0, i64::MAX, 1, DType::U8), Err(Error::ScalarOutOfRange { .. })));
+    assert!(matches!(Tensor::arange(ctx, 0.0, 1e300, 1.0, DType::F64), Err(Error::OutOfMemory { .. })));
     same(Tensor::linspace(ctx, 0.0, 1.0, 5, DType::F32), &[0.0, 0.25, 0.5, 0.75, 1.0]);
+    // A distance beyond the largest number.
+    let most = f64::from(f32::MAX);
+    same(Tensor::linspace(ctx, -most, most, 5, DType::F32), &[-most, -most / 2.0, 0.0, most / 2.0, most]);
+    same(Tensor::linspace(ctx, f64::MIN, f64::MAX, 2, DType::F64), &[f64::MIN, f64::MAX]);
+    same(Tensor::linspace(ctx, f64::MIN, f64::MAX, 3, DType::F64), &[f64::MIN, 0.0, f64::MAX]);
+    same(Tensor::linspace(ctx, 60_000.0, -60_000.0, 4, DType::F16), &[60_000.0, 20_000.0, -20_000.0, -60_000.0]);
+    for (start, stop) in [(NAN, 1.0), (0.0, INF)] {
+        let refused = Tensor::linspace(ctx, start, stop, 3, DType::F32).unwrap_err();
+        assert!(matches!(refused, Error::InvalidArgument { op: "linspace", .. }), "{refused}");
+    }
+    assert!(matches!(Tensor::linspace(ctx, 0.0, 1e5, 3, DType::F16), Err(Error::ScalarOutOfRange { .. })));
     same(Tensor::linspace(ctx, 2.0, 9.0, 1, DType::F32), &[2.0]);
     same(Tensor::linspace(ctx, 2.0, 9.0, 0, DType::F32), &[]);
     same(Tensor::linspace(ctx, 0.0, 0.1, 4, DType::F64).unwrap().select(0, 3), &[0.1]);
@@ -442,6 +486,12 @@ pub fn creation<B: Backend>(ctx: &B) {
     same(Tensor::tri(ctx, 2, 3, 0, DType::I32), &[1.0, 0.0, 0.0, 1.0, 1.0, 0.0]);
     same(Tensor::full(ctx, [2], true, DType::Bool), &[1.0, 1.0]);
     same(Tensor::full(ctx, [], 7, DType::U8), &[7.0]);
+    let too_large = 2f64.powi(63);
+    assert!(matches!(Tensor::full(ctx, [1], too_large, DType::I64), Err(Error::ScalarOutOfRange { .. })));
+    same(Tensor::full(ctx, [1], -too_large, DType::I64), &[-too_large]);
+    let class = new(ctx, &[1i64], &[1]);
+    assert!(matches!(class.one_hot(3, 300, 0, DType::U8), Err(Error::ScalarOutOfRange { .. })));
+    assert!(matches!(class.one_hot(3, 1, NAN, DType::I32), Err(Error::ScalarOutOfRange { .. })));
     shaped(Tensor::eye(ctx, 0, 3, 0, DType::F32), &[0, 3]);
     assert!(Tensor::full(ctx, [1], 256, DType::U8).is_err() && Tensor::full(ctx, [1], -1, DType::U8).is_err());
     assert!(Tensor::full(ctx, [1], NAN, DType::I32).is_err());
@@ -531,6 +581,195 @@ pub fn random_moments<B: Backend>(ctx: &B) {
     }
     assert!(r.iter().all(|v| (-2.0..3.0).contains(v)));
     same(Tensor::uniform(ctx, [2], 1.5, 1.5, DType::F32), &[1.5, 1.5]);
+    for bad in [(NAN, 1.0), (1.0, NAN), (INF, 1.0), (0.0, INF)] {
+        assert!(matches!(Tensor::normal(ctx, [2], bad.0, bad.1, DType::F32), Err(Error::InvalidArgument { .. })));
+    }
+}
+
+/// The upper bound is excluded though low + u * width rounds to it: among numbers whose spacing is that of few bits it shows soon.
+pub fn uniform_stays_below_its_bound<B: Backend>(ctx: &B) {
+    const N: usize = 1 << 15;
+    random::seed(7);
+    for (low, high) in [(1.0, 2.0), (-2.0, -1.0), (0.0, 1.0), (-1.0, 0.0), (3.0, 3.3), (255.0, 256.0), (1e-3, 60_000.0)]
+    {
+        for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+            let x = of(Tensor::uniform(ctx, [N], low, high, dtype));
+            assert!(x.iter().all(|v| (low..high).contains(v)), "{dtype} {low}..{high}");
+            let (mean, middle, width) = (x.iter().sum::<f64>() / N as f64, (low + high) / 2.0, high - low);
+            // Five deviations, and what the last number below the bound has more than its share, in eight bits.
+            let spacing = high.abs().max(low.abs()) / 128.0;
+            let slack = 5.0 * width / (12.0 * N as f64).sqrt() + spacing * spacing / width + spacing / 100.0;
+            assert!((mean - middle).abs() < slack, "{dtype} {low}..{high}: {mean}");
+        }
+    }
+    // f32 has whole numbers only from 2^23 on: half of the draws would round up.
+    let edge = f64::from(1 << 23);
+    let x = of(Tensor::uniform(ctx, [N], edge, edge + 1.0, DType::F32));
+    assert!(x.iter().all(|v| *v == edge));
+    // No number of the dtype in the range: the nearest.
+    same(Tensor::uniform(ctx, [1], 1.0 + 1e-9, 1.0 + 2e-9, DType::F32), &[1.0]);
+    // Of the 128 numbers of bf16 in 1..2 each comes as often as its neighbours, but for the ends.
+    let x = of(Tensor::uniform(ctx, [N], 1.0, 2.0, DType::BF16));
+    let mut counts = [0; 128];
+    x.iter().for_each(|v| counts[((v - 1.0) * 128.0) as usize] += 1);
+    // 256 each; 5 deviations of 16.
+    assert!(counts[1..127].iter().all(|c| (176..336).contains(c)), "{counts:?}");
+}
+
+pub fn randint_reaches_all_of_its_range<B: Backend>(ctx: &B) {
+    const N: usize = 4000;
+    random::seed(8);
+    let draw = |low, high| Tensor::randint(ctx, [N], low, high, DType::I64).unwrap().to_vec::<i64>().unwrap();
+    for (low, high) in [
+        (0i64, i64::MAX),
+        (i64::MIN, i64::MAX),
+        (i64::MIN, 0),
+        (-5, (1i64 << 32) - 4),
+        (0, 3 << 61),
+        (-(1 << 62), 1 << 62),
+        (7, (1 << 33) + 12_345),
+        (0, (1 << 32) + 1),
+    ] {
+        let x = draw(low, high);
+        assert!(x.iter().all(|v| (low..high).contains(v)), "{low}..{high}");
+        // In each of ten parts a tenth, by five deviations.
+        let width = i128::from(high) - i128::from(low);
+        let mut counts = [0; 10];
+        x.iter().for_each(|&v| counts[((i128::from(v) - i128::from(low)) * 10 / width) as usize] += 1);
+        assert!(counts.iter().all(|c| (305..495).contains(c)), "{low}..{high}: {counts:?}");
+        // And the lowest bit as often set as not.
+        let odd = x.iter().filter(|v| **v & 1 == 1).count();
+        assert!((1842..2158).contains(&odd), "{low}..{high}: {odd}");
+    }
+    let refused = |low, high, dtype| {
+        let error = Tensor::randint(ctx, [1], low, high, dtype).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument { op: "randint", .. }), "{error}");
+    };
+    refused(3, 3, DType::I64);
+    refused(i64::MAX, i64::MIN, DType::I64);
+    // 2^24 - 1 is a number of f32, 2^24 + 1 is not.
+    refused(0, (1 << 24) + 2, DType::F32);
+    refused(-2050, 0, DType::F16);
+    refused(0, 1 << 10, DType::BF16);
+    assert!(Tensor::randint(ctx, [1], -(1 << 24), (1 << 24) + 1, DType::F32).is_ok());
+    assert!(matches!(Tensor::randint(ctx, [1], 0, 257, DType::U8), Err(Error::ScalarOutOfRange { .. })));
+}
+
+/// Numbers far beyond any size: errors, and nothing wraps.
+pub fn sizes_beyond_all_memory<B: Backend>(ctx: &B) {
+    const BITS: [usize; 6] = [1 << 40, 1 << 61, 1 << 62, 1 << 63, usize::MAX - 1, usize::MAX];
+    let named = |what: &str, result: isograd_core::Result<Vec<usize>>| match result {
+        Err(Error::OutOfMemory { .. } | Error::InvalidShape { .. } | Error::InvalidArgument { .. }) => (),
+        other => panic!("{what}: {other:?}"),
+    };
+    let shape_of = |x: isograd_core::Result<Tensor<B>>| x.map(|x| x.shape().to_vec());
+    let x = new(ctx, &[1.0f32, 2.0, 3.0], &[3]);
+    let image = Tensor::ones(ctx, [1, 1, 5], DType::F32).unwrap();
+    let weight = Tensor::ones(ctx, [1, 1, 2], DType::F32).unwrap();
+    let conv = |stride, padding, dilation| ConvOptions {
+        stride: vec![stride],
+        padding: vec![padding],
+        dilation: vec![dilation],
+        ..ConvOptions::default()
+    };
+    for n in BITS {
+        named("zeros", shape_of(Tensor::zeros(ctx, [n, 3], DType::F32)));
+        named("normal", shape_of(Tensor::normal(ctx, [3, n], 0.0, 1.0, DType::F64)));
+        named("eye", shape_of(Tensor::eye(ctx, n, n, 0, DType::F32)));
+        named("linspace", shape_of(Tensor::linspace(ctx, 0.0, 1.0, n, DType::F64)));
+        named("permutation", shape_of(Tensor::permutation(ctx, n)));
+        for mode in [PadMode::Constant(0.0), PadMode::Edge] {
+            named("pad", shape_of(x.pad(&[(n, 0)], mode)));
+            named("pad", shape_of(x.pad(&[(0, n)], mode)));
+            named("pad", shape_of(x.pad(&[(n, n)], mode)));
+        }
+        named("pad", shape_of(x.pad(&[(n, 1)], PadMode::Reflect)));
+        named("tile", shape_of(x.tile(&[n])));
+        named("tile", shape_of(x.tile(&[n, n])));
+        named("repeat", shape_of(x.repeat(n, 0)));
+        named("one_hot", shape_of(new(ctx, &[1i64], &[1]).one_hot(n, 1, 0, DType::F32)));
+        named("adaptive_avg_pool", shape_of(image.adaptive_avg_pool(&[n])));
+        named("adaptive_max_pool", shape_of(image.adaptive_max_pool(&[n])));
+        named("split", x.narrow(0, 0, 0).unwrap().split(n, 0).map(|parts| vec![parts.len()]));
+        named("conv, padding", shape_of(image.conv(&weight, None, &conv(1, n, 1))));
+        named("conv, dilation", shape_of(image.conv(&weight, None, &conv(1, 0, n))));
+        named("conv_transpose, padding", shape_of(image.conv_transpose(&weight, None, &conv(1, n, 1))));
+        named("conv_transpose, stride", shape_of(image.conv_transpose(&weight, None, &conv(n, 0, 1))));
+        named("conv_transpose, dilation", shape_of(image.conv_transpose(&weight, None, &conv(1, 0, n))));
+        named("unfold, kernel", shape_of(image.unfold(&[n], &ConvOptions::default())));
+        named("unfold, padding", shape_of(image.unfold(&[2], &conv(1, n, 1))));
+        named("fold, size", shape_of(weight.fold_windows(&[n], &[1], &ConvOptions::default())));
+        for (kernel, padding) in [(n, 0), (n, n - 1), (2, n)] {
+            let options = PoolOptions { padding: vec![padding], ceil_mode: true, ..PoolOptions::new(&[kernel]) };
+            named("max_pool", shape_of(image.max_pool(&options)));
+            named("avg_pool", shape_of(image.avg_pool(&options)));
+        }
+        // One window, however far the next would be.
+        let one = conv(n, 0, 1);
+        same(image.conv(&weight, None, &one), &[2.0]);
+        same(image.unfold(&[2], &one), &[1.0, 1.0]);
+        same(weight.narrow(2, 0, 1).unwrap().conv_transpose(&weight, None, &one), &[1.0, 1.0]);
+        same(image.max_pool(&PoolOptions { stride: vec![n], ceil_mode: true, ..PoolOptions::new(&[2]) }), &[1.0]);
+        same(image.narrow(2, 0, 2).unwrap().conv(&weight.narrow(2, 0, 1).unwrap(), None, &conv(1, 0, n)), &[1.0, 1.0]);
+        assert!(image.conv(&weight, None, &ConvOptions { groups: n, ..ConvOptions::default() }).is_err());
+    }
+    for n in [1usize << 61, 1 << 63, usize::MAX] {
+        named("broadcast_to", shape_of(Tensor::scalar(ctx, 1.0f32).unwrap().broadcast_to([n, 4])));
+    }
+    named("broadcast_to", shape_of(Tensor::scalar(ctx, 1.0f32).unwrap().broadcast_to([1 << 40, 1 << 40])));
+    named("broadcast_to", shape_of(Tensor::scalar(ctx, 1.0f32).unwrap().broadcast_to([1 << 40, 0, 1 << 40])));
+    // A view may have more elements than memory, but nothing that copies it.
+    let wide = Tensor::scalar(ctx, 1.0f32).unwrap().broadcast_to([1 << 30, 1 << 31]).unwrap();
+    assert_eq!(wide.size(), 1 << 61);
+    for result in [wide.copy(), wide.neg(), wide.add(&wide), wide.cumsum(0), wide.argsort(1, false)] {
+        named("copy", shape_of(result));
+    }
+    named("to_vec", wide.to_vec::<f32>().map(|v| vec![v.len()]));
+    named("to_bytes", wide.to_bytes().map(|v| vec![v.len()]));
+    named("to_host", wide.to_host().map(|a| a.shape.to_vec()));
+    named("concat", shape_of(Tensor::concat(&[&wide, &wide], 0)));
+    let row = wide.narrow(0, 0, 1).unwrap();
+    named("matmul", shape_of(row.t().unwrap().matmul(&row)));
+    named("outer", shape_of(row.flatten().and_then(|r| r.outer(&r))));
+    // Diagonals beyond the matrix.
+    let square = new(ctx, &[1.0f32, 2.0, 3.0, 4.0], &[2, 2]);
+    for k in [isize::MAX, isize::MIN, isize::MIN + 1] {
+        let (all, none) = ([1.0, 2.0, 3.0, 4.0], [0.0; 4]);
+        same(square.tril(k), if k > 0 { &all } else { &none });
+        same(square.triu(k), if k > 0 { &none } else { &all });
+        same(Tensor::tri(ctx, 2, 2, k, DType::F32), if k > 0 { &[1.0; 4] } else { &none });
+        same(Tensor::eye(ctx, 2, 2, k, DType::F32), &none);
+    }
+    same(x.index(&[(0..=isize::MAX).into()]), &[1.0, 2.0, 3.0]);
+    same(x.roll(isize::MIN, 0), &of(x.roll(-2, 0)));
+    assert!(x.reshape_codes(&[-4, isize::MAX, isize::MAX]).is_err());
+    assert!(x.split_sizes(&[usize::MAX, 4], 0).is_err());
+    assert!(x.narrow(0, usize::MAX, usize::MAX).is_err());
+}
+
+/// A window of ceil mode that would begin behind the input and its left padding is dropped, as in PyTorch.
+pub fn ceil_pooling<B: Backend>(ctx: &B) {
+    let x = Tensor::arange(ctx, 0, 25, 1, DType::F32).unwrap().reshape([1, 1, 5, 5]).unwrap();
+    let pool = |kernel, stride, padding| PoolOptions {
+        stride: vec![stride],
+        padding: vec![padding],
+        ceil_mode: true,
+        ..PoolOptions::new(&[kernel])
+    };
+    let largest = [0.0, 2.0, 4.0, 10.0, 12.0, 14.0, 20.0, 22.0, 24.0];
+    let max = x.max_pool(&pool(2, 2, 1));
+    shaped(max, &[1, 1, 3, 3]);
+    same(x.max_pool(&pool(2, 2, 1)), &largest);
+    same(x.avg_pool(&pool(2, 2, 1)), &[0.0, 0.75, 1.75, 3.75, 9.0, 11.0, 8.75, 19.0, 21.0]);
+    let without = PoolOptions { count_include_pad: false, ..pool(2, 2, 1) };
+    same(x.avg_pool(&without), &[0.0, 1.5, 3.5, 7.5, 9.0, 11.0, 17.5, 19.0, 21.0]);
+    // Kept: a window that begins at the last element.
+    shaped(x.max_pool(&pool(2, 4, 0)), &[1, 1, 2, 2]);
+    same(x.max_pool(&pool(2, 4, 0)), &[6.0, 9.0, 21.0, 24.0]);
+    let v = Tensor::ones(ctx, [1, 1, 5, 5], DType::F32).unwrap();
+    v.attach_grad().unwrap();
+    isograd_core::autograd::record(|| v.avg_pool(&without)?.sum((), false)).unwrap().backward().unwrap();
+    assert!(of(v.grad()).iter().all(|g| g.is_finite()));
     same(Tensor::normal(ctx, [2], 1.5, 0.0, DType::F32), &[1.5, 1.5]);
 }
 

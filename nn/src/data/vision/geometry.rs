@@ -2,7 +2,7 @@
 
 use super::Image;
 use crate::data::{Generator, Transform};
-use isograd_core::{Error, Result};
+use isograd_core::{Error, Result, host};
 use rand::RngExt;
 
 /// How pixels between pixels are made.
@@ -17,16 +17,18 @@ pub enum Interpolation {
 
 impl Interpolation {
     /// `image` made `width` by `height`.
-    fn resize(self, image: &Image, width: usize, height: usize) -> Image {
-        let (columns, rows) = (taps(image.width(), width), taps(image.height(), height));
+    fn resize(self, image: &Image, width: usize, height: usize) -> Result<Image> {
         match self {
             Interpolation::Nearest => {
-                let nearest = |from: usize, to: usize, i: usize| ((2 * i + 1) * from / (2 * to)).min(from - 1);
+                let nearest =
+                    |from: usize, to: usize, i: usize| proportion(2 * i + 1, from, to.saturating_mul(2)).min(from - 1);
                 let x = |i| nearest(image.width(), width, i);
-                image.drawn(width, height, |i, j| image.pixel(x(i), nearest(image.height(), height, j)))
+                image.drawn("Resize", width, height, |i, j| image.pixel(x(i), nearest(image.height(), height, j)))
             }
             Interpolation::Bilinear => {
-                let mut data = Vec::with_capacity(width * height * image.channels());
+                let mut resized = image.drawn("Resize", width, height, |_, _| image.pixel(0, 0))?;
+                let (columns, rows) = (taps(image.width(), width)?, taps(image.height(), height)?);
+                let mut data = resized.data_mut().iter_mut();
                 for &(top, bottom, down) in &rows {
                     for &(left, right, across) in &columns {
                         let corner = |x, y| image.pixel(x, y);
@@ -38,26 +40,32 @@ impl Interpolation {
                                 p + (q - p) * across
                             };
                             let (upper, lower) = (mix(a, b), mix(c, d));
-                            data.push((upper + (lower - upper) * down).round() as u8);
+                            let place = data.next().expect("as many numbers as pixels have");
+                            *place = (upper + (lower - upper) * down).round() as u8;
                         }
                     }
                 }
-                let mut resized = image.drawn(width, height, |_, _| image.pixel(0, 0));
-                resized.data_mut().copy_from_slice(&data);
-                resized
+                Ok(resized)
             }
         }
     }
 }
 
 /// For each of `to` places along an axis of `from` pixels: its two neighbours, and the weight of the second.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+fn taps(from: usize, to: usize) -> Result<Vec<(usize, usize, f32)>> {
     let tap = |i: usize| {
         let place = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, (from - 1) as f64);
         let first = place as usize;
         (first, (first + 1).min(from - 1), (place - first as f64) as f32)
     };
-    (0..to).map(tap).collect()
+    let mut all = host::reserve("Resize", to)?;
+    all.extend((0..to).map(tap));
+    Ok(all)
+}
+
+/// a b / c, rounded down; the largest number where there is none that large.
+fn proportion(a: usize, b: usize, c: usize) -> usize {
+    usize::try_from(a as u128 * b as u128 / c as u128).unwrap_or(usize::MAX)
 }
 
 fn check_size(op: &'static str, width: usize, height: usize) -> Result<()> {
@@ -68,8 +76,8 @@ fn check_size(op: &'static str, width: usize, height: usize) -> Result<()> {
 }
 
 /// The part of `image` at column `x` of row `y`.
-fn crop(image: &Image, x: usize, y: usize, width: usize, height: usize) -> Image {
-    image.drawn(width, height, |i, j| image.pixel(x + i, y + j))
+fn crop(image: &Image, x: usize, y: usize, width: usize, height: usize) -> Result<Image> {
+    image.drawn("crop", width, height, |i, j| image.pixel(x + i, y + j))
 }
 
 /// To `width` by `height`.
@@ -108,13 +116,13 @@ impl Transform<Image> for Resize {
         let (w, h) = (image.width(), image.height());
         let (width, height) = match self.shorter {
             false => (self.width, self.height),
-            true if w > h => (w * self.height / h, self.height),
-            true => (self.width, h * self.width / w),
+            true if w > h => (proportion(w, self.height, h), self.height),
+            true => (self.width, proportion(h, self.width, w)),
         };
         if (width, height) == (w, h) {
             return Ok(image);
         }
-        Ok(self.interpolation.resize(&image, width, height))
+        self.interpolation.resize(&image, width, height)
     }
 }
 
@@ -153,7 +161,7 @@ impl Transform<Image> for CropResize {
             let why = format!("{width} by {height} pixels from ({x}, {y}) do not lie within {image:?}");
             return Err(Error::invalid("CropResize", why));
         }
-        let part = crop(&image, x, y, width, height);
+        let part = crop(&image, x, y, width, height)?;
         match resize {
             Some(resize) => resize.apply(part, generator),
             None => Ok(part),
@@ -165,10 +173,10 @@ impl Transform<Image> for CropResize {
 fn fitted(image: &Image, width: usize, height: usize) -> (usize, usize) {
     let (mut w, mut h) = (width, height);
     if image.height() < h {
-        (w, h) = ((w * image.height() / h).max(1), image.height());
+        (w, h) = (proportion(w, image.height(), h).max(1), image.height());
     }
     if image.width() < w {
-        (w, h) = (image.width(), (h * image.width() / w).max(1));
+        (w, h) = (image.width(), proportion(h, image.width(), w).max(1));
     }
     (w, h)
 }
@@ -201,7 +209,7 @@ impl Transform<Image> for CenterCrop {
     fn apply(&self, image: Image, generator: &mut Generator) -> Result<Image> {
         check_size("CenterCrop", self.width, self.height)?;
         let (w, h) = fitted(&image, self.width, self.height);
-        let part = crop(&image, (image.width() - w) / 2, (image.height() - h) / 2, w, h);
+        let part = crop(&image, (image.width() - w) / 2, (image.height() - h) / 2, w, h)?;
         Resize::new(self.width, self.height).interpolation(self.interpolation).apply(part, generator)
     }
 }
@@ -248,14 +256,15 @@ impl Transform<Image> for RandomCrop {
             image
         } else {
             let around = vec![self.value; image.channels()];
-            let mut padded = Image::filled(image.width() + 2 * pad, image.height() + 2 * pad, &around)?;
+            let side = |n: usize| n.saturating_add(pad.saturating_mul(2));
+            let mut padded = Image::filled(side(image.width()), side(image.height()), &around)?;
             padded.paste(&image, pad, pad)?;
             padded
         };
         let (w, h) = fitted(&padded, self.width, self.height);
         let x = generator.random_range(0..=padded.width() - w);
         let y = generator.random_range(0..=padded.height() - h);
-        let part = crop(&padded, x, y, w, h);
+        let part = crop(&padded, x, y, w, h)?;
         Resize::new(self.width, self.height).interpolation(self.interpolation).apply(part, generator)
     }
 }
@@ -320,7 +329,7 @@ impl Transform<Image> for RandomResizedCrop {
             if (1..=image.width()).contains(&w) && (1..=image.height()).contains(&h) {
                 let x = generator.random_range(0..=image.width() - w);
                 let y = generator.random_range(0..=image.height() - h);
-                return resize.apply(crop(&image, x, y, w, h), generator);
+                return resize.apply(crop(&image, x, y, w, h)?, generator);
             }
         }
         CenterCrop::new(self.width, self.height).interpolation(self.interpolation).apply(image, generator)
@@ -436,7 +445,7 @@ macro_rules! flips {
                     return Ok(image);
                 }
                 let ($width, $height) = (image.width(), image.height());
-                Ok(image.drawn($width, $height, |$x, $y| image.pixel($from_x, $from_y)))
+                image.drawn(stringify!($name), $width, $height, |$x, $y| image.pixel($from_x, $from_y))
             }
         }
     )* };

@@ -1,8 +1,12 @@
 //! [`Image`]: a picture in host memory.
 
-use isograd_core::{DType, Error, Result, format::HostArray};
+use isograd_core::{DType, Error, Result, Shape, format::HostArray, host};
 #[cfg(feature = "image")]
 use std::path::Path;
+
+/// The most bytes that decoding a file may take: 512 MiB. A small file can claim to be a large picture, and be one.
+#[cfg(feature = "image")]
+pub const MAX_DECODED: u64 = 512 << 20;
 
 /// A picture of 8 bits per channel.
 ///
@@ -40,9 +44,10 @@ impl Image {
     /// A picture whose pixels are all `pixel`.
     ///
     /// # Errors
-    /// As [`Image::new`].
+    /// As [`Image::new`]; [`Error::OutOfMemory`].
     pub fn filled(width: usize, height: usize, pixel: &[u8]) -> Result<Image> {
-        Image::new(height, width, pixel.len(), pixel.repeat(width * height))
+        let data = pixels("Image::filled", width, height, pixel.len(), |_, _| pixel)?;
+        Image::new(height, width, pixel.len(), data)
     }
 
     /// Rows.
@@ -92,10 +97,15 @@ impl Image {
     }
 
     /// A picture of `width` by `height` with as many channels whose pixels are `pixel(x, y)`.
-    pub(super) fn drawn<'a>(&self, width: usize, height: usize, pixel: impl Fn(usize, usize) -> &'a [u8]) -> Image {
-        let mut data = Vec::with_capacity(width * height * self.channels);
-        (0..height).for_each(|y| (0..width).for_each(|x| data.extend_from_slice(pixel(x, y))));
-        Image { height, width, channels: self.channels, data }
+    pub(super) fn drawn<'a>(
+        &self,
+        op: &'static str,
+        width: usize,
+        height: usize,
+        pixel: impl Fn(usize, usize) -> &'a [u8],
+    ) -> Result<Image> {
+        let data = pixels(op, width, height, self.channels, pixel)?;
+        Ok(Image { height, width, channels: self.channels, data })
     }
 
     /// Puts `other` on this picture, its upper left corner at column `x` of row `y`; what lies outside is left out.
@@ -118,7 +128,8 @@ impl Image {
     /// has.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::File`] with the path for what is no picture; [`Error::InvalidArgument`] for other `channels`.
+    /// [`Error::Io`]; [`Error::File`] with the path for what is no picture, and for one that takes more than [`MAX_DECODED`] bytes;
+    /// [`Error::InvalidArgument`] for other `channels`.
     #[cfg(feature = "image")]
     pub fn load(path: impl AsRef<Path>, channels: usize) -> Result<Image> {
         let path = path.as_ref();
@@ -132,19 +143,21 @@ impl Image {
     /// As [`Image::load`].
     #[cfg(feature = "image")]
     pub fn from_bytes(bytes: &[u8], channels: usize) -> Result<Image> {
+        if channels != 1 && channels != 3 {
+            return Err(Error::invalid("Image", format!("a file is read with 1 or 3 channels, not {channels}")));
+        }
         let mut cursor = std::io::Cursor::new(bytes);
-        let reader = ::image::ImageReader::new(&mut cursor).with_guessed_format();
-        let decoded = reader.map_err(::image::ImageError::from).and_then(::image::ImageReader::decode);
-        let decoded = match decoded {
-            Ok(decoded) => decoded,
-            Err(error) => return Err(Error::file("picture", cursor.position(), error.to_string())),
-        };
-        let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-        let data = match channels {
-            1 => decoded.into_luma8().into_raw(),
-            3 => decoded.into_rgb8().into_raw(),
-            _ => return Err(Error::invalid("Image", format!("a file is read with 1 or 3 channels, not {channels}"))),
-        };
+        let decoded = unpanicked(|| {
+            let mut reader = ::image::ImageReader::new(&mut cursor).with_guessed_format()?;
+            let mut limits = ::image::Limits::default();
+            limits.max_alloc = Some(MAX_DECODED);
+            reader.limits(limits);
+            let decoded = reader.decode()?;
+            let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+            let data = if channels == 1 { decoded.into_luma8().into_raw() } else { decoded.into_rgb8().into_raw() };
+            Ok((height, width, data))
+        });
+        let (height, width, data) = decoded.map_err(|why| Error::file("picture", cursor.position(), why))?;
         Image::new(height, width, channels, data)
     }
 
@@ -160,10 +173,42 @@ impl Image {
             3 => ExtendedColorType::Rgb8,
             n => return Err(Error::invalid("Image::save_png", format!("{n} channels; it takes 1 or 3"))),
         };
+        let side = |n: usize| {
+            u32::try_from(n)
+                .map_err(|_| Error::invalid("Image::save_png", format!("{self:?} is too large for the format")))
+        };
+        let (width, height) = (side(self.width)?, side(self.height)?);
         let mut bytes = Vec::new();
-        let written = PngEncoder::new(&mut bytes).write_image(&self.data, self.width as u32, self.height as u32, color);
+        let written = PngEncoder::new(&mut bytes).write_image(&self.data, width, height, color);
         written.map_err(|e| Error::invalid("Image::save_png", e.to_string()))?;
         isograd_core::format::save_bytes(path, &bytes)
+    }
+}
+
+/// The numbers of `width` by `height` pixels, row after row.
+fn pixels<'a>(
+    op: &'static str,
+    width: usize,
+    height: usize,
+    channels: usize,
+    pixel: impl Fn(usize, usize) -> &'a [u8],
+) -> Result<Vec<u8>> {
+    let size = Shape::from([width, height, channels]).size();
+    let mut data = host::reserve(op, size)?;
+    // Where there is nothing, nothing is counted, however many rows of it there are.
+    if size > 0 {
+        (0..height).for_each(|y| (0..width).for_each(|x| data.extend_from_slice(pixel(x, y))));
+    }
+    Ok(data)
+}
+
+/// What a decoder gives, or what it says is wrong: some panic on damaged files.
+#[cfg(feature = "image")]
+fn unpanicked<T>(decode: impl FnOnce() -> ::image::ImageResult<T>) -> Result<T, String> {
+    // What was decoded so far is dropped, so nobody sees it half done.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)) {
+        Ok(decoded) => decoded.map_err(|error| error.to_string()),
+        Err(_) => Err("the file is damaged: its decoder gave up".into()),
     }
 }
 

@@ -22,3 +22,5 @@ pub use geometry::{
     RandomRotation, Resize,
 };
 pub use image::Image;
+#[cfg(feature = "image")]
+pub use image::MAX_DECODED;
