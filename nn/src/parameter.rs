@@ -529,21 +529,24 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Parameter`] for another shape or dtype; what the device reports.
     pub fn set_data(&self, data: &Tensor<B>) -> Result<()> {
-        let mut state = self.open()?;
+        self.prepare(&data.detach().copy()?)?.write()
+    }
+
+    /// What [`Parameter::set_data`] is to write, checked and on every context; `data` shares its memory with nothing.
+    pub(crate) fn prepare(&self, data: &Tensor<B>) -> Result<NewData<B>> {
+        let state = self.open()?;
         if data.dtype() != state.dtype {
             let why = format!("its dtype is {}, that of the new values {}", state.dtype, data.dtype());
             return Err(state.error(why));
         }
-        state.refine(data.shape())?;
+        state.check(data.shape())?;
         let contexts = match &state.values {
-            Values::Ready(replicas) => {
-                return replicas.iter().try_for_each(|t| t.assign(&data.detach().as_in_context(t.ctx())?));
-            }
-            Values::Deferred { contexts, .. } => contexts.clone(),
             Values::None => vec![data.ctx().clone()],
+            Values::Deferred { contexts, .. } => contexts.clone(),
+            Values::Ready(replicas) => replicas.iter().map(|t| t.ctx().clone()).collect(),
         };
-        let first = data.detach().copyto(&contexts[0])?;
-        state.set_ready(first, &contexts)
+        let copies = contexts.iter().map(|ctx| data.as_in_context(ctx)).collect::<Result<_>>()?;
+        Ok(NewData { parameter: self.clone(), copies })
     }
 
     /// The context of each replica; those that it will be initialized on while deferred.
@@ -553,6 +556,35 @@ impl<B: Backend> Parameter<B> {
             Values::Deferred { contexts, .. } => contexts.clone(),
             Values::Ready(replicas) => replicas.iter().map(|t| t.ctx().clone()).collect(),
         }
+    }
+}
+
+/// Values that fit a parameter, a copy for each of its contexts.
+pub(crate) struct NewData<B: Backend> {
+    parameter: Parameter<B>,
+    copies: Vec<Tensor<B>>,
+}
+
+impl<B: Backend> NewData<B> {
+    /// The new values on the first context.
+    pub fn first(&self) -> &Tensor<B> {
+        &self.copies[0]
+    }
+
+    /// Whether it is for this parameter.
+    pub fn is_of(&self, parameter: &Parameter<B>) -> bool {
+        self.parameter.is(parameter)
+    }
+
+    /// Overwrites the values, in place where there are some.
+    pub fn write(self) -> Result<()> {
+        let mut state = self.parameter.lock();
+        state.refine(self.copies[0].shape())?;
+        if let Values::Ready(replicas) = &state.values {
+            return replicas.iter().zip(&self.copies).try_for_each(|(replica, copy)| replica.assign(copy));
+        }
+        state.values = Values::Ready(self.copies);
+        state.attach()
     }
 }
 
