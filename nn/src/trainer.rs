@@ -239,7 +239,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// The arrays and numbers of a file of states.
-    pub(crate) fn states(&self) -> Result<(Vec<(String, HostArray)>, BTreeMap<String, String>)> {
+    pub(crate) fn states(&self) -> Result<SavedStates> {
         let mut arrays = Vec::new();
         let mut numbers = BTreeMap::from([
             (OPTIMIZER.to_string(), self.optimizer.name()),
@@ -295,6 +295,9 @@ impl<B: Backend> Trainer<B> {
         }
     }
 }
+
+/// The arrays and texts of a file.
+pub(crate) type SavedStates = (Vec<(String, HostArray)>, BTreeMap<String, String>);
 
 /// What a trainer keeps between steps.
 pub(crate) struct States<B: Backend> {
