@@ -10,7 +10,7 @@
 use isograd::{
     format,
     nn::{
-        LoadOptions, SaveOptions,
+        Checkpoint, LoadOptions, SaveOptions,
         initializers::Xavier,
         loss::{L2Loss, Loss},
         optimizer::{Adam, Schedule, Scheduled},
@@ -151,13 +151,11 @@ fn resume(ctx: &Dyn, folder: &Path) -> Outcome {
 
     let (stopped, mut steps) = begin()?;
     train(&stopped, &mut steps, ctx, 17)?;
-    stopped.save_parameters(folder.join("net.safetensors"))?;
-    steps.save_states(folder.join("trainer.safetensors"))?;
+    Checkpoint::new(&stopped).trainer(&mut steps).save(folder.join("training.safetensors"), 17)?;
 
     let resumed = mlp();
-    resumed.load_parameters(folder.join("net.safetensors"), ctx)?;
     let mut steps = trainer(&resumed)?;
-    steps.load_states(folder.join("trainer.safetensors"))?;
+    Checkpoint::new(&resumed).trainer(&mut steps).load(folder.join("training.safetensors"), ctx)?;
     let resumed_loss = train(&resumed, &mut steps, ctx, 23)?;
     println!("after 40 steps: loss {loss} unbroken, {resumed_loss} with a stop after 17");
     let bits = |net: &Sequential| -> Result<Vec<Vec<u8>>> {

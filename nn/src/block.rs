@@ -161,7 +161,8 @@ pub trait Parameters<B: Backend = Dyn> {
     /// Overwrites the values by those of [`Parameters::state_dict`] of a network of the same structure.
     ///
     /// # Errors
-    /// [`Error::Parameter`] naming a path that is missing or left over, before anything changes, or values that do not fit.
+    /// [`Error::Parameter`] naming a path that is missing or left over, values that do not fit, or other values for a shared
+    /// parameter than in another of its places; then nothing changes.
     fn load_state_dict(&self, state: impl IntoIterator<Item = (String, Tensor<B>)>) -> Result<()>
     where
         Self: Sized,
@@ -273,7 +274,8 @@ pub trait Parameters<B: Backend = Dyn> {
     /// others keep their contexts. Nothing changes unless everything fits.
     ///
     /// # Errors
-    /// [`isograd_core::Error::Parameter`] naming a parameter that is missing, left over, or of another shape or dtype;
+    /// [`isograd_core::Error::Parameter`] naming a parameter that is missing, left over, of another shape or dtype, or shared
+    /// where the file has different arrays;
     /// [`isograd_core::Error::File`]; [`isograd_core::Error::Io`].
     fn load_parameters(&self, path: impl AsRef<Path>, ctx: &B) -> Result<()>
     where

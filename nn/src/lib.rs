@@ -39,6 +39,7 @@
 extern crate self as isograd_nn;
 
 mod block;
+mod checkpoint;
 mod constant;
 mod containers;
 pub mod data;
@@ -63,6 +64,7 @@ mod trainer;
 pub mod zoo;
 
 pub use block::{Block, BlockId, Parameters, Visitor};
+pub use checkpoint::Checkpoint;
 pub use constant::Constant;
 pub use containers::{Concurrent, Identity, IntoResult, Lambda, Residual};
 pub use describe::{describe, describe_parameters};

@@ -1,5 +1,6 @@
 //! [`Parameter`]: a shared handle of a trained tensor, whose shape may wait for the first batch.
 
+mod configuration;
 mod contexts;
 
 pub(crate) use contexts::with_gradients;
@@ -110,130 +111,6 @@ impl<B: Backend> Parameter<B> {
     /// Fails for a handle that was asked what cannot hold.
     pub(crate) fn check(&self) -> Result<()> {
         self.open().map(drop)
-    }
-
-    /// Whether this is the only handle.
-    fn is_sole(&self) -> bool {
-        Arc::strong_count(&self.state) == 1
-    }
-
-    /// Whether anything about it may still be changed.
-    pub(crate) fn is_free(&self) -> bool {
-        self.is_sole() && matches!(self.lock().values, Values::None)
-    }
-
-    /// This handle, which cannot be used.
-    pub(crate) fn refuse(mut self, why: impl Into<Arc<str>>) -> Self {
-        self.refused.get_or_insert(why.into());
-        self
-    }
-
-    /// Changes what it is, or refuses with the reason that `change` gives.
-    fn configured(self, change: impl FnOnce(&mut State<B>) -> std::result::Result<(), String>) -> Self {
-        let changed = change(&mut self.lock());
-        match changed {
-            Ok(()) => self,
-            Err(why) => self.refuse(why),
-        }
-    }
-
-    /// Sets the dtype. Another one than it has is refused once it is shared or initialized; see [`Parameter::cast`].
-    #[must_use]
-    pub fn with_dtype(self, dtype: DType) -> Self {
-        let free = self.is_free();
-        self.configured(|state| {
-            if !free && state.dtype != dtype {
-                return Err(format!(
-                    "it is shared or initialized as {}, so that it cannot be made {dtype}; say the dtype where it is made first, or \
-                     cast it",
-                    state.dtype
-                ));
-            }
-            state.dtype = dtype;
-            Ok(())
-        })
-    }
-
-    /// Sets an initializer of its own, which wins over the one that the network is initialized with. It is refused once the
-    /// parameter is shared or initialized; see [`Parameter::initialize`].
-    #[must_use]
-    pub fn with_initializer(self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.initialized_by(Arc::new(initializer))
-    }
-
-    pub(crate) fn initialized_by(self, initializer: Arc<dyn Initializer<B>>) -> Self {
-        let free = self.is_free();
-        self.configured(|state| {
-            if !free {
-                return Err("it was shared or initialized before its initializer was set; set that where it is made first, or call \
-                            initialize with force_reinit"
-                    .into());
-            }
-            state.own = Some(initializer);
-            Ok(())
-        })
-    }
-
-    /// Sets what `backward` does with its gradient; [`GradReq::Null`] for one that is not trained. As
-    /// [`Parameter::set_grad_req`], also of one that is initialized or shared.
-    #[must_use]
-    pub fn with_grad_req(self, request: GradReq) -> Self {
-        self.configured(|state| {
-            if state.grad_req == request { Ok(()) } else { state.require(request).map_err(|e| e.to_string()) }
-        })
-    }
-
-    /// Whether it is trained at all. One that is not, such as a running mean, never wants a gradient, whatever is asked of the
-    /// whole network. A change is refused once it is shared.
-    #[must_use]
-    pub fn with_differentiable(self, differentiable: bool) -> Self {
-        let sole = self.is_sole();
-        self.configured(|state| {
-            if state.differentiable == differentiable {
-                return Ok(());
-            }
-            if !sole {
-                let is = if state.differentiable { "trained" } else { "not trained" };
-                return Err(format!("it is {is} where it is shared from, which cannot be changed here"));
-            }
-            state.differentiable = differentiable;
-            state.attach().map_err(|e| e.to_string())
-        })
-    }
-
-    /// Of this shape, as far as it is known; once it is shared or initialized, what is known must agree.
-    pub(crate) fn shaped(self, shape: &[Option<usize>]) -> Self {
-        let free = self.is_free();
-        self.configured(|state| {
-            if free {
-                state.shape = shape.to_vec();
-                return Ok(());
-            }
-            let fits = |(a, b): (&Option<usize>, &Option<usize>)| a.is_none() || b.is_none() || a == b;
-            if state.shape.len() != shape.len() || !state.shape.iter().zip(shape).all(fits) {
-                return Err(format!(
-                    "it is shared or initialized with shape {}, so that it cannot have shape {}",
-                    show(&state.shape),
-                    show(shape)
-                ));
-            }
-            for (known, size) in state.shape.iter_mut().zip(shape) {
-                *known = known.or(*size);
-            }
-            if state.shape.iter().all(Option::is_some) { state.finish().map_err(|e| e.to_string()) } else { Ok(()) }
-        })
-    }
-
-    /// A handle of `given`, to stand in the place of this one: its shape must be as far as this one's is known.
-    pub(crate) fn replaced(self, given: &Parameter<B>) -> Self {
-        given.clone().shaped(&self.partial_shape())
-    }
-
-    /// A new parameter of the same layer: named `name` where this one is named `own`.
-    pub(crate) fn sibling(&self, own: &str, name: &str, shape: &[Option<usize>]) -> Parameter<B> {
-        let this = self.name();
-        let prefix = this.strip_suffix(own).unwrap_or_default();
-        Parameter::new(format!("{prefix}{name}"), shape).with_dtype(self.dtype())
     }
 
     /// Gluon's name, such as `dense0_weight`.
@@ -529,21 +406,24 @@ impl<B: Backend> Parameter<B> {
     /// # Errors
     /// [`Error::Parameter`] for another shape or dtype; what the device reports.
     pub fn set_data(&self, data: &Tensor<B>) -> Result<()> {
-        let mut state = self.open()?;
+        self.prepare(&data.detach().copy()?)?.write()
+    }
+
+    /// What [`Parameter::set_data`] is to write, checked and on every context; `data` shares its memory with nothing.
+    pub(crate) fn prepare(&self, data: &Tensor<B>) -> Result<NewData<B>> {
+        let state = self.open()?;
         if data.dtype() != state.dtype {
             let why = format!("its dtype is {}, that of the new values {}", state.dtype, data.dtype());
             return Err(state.error(why));
         }
-        state.refine(data.shape())?;
+        state.check(data.shape())?;
         let contexts = match &state.values {
-            Values::Ready(replicas) => {
-                return replicas.iter().try_for_each(|t| t.assign(&data.detach().as_in_context(t.ctx())?));
-            }
-            Values::Deferred { contexts, .. } => contexts.clone(),
             Values::None => vec![data.ctx().clone()],
+            Values::Deferred { contexts, .. } => contexts.clone(),
+            Values::Ready(replicas) => replicas.iter().map(|t| t.ctx().clone()).collect(),
         };
-        let first = data.detach().copyto(&contexts[0])?;
-        state.set_ready(first, &contexts)
+        let copies = contexts.iter().map(|ctx| data.as_in_context(ctx)).collect::<Result<_>>()?;
+        Ok(NewData { parameter: self.clone(), copies })
     }
 
     /// The context of each replica; those that it will be initialized on while deferred.
@@ -553,6 +433,35 @@ impl<B: Backend> Parameter<B> {
             Values::Deferred { contexts, .. } => contexts.clone(),
             Values::Ready(replicas) => replicas.iter().map(|t| t.ctx().clone()).collect(),
         }
+    }
+}
+
+/// Values that fit a parameter, a copy for each of its contexts.
+pub(crate) struct NewData<B: Backend> {
+    parameter: Parameter<B>,
+    copies: Vec<Tensor<B>>,
+}
+
+impl<B: Backend> NewData<B> {
+    /// The new values on the first context.
+    pub fn first(&self) -> &Tensor<B> {
+        &self.copies[0]
+    }
+
+    /// Whether it is for this parameter.
+    pub fn is_of(&self, parameter: &Parameter<B>) -> bool {
+        self.parameter.is(parameter)
+    }
+
+    /// Overwrites the values, in place where there are some.
+    pub fn write(self) -> Result<()> {
+        let mut state = self.parameter.lock();
+        state.refine(self.copies[0].shape())?;
+        if let Values::Ready(replicas) = &state.values {
+            return replicas.iter().zip(&self.copies).try_for_each(|(replica, copy)| replica.assign(copy));
+        }
+        state.values = Values::Ready(self.copies);
+        state.attach()
     }
 }
 

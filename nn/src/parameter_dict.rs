@@ -1,7 +1,7 @@
 //! [`ParameterDict`]: the parameters of a network by path, and what is done to all of them at once.
 
-use crate::{Initializer, Parameter};
-use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Tensor};
+use crate::{Initializer, Parameter, parameter::NewData};
+use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Tensor, autograd};
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -238,17 +238,28 @@ impl<B: Backend> ParameterDict<B> {
     }
 
     pub(crate) fn load_state_dict(&self, state: impl IntoIterator<Item = (String, Tensor<B>)>) -> Result<()> {
-        let state: HashMap<String, Tensor<B>> = state.into_iter().collect();
-        let mut left: Vec<&str> = state.keys().map(String::as_str).filter(|key| !self.has_path(key)).collect();
+        let mut named: HashMap<String, Tensor<B>> = HashMap::new();
+        for (path, data) in state {
+            if let Some((path, _)) = named.remove_entry(&path) {
+                return Err(Error::Parameter { name: path, why: "it is in the state twice".into() });
+            }
+            named.insert(path, data);
+        }
+        let mut left: Vec<&str> = named.keys().map(String::as_str).filter(|key| !self.has_path(key)).collect();
         left.sort_unstable();
         if let Some(key) = left.first() {
             let why = format!("it is in the state, but not in the network; near are {}", self.near(key));
             return Err(Error::Parameter { name: key.to_string(), why });
         }
-        if let Some((path, _)) = self.iter().find(|(path, _)| !state.contains_key(*path)) {
-            return Err(Error::Parameter { name: path.into(), why: "it is missing in the state".into() });
+        let mut values = Vec::new();
+        for (path, parameter) in self.iter() {
+            let Some(data) = named.get(path) else {
+                return Err(Error::Parameter { name: path.into(), why: "it is missing in the state".into() });
+            };
+            // Copies, since it may be the memory of other parameters.
+            values.push((path, parameter, autograd::pause(|| data.detach().copy())?));
         }
-        self.iter().try_for_each(|(path, p)| state.get(path).map_or(Ok(()), |data| p.set_data(data)))
+        write_all(prepare_all(&values)?)
     }
 
     fn has_path(&self, path: &str) -> bool {
@@ -258,6 +269,40 @@ impl<B: Backend> ParameterDict<B> {
     fn near(&self, path: &str) -> String {
         nearest(path, &self.paths()).join(", ")
     }
+}
+
+/// Checks new values, which share their memory with nothing, of parameters by path, and takes them to where they will be. A shared
+/// parameter has one value, so what is for it in several places must be equal.
+pub(crate) fn prepare_all<B: Backend>(values: &[(&str, &Parameter<B>, Tensor<B>)]) -> Result<Vec<NewData<B>>> {
+    let mut first: HashMap<usize, (&str, &Tensor<B>)> = HashMap::new();
+    let mut all = Vec::new();
+    for (path, parameter, data) in values {
+        match first.get(&parameter.identity()) {
+            None => {
+                let place = |e| match e {
+                    Error::Parameter { why, .. } => Error::Parameter { name: path.to_string(), why },
+                    other => other,
+                };
+                all.push(autograd::pause(|| parameter.prepare(data)).map_err(place)?);
+                first.insert(parameter.identity(), (path, data));
+            }
+            Some((earlier, one)) => {
+                if one.shape() != data.shape() || one.to_bytes()? != data.to_bytes()? {
+                    let why = format!(
+                        "it is shared with {earlier}, but the two have other values here; a network that does not share them has \
+                         room for both"
+                    );
+                    return Err(Error::Parameter { name: path.to_string(), why });
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Writes what [`prepare_all`] gave.
+pub(crate) fn write_all<B: Backend>(all: Vec<NewData<B>>) -> Result<()> {
+    autograd::pause(|| all.into_iter().try_for_each(NewData::write))
 }
 
 /// The three of `names` that are most like `wanted`.

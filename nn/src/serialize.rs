@@ -6,10 +6,14 @@
 
 mod names;
 
-use crate::{Parameter, ParameterDict};
+use crate::{
+    Parameter, ParameterDict,
+    parameter::NewData,
+    parameter_dict::{prepare_all, write_all},
+};
 use isograd_core::{
     Backend, Error, GradReq, Result, Tensor,
-    format::{HostArray, mxnet, safetensors},
+    format::{Contents, HostArray, mxnet, safetensors},
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -41,6 +45,8 @@ pub struct LoadOptions {
     pub ignore_extra: bool,
     /// Arrays of another dtype are converted to the parameter's.
     pub cast_dtype: bool,
+    /// Parameters of another shape than the file's keep their values, such as the last layer for another number of classes.
+    pub ignore_mismatched: bool,
     /// From a structural path of the network to the name in the file; see [`LoadOptions::names`].
     pub names: Option<NameMap>,
 }
@@ -71,6 +77,7 @@ impl fmt::Debug for LoadOptions {
             .field("allow_missing", &self.allow_missing)
             .field("ignore_extra", &self.ignore_extra)
             .field("cast_dtype", &self.cast_dtype)
+            .field("ignore_mismatched", &self.ignore_mismatched)
             .field("names", &self.names.as_ref().map(|_| "..."))
             .finish()
     }
@@ -87,11 +94,13 @@ fn is_mxnet(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "params")
 }
 
+/// The values of parameters by name.
+pub fn arrays<B: Backend>(entries: &[(String, &Parameter<B>)]) -> Result<Vec<(String, HostArray)>> {
+    entries.iter().map(|(name, parameter)| Ok((name.clone(), parameter.merged()?.to_host()?))).collect()
+}
+
 fn write<B: Backend>(entries: &[(String, &Parameter<B>)], path: &Path) -> Result<()> {
-    let mut arrays = Vec::with_capacity(entries.len());
-    for (name, parameter) in entries {
-        arrays.push((name.clone(), parameter.merged()?.to_host()?));
-    }
+    let arrays = arrays(entries)?;
     if is_mxnet(path) {
         mxnet::save(path, &mxnet::NdFile::dict(arrays))
     } else {
@@ -175,21 +184,34 @@ impl<B: Backend> ParameterDict<B> {
     }
 }
 
+/// What a file has under a name.
+pub enum Found {
+    Array(HostArray),
+    /// An array of this dtype, which isograd does not have.
+    Foreign(String),
+}
+
+impl Found {
+    /// All of a part of a file.
+    pub fn all(contents: Contents) -> Vec<(String, Found)> {
+        let foreign = contents.foreign.into_iter().map(|(name, dtype)| (name, Found::Foreign(dtype)));
+        contents.arrays.into_iter().map(|(name, array)| (name, Found::Array(array))).chain(foreign).collect()
+    }
+}
+
 /// The arrays of a file, by names of whatever kind.
-fn read(path: &Path) -> Result<Vec<(String, HostArray)>> {
-    let arrays = if is_mxnet(path) {
-        // Of a list there are no names to go by.
-        mxnet::load(path)?.into_dict().map_err(|e| Error::file("MXNet", 0, e.to_string()).with_path(path))?
-    } else {
-        safetensors::load(path)?.arrays
+fn read(path: &Path) -> Result<Vec<(String, Found)>> {
+    // PyTorch counts the batches that its normalizations have seen, and never reads the count.
+    let wanted = |name: &str| !name.ends_with("num_batches_tracked");
+    let contents = match is_mxnet(path) {
+        true => mxnet::load_where(path, wanted)?,
+        false => safetensors::load_where(path, wanted)?.0,
     };
     let bare = |name: String| match name.strip_prefix("arg:").or_else(|| name.strip_prefix("aux:")) {
         Some(bare) => bare.to_string(),
         None => name,
     };
-    // PyTorch counts the batches that its normalizations have seen, and never reads the count.
-    let counter = |name: &str| name.ends_with("num_batches_tracked");
-    Ok(arrays.into_iter().map(|(name, array)| (bare(name), array)).filter(|(name, _)| !counter(name)).collect())
+    Ok(Found::all(contents).into_iter().map(|(name, found)| (bare(name), found)).collect())
 }
 
 pub fn load<B: Backend>(
@@ -203,15 +225,27 @@ pub fn load<B: Backend>(
     if !restore_prefix.is_empty() {
         found.iter_mut().for_each(|(name, _)| name.insert_str(0, restore_prefix));
     }
+    write_all(prepare(parameters, found, path, ctx, options)?)
+}
+
+/// What is to be written over `parameters` from the arrays `found` in `file`: everything is checked and on the device before the
+/// first parameter changes.
+pub fn prepare<B: Backend>(
+    parameters: &ParameterDict<B>,
+    mut found: Vec<(String, Found)>,
+    file: &Path,
+    ctx: &B,
+    options: &LoadOptions,
+) -> Result<Vec<NewData<B>>> {
     // For each parameter the name by which the file would have it; `None`: it is not looked for.
     let expected: Vec<Option<String>> = match &options.names {
         Some(name) => parameters.paths().into_iter().map(|path| name(path)).collect(),
         None => names::matching(parameters, &mut found).into_iter().map(Some).collect(),
     };
-    let arrays: HashMap<String, HostArray> = found.into_iter().collect();
+    let arrays: HashMap<String, Found> = found.into_iter().collect();
     let places = || parameters.iter().zip(&expected).filter_map(|((path, p), name)| Some((path, p, name.as_ref()?)));
     let fail = |name: &str, why: String| Error::Parameter { name: name.to_string(), why };
-    let file = path.display();
+    let file = file.display();
 
     // A file may hold a shared parameter under one of its names only.
     let present: HashSet<usize> =
@@ -236,14 +270,31 @@ pub fn load<B: Backend>(
         return Err(fail(name, why));
     }
 
-    // Everything is checked and on the device before the first parameter changes.
-    let mut loaded: Vec<(&Parameter<B>, Tensor<B>)> = Vec::new();
+    let mut values: Vec<(&str, &Parameter<B>, Tensor<B>)> = Vec::new();
     for (path, parameter, name) in places() {
-        let Some(array) = arrays.get(name) else { continue };
+        let array = match arrays.get(name) {
+            None => continue,
+            Some(Found::Array(array)) => array,
+            Some(Found::Foreign(_)) if options.allow_missing => continue,
+            Some(Found::Foreign(dtype)) => {
+                let why = format!(
+                    "it is {dtype} in {file}, which has no counterpart here; LoadOptions {{ allow_missing: true, .. }} leaves it as \
+                     it is"
+                );
+                return Err(fail(path, why));
+            }
+        };
         let shape = parameter.partial_shape();
         if shape.len() != array.shape.len() || shape.iter().zip(&*array.shape).any(|(a, b)| a.is_some_and(|a| a != *b))
         {
-            return Err(fail(path, format!("its shape {:?} in {file} does not fit {parameter}", array.shape)));
+            if options.ignore_mismatched {
+                continue;
+            }
+            let why = format!(
+                "its shape {:?} in {file} does not fit {parameter}; LoadOptions {{ ignore_mismatched: true, .. }} leaves it as it is",
+                array.shape
+            );
+            return Err(fail(path, why));
         }
         let dtype = parameter.dtype();
         if array.dtype != dtype && !options.cast_dtype {
@@ -254,18 +305,18 @@ pub fn load<B: Backend>(
             return Err(fail(path, why));
         }
         let target = parameter.contexts().into_iter().next().unwrap_or_else(|| ctx.clone());
-        loaded.push((parameter, Tensor::from_host(&target, array)?.cast(dtype)?));
+        values.push((path, parameter, Tensor::from_host(&target, array)?.cast(dtype)?));
     }
-    loaded.iter().try_for_each(|(parameter, data)| parameter.set_data(data))
+    prepare_all(&values)
 }
 
-fn sorted(arrays: &HashMap<String, HostArray>) -> Vec<&str> {
+fn sorted(arrays: &HashMap<String, Found>) -> Vec<&str> {
     let mut names: Vec<&str> = arrays.keys().map(String::as_str).collect();
     names.sort_unstable();
     names
 }
 
-fn list(arrays: &HashMap<String, HostArray>) -> String {
+fn list(arrays: &HashMap<String, Found>) -> String {
     let all = sorted(arrays);
     let more = if all.len() > 8 { format!(" and {} more", all.len() - 8) } else { String::new() };
     format!("{}{more}", all[..all.len().min(8)].join(", "))

@@ -266,25 +266,13 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Writes what a trainer keeps between steps, as safetensors: the states of the optimizer, the counts of updates, and the
-    /// learning rate. With the parameters it lets training go on as if it had never stopped, to the last bit.
+    /// learning rate. With the parameters it lets training go on as if it had never stopped, to the last bit; a
+    /// [`crate::Checkpoint`] keeps both in one file.
     ///
     /// # Errors
     /// [`Error::Io`]; what the device reports.
     pub fn save_states(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut arrays = Vec::new();
-        let progress = self.progress();
-        let mut numbers = BTreeMap::from([
-            (OPTIMIZER.to_string(), progress.optimizer.name()),
-            // The shortest digits that give the same number back.
-            (LEARNING_RATE.to_string(), format!("{:?}", progress.optimizer.learning_rate())),
-            (UPDATES.to_string(), progress.updates.to_string()),
-        ]);
-        for (slot, count) in self.slots.iter().zip(&progress.counts) {
-            numbers.insert(slot.count_key(), count.to_string());
-            for (i, tensor) in slot.state.iter().flatten().enumerate() {
-                arrays.push((format!("{}.{i}", slot.path), tensor.to_host()?));
-            }
-        }
+        let (arrays, numbers) = self.states()?;
         safetensors::save(path, &arrays, &numbers)
     }
 
@@ -297,8 +285,43 @@ impl<B: Backend> Trainer<B> {
     pub fn load_states(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let file = safetensors::load(path)?;
-        let number = |key: &str| file.metadata.get(key).map(String::as_str);
-        let mut progress = lock(&self.progress);
+        let arrays = file.arrays.iter().map(|(name, array)| (name.as_str(), array)).collect();
+        let states = self.read_states(&arrays, &file.metadata, path, &|parameter| parameter.data())?;
+        self.set_states(states);
+        Ok(())
+    }
+
+    /// The arrays and numbers of a file of states.
+    pub(crate) fn states(&self) -> Result<SavedStates> {
+        let mut arrays = Vec::new();
+        let progress = self.progress();
+        let mut numbers = BTreeMap::from([
+            (OPTIMIZER.to_string(), progress.optimizer.name()),
+            // The shortest digits that give the same number back.
+            (LEARNING_RATE.to_string(), format!("{:?}", progress.optimizer.learning_rate())),
+            (UPDATES.to_string(), progress.updates.to_string()),
+        ]);
+        for (slot, count) in self.slots.iter().zip(&progress.counts) {
+            numbers.insert(slot.count_key(), count.to_string());
+            // What was made for a first update that failed is not a state yet.
+            let state = slot.state.iter().flatten().filter(|_| *count > 0);
+            for (i, tensor) in state.enumerate() {
+                arrays.push((format!("{}.{i}", slot.path), tensor.to_host()?));
+            }
+        }
+        Ok((arrays, numbers))
+    }
+
+    /// What [`Trainer::states`] gave, checked and on the devices, where `weight` gives the values of a parameter.
+    pub(crate) fn read_states(
+        &self,
+        arrays: &HashMap<&str, &HostArray>,
+        numbers: &BTreeMap<String, String>,
+        path: &Path,
+        weight: &dyn Fn(&Parameter<B>) -> Result<Tensor<B>>,
+    ) -> Result<States<B>> {
+        let progress = self.progress();
+        let number = |key: &str| numbers.get(key).map(String::as_str);
         if let Some(saved) = number(OPTIMIZER)
             && saved != progress.optimizer.name()
         {
@@ -309,23 +332,38 @@ impl<B: Backend> Trainer<B> {
             );
             return Err(Error::invalid("Trainer::load_states", why));
         }
-        let arrays: HashMap<&str, &HostArray> = file.arrays.iter().map(|(name, a)| (name.as_str(), a)).collect();
-        let mut loaded = Vec::new();
+        let mut slots = Vec::new();
         for slot in &self.slots {
             let count = number(&slot.count_key()).and_then(|n| n.parse().ok());
             let count = count.ok_or_else(|| slot.error(format!("{} has no state of it", path.display())))?;
-            let state = if count > 0 { Some(slot.load(&*progress.optimizer, &arrays, path)?) } else { None };
-            loaded.push((count, state));
+            let load = || slot.load(&*progress.optimizer, arrays, path, &weight(&slot.parameter)?);
+            slots.push((count, if count > 0 { Some(load()?) } else { None }));
         }
         let missing = |what| Error::invalid("Trainer::load_states", format!("{} has no {what}", path.display()));
         let learning_rate = number(LEARNING_RATE).and_then(|n| n.parse().ok()).ok_or_else(|| missing(LEARNING_RATE))?;
-        progress.updates = number(UPDATES).and_then(|n| n.parse().ok()).ok_or_else(|| missing(UPDATES))?;
-        progress.optimizer.set_learning_rate(learning_rate);
-        for ((slot, old), (count, state)) in self.slots.iter_mut().zip(&mut progress.counts).zip(loaded) {
+        let updates = number(UPDATES).and_then(|n| n.parse().ok()).ok_or_else(|| missing(UPDATES))?;
+        Ok(States { learning_rate, updates, slots })
+    }
+
+    pub(crate) fn set_states(&mut self, states: States<B>) {
+        let mut progress = lock(&self.progress);
+        progress.updates = states.updates;
+        progress.optimizer.set_learning_rate(states.learning_rate);
+        for ((slot, old), (count, state)) in self.slots.iter_mut().zip(&mut progress.counts).zip(states.slots) {
             (*old, slot.state) = (count, state);
         }
-        Ok(())
     }
+}
+
+/// The arrays and texts of a file.
+pub(crate) type SavedStates = (Vec<(String, HostArray)>, BTreeMap<String, String>);
+
+/// What a trainer keeps between steps.
+pub(crate) struct States<B: Backend> {
+    learning_rate: f64,
+    updates: u64,
+    /// Of each parameter the count of updates, and what the optimizer keeps.
+    slots: Vec<(u64, Option<Vec<Tensor<B>>>)>,
 }
 
 // Keys of the metadata in a file of states. Those of parameters have a prefix, so that none is like these.
@@ -402,9 +440,9 @@ impl<B: Backend> Slot<B> {
         optimizer: &dyn Optimizer<B>,
         arrays: &HashMap<&str, &HostArray>,
         path: &Path,
+        weight: &Tensor<B>,
     ) -> Result<Vec<Tensor<B>>> {
-        let weight = self.parameter.data()?;
-        let mut state = optimizer.new_state(&weight)?;
+        let mut state = optimizer.new_state(weight)?;
         for (i, tensor) in state.iter_mut().enumerate() {
             let name = format!("{}.{i}", self.path);
             let array = arrays.get(name.as_str());

@@ -20,11 +20,13 @@ pub(super) struct Source<'a, R> {
     left: Option<u64>,
     /// How far compressed data may expand.
     limit: Option<u64>,
+    /// Passes over bytes without reading them, where the reader can.
+    seek: Option<fn(&mut R, i64) -> io::Result<()>>,
 }
 
 impl<'a> Source<'a, &'a [u8]> {
     pub fn bytes(format: &'static str, bytes: &'a [u8]) -> Self {
-        Source { reader: bytes, format, path: None, at: 0, left: Some(bytes.len() as u64), limit: None }
+        Source { reader: bytes, format, path: None, at: 0, left: Some(bytes.len() as u64), limit: None, seek: None }
     }
 }
 
@@ -35,13 +37,15 @@ impl<'a> Source<'a, BufReader<File>> {
         let found = file.metadata().map_err(failed)?;
         // A pipe, and some of what the system shows as files, claim to be empty.
         let left = Some(found.len()).filter(|n| found.is_file() && *n > 0);
-        Ok(Source { reader: BufReader::new(file), format, path: Some(path), at: 0, left, limit: None })
+        let seek: fn(&mut BufReader<File>, i64) -> io::Result<()> = |reader, n| reader.seek_relative(n);
+        let seek = left.map(|_| seek);
+        Ok(Source { reader: BufReader::new(file), format, path: Some(path), at: 0, left, limit: None, seek })
     }
 }
 
 impl<'a, R: Read> Source<'a, R> {
     pub fn new(format: &'static str, reader: R) -> Self {
-        Source { reader, format, path: None, at: 0, left: None, limit: None }
+        Source { reader, format, path: None, at: 0, left: None, limit: None, seek: None }
     }
 
     /// A reader of compressed data, of which no more than `limit` bytes are accepted.
@@ -101,6 +105,22 @@ impl<'a, R: Read> Source<'a, R> {
         self.at += n;
         self.left = self.left.map(|left| left - n);
         Ok(bytes)
+    }
+
+    /// Passes over the next `n` bytes.
+    pub fn skip(&mut self, n: u64, what: &str) -> Result<()> {
+        self.expect(n, what)?;
+        let passed = match (self.seek, i64::try_from(n)) {
+            (Some(seek), Ok(by)) => seek(&mut self.reader, by).map(|()| n),
+            _ => io::copy(&mut (&mut self.reader).take(n), &mut io::sink()),
+        };
+        let passed = passed.map_err(|e| self.failed_read(e))?;
+        if passed < n {
+            return Err(self.fail(self.at, format!("truncated: {what} takes {n} bytes, {passed} are left")));
+        }
+        self.at += n;
+        self.left = self.left.map(|left| left - n);
+        Ok(())
     }
 
     /// The next `N` bytes.

@@ -8,6 +8,10 @@
 //! there before memory is taken for it, and what is left over at the end is a fault. A fault is an
 //! [`Error::File`] with the offset of its place.
 //!
+//! Of a file with names any part can be read: `load_where` of each format takes the arrays of the names that are wanted, and
+//! passes over the others. It also names those of a dtype that isograd does not have (integers of 16 bits, strings, ...), which
+//! all readers of such files leave out.
+//!
 //! To add a format: a file here with those five functions, reading through `Source` and saving through
 //! `write_atomically` (both in `io.rs`), and its rows in `tests.rs`, which fuzzes every reader in the same way.
 
@@ -22,7 +26,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use tensors::{load_list, load_named, save_list, save_named};
+pub use tensors::{load_list, load_named, load_one, save_list, save_named};
 
 /// An array in host memory: dtype, shape, and the elements in row-major order as little-endian bytes.
 ///
@@ -116,6 +120,15 @@ impl HostArray {
             None => Ok(()),
         }
     }
+}
+
+/// A part of a file of named arrays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// The arrays, in the order of the file.
+    pub arrays: Vec<(String, HostArray)>,
+    /// Names, and the dtypes as the file has them, of arrays that cannot be: isograd has no such dtype.
+    pub foreign: Vec<(String, String)>,
 }
 
 /// Writes a file whole: an old one is replaced by `bytes` or left as it was, whatever happens in between.

@@ -16,7 +16,7 @@
 //! Source: MXNet 1.9.1, `NDArray::Save` and `NDArray::Load` in `src/ndarray/ndarray.cc`.
 
 use super::{
-    HostArray, duplicate,
+    Contents, HostArray, byte_size, duplicate,
     io::{Source, write_atomically},
 };
 use crate::{DType, Error, Result, Shape};
@@ -107,9 +107,10 @@ impl NdFile {
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] for a damaged file, for sparse arrays, dtypes that isograd does not have, and files of MXNet before 1.0.
+/// [`Error::File`] for a damaged file, for sparse arrays, and files of MXNet before 1.0. Arrays of dtypes that isograd does not
+/// have are left out of those with names, and are such an error in a list.
 pub fn from_bytes(bytes: &[u8]) -> Result<NdFile> {
-    parse(Source::bytes(FORMAT, bytes))
+    all(Source::bytes(FORMAT, bytes))
 }
 
 /// [`from_bytes`] over a reader, to its end.
@@ -117,7 +118,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<NdFile> {
 /// # Errors
 /// Those of [`from_bytes`].
 pub fn read(reader: impl Read) -> Result<NdFile> {
-    parse(Source::new(FORMAT, reader))
+    all(Source::new(FORMAT, reader))
 }
 
 /// [`from_bytes`] over a file.
@@ -125,7 +126,55 @@ pub fn read(reader: impl Read) -> Result<NdFile> {
 /// # Errors
 /// Those of [`from_bytes`], with the path; [`Error::Io`].
 pub fn load(path: impl AsRef<Path>) -> Result<NdFile> {
-    parse(Source::open(FORMAT, path.as_ref())?)
+    all(Source::open(FORMAT, path.as_ref())?)
+}
+
+/// The arrays of the names that are `wanted`, without reading the others. A name that has no array is left out.
+///
+/// # Errors
+/// Those of [`load`]; [`Error::File`] for a list, which has no names to go by.
+pub fn load_where(path: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Result<Contents> {
+    let path = path.as_ref();
+    // The names are at the end.
+    let (entries, names, _) = parse(Source::open(FORMAT, path)?, &|_| false)?;
+    let Some(names) = names else {
+        if entries.is_empty() {
+            return Ok(Contents::default());
+        }
+        return Err(Error::file(FORMAT, 0, "the file has a list of arrays, without names").with_path(path));
+    };
+    let wanted: Vec<bool> = names.iter().map(|name| wanted(name)).collect();
+    let (entries, names, _) = parse(Source::open(FORMAT, path)?, &|i| wanted.get(i).is_some_and(|wanted| *wanted))?;
+    let mut contents = Contents::default();
+    for ((name, entry), wanted) in names.unwrap_or_default().into_iter().zip(entries).zip(wanted) {
+        match entry {
+            Entry::Array(array) => contents.arrays.push((name, array)),
+            Entry::Foreign { dtype, .. } if wanted => contents.foreign.push((name, dtype)),
+            Entry::Foreign { .. } | Entry::None => {}
+        }
+    }
+    Ok(contents)
+}
+
+fn all<R: Read>(source: Source<'_, R>) -> Result<NdFile> {
+    let (entries, names, np_shape) = parse(source, &|_| true)?;
+    let array = |entry| match entry {
+        Entry::Array(array) => Ok(Some(array)),
+        Entry::None => Ok(None),
+        Entry::Foreign { error, .. } => Err(error),
+    };
+    let saved = match names {
+        None => Saved::List(entries.into_iter().map(array).collect::<Result<_>>()?),
+        Some(names) => {
+            let known = names.into_iter().zip(entries).filter(|(_, entry)| !matches!(entry, Entry::Foreign { .. }));
+            let known: Vec<_> = known.map(|(name, entry)| Ok((name, array(entry)?))).collect::<Result<_>>()?;
+            if known.is_empty() {
+                return Ok(NdFile::list([]));
+            }
+            Saved::Dict(known)
+        }
+    };
+    Ok(NdFile { saved, np_shape })
 }
 
 /// The bytes that MXNet writes for these arrays on a CPU.
@@ -152,6 +201,26 @@ pub fn save(path: impl AsRef<Path>, file: &NdFile) -> Result<()> {
 /// The dtypes, each at the number that MXNet has for it.
 const DTYPES: [DType; 8] =
     [DType::F32, DType::F64, DType::F16, DType::U8, DType::I32, DType::I8, DType::I64, DType::Bool];
+
+/// The numbers of dtypes that isograd does not read from these files, with their sizes.
+const FOREIGN: [(i32, &str, u64, &str); 5] = [
+    (8, "int16", 2, "; save it after astype('int32')"),
+    (9, "uint16", 2, "; save it after astype('int32')"),
+    (10, "uint32", 4, "; save it after astype('int64')"),
+    (11, "uint64", 8, "; save it after astype('int64')"),
+    (12, "bfloat16", 2, "; save it after astype('float32')"),
+];
+
+/// What stands at a place of a file.
+enum Entry {
+    /// MXNet's "no array", or one that is passed over.
+    None,
+    Array(HostArray),
+    Foreign {
+        dtype: String,
+        error: Error,
+    },
+}
 
 fn check(op: &'static str, file: &NdFile) -> Result<()> {
     let entries = file.entries();
@@ -202,7 +271,11 @@ fn encode(to: &mut impl Write, file: &NdFile) -> io::Result<()> {
     Ok(())
 }
 
-fn parse<R: Read>(mut source: Source<'_, R>) -> Result<NdFile> {
+/// The entries, of arrays those whose number is `wanted`; their names unless it is a list; and the flavour.
+fn parse<R: Read>(
+    mut source: Source<'_, R>,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Result<(Vec<Entry>, Option<Vec<String>>, bool)> {
     let magic = source.u64("the magic")?;
     if magic != LIST_MAGIC {
         return Err(source.fail(0, format!("no file of nd.save: it starts with {magic:#x}, not {LIST_MAGIC:#x}")));
@@ -213,18 +286,15 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<NdFile> {
     }
     let count = source.u64("the number of arrays")?;
     source.expect(count.saturating_mul(LEAST_ARRAY), &format!("a list of {count} arrays"))?;
-    let mut arrays = Vec::new();
+    let mut entries = Vec::new();
     let mut flavour = None;
     for index in 0..count {
-        arrays.push(parse_array(&mut source, &mut flavour).map_err(|e| in_array(e, index))?);
+        let wanted = wanted(index as usize);
+        entries.push(parse_array(&mut source, &mut flavour, wanted).map_err(|e| in_array(e, index))?);
     }
     let names = parse_names(&mut source, count)?;
     source.end()?;
-    let saved = match names {
-        None => Saved::List(arrays),
-        Some(names) => Saved::Dict(names.into_iter().zip(arrays).collect()),
-    };
-    Ok(NdFile { saved, np_shape: flavour.unwrap_or(false) })
+    Ok((entries, names, flavour.unwrap_or(false)))
 }
 
 /// Says in which array a fault is. Its name is not known yet: names are at the end of a file.
@@ -235,7 +305,7 @@ fn in_array(error: Error, index: u64) -> Error {
     }
 }
 
-fn parse_array<R: Read>(source: &mut Source<'_, R>, flavour: &mut Option<bool>) -> Result<Option<HostArray>> {
+fn parse_array<R: Read>(source: &mut Source<'_, R>, flavour: &mut Option<bool>, wanted: bool) -> Result<Entry> {
     let at = source.at();
     let fail = |source: &Source<'_, R>, at, why: String| source.fail(at, why);
     let np_shape = match source.u32("the magic of an array")? {
@@ -262,7 +332,7 @@ fn parse_array<R: Read>(source: &mut Source<'_, R>, flavour: &mut Option<bool>) 
     }
     let rank = source.i32("the rank")?;
     if rank == if np_shape { -1 } else { 0 } {
-        return Ok(None);
+        return Ok(Entry::None);
     }
     let Ok(rank) = u64::try_from(rank) else {
         return Err(fail(source, at + 8, format!("rank {rank}")));
@@ -287,15 +357,27 @@ fn parse_array<R: Read>(source: &mut Source<'_, R>, flavour: &mut Option<bool>) 
     source.i32("the device number")?;
     let dtype_at = source.at();
     let number = source.i32("the dtype")?;
-    let Some(&dtype) = usize::try_from(number).ok().and_then(|n| DTYPES.get(n)) else {
-        let name = match number {
-            12 => " (bfloat16); save it after astype('float32')",
-            8 => " (int16); save it after astype('int32')",
-            _ => " is not known",
-        };
-        return Err(fail(source, dtype_at, format!("dtype {number}{name}")));
-    };
-    source.elements(dtype, shape, shape_at).map(Some)
+    let known = usize::try_from(number).ok().and_then(|n| DTYPES.get(n)).copied();
+    let foreign = FOREIGN.iter().find(|(n, ..)| *n == number);
+    let what = |dtype: &str| format!("the {dtype} data of shape {shape:?}");
+    let bytes = |size: u64| shape.iter().try_fold(size, |n, &axis| n.checked_mul(axis as u64));
+    match (known, foreign) {
+        (Some(dtype), _) if wanted => source.elements(dtype, shape, shape_at).map(Entry::Array),
+        (Some(dtype), _) => {
+            let size = byte_size(dtype, &shape);
+            let size = size.ok_or_else(|| fail(source, shape_at, format!("no memory can hold shape {shape:?}")))?;
+            source.skip(size as u64, &what(&dtype.to_string()))?;
+            Ok(Entry::None)
+        }
+        (None, Some((_, name, size, hint))) => {
+            let error = fail(source, dtype_at, format!("dtype {number} ({name}){hint}"));
+            let size =
+                bytes(*size).ok_or_else(|| fail(source, shape_at, format!("no memory can hold shape {shape:?}")))?;
+            source.skip(size, &what(name))?;
+            Ok(Entry::Foreign { dtype: name.to_string(), error })
+        }
+        (None, None) => Err(fail(source, dtype_at, format!("dtype {number} is not known"))),
+    }
 }
 
 fn parse_names<R: Read>(source: &mut Source<'_, R>, arrays: u64) -> Result<Option<Vec<String>>> {
@@ -341,6 +423,32 @@ mod tests {
     }
 
     #[test]
+    fn foreign_dtypes_are_named_and_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.params");
+        let array = |byte: u8| HostArray::new(DType::F16, [1], vec![byte, 0]).unwrap();
+        let file = to_bytes(&NdFile::dict([("a", array(1)), ("b", array(2))])).unwrap();
+        for (number, dtype) in [(8u8, "int16"), (12, "bfloat16")] {
+            let mut bytes = file.clone();
+            bytes[52] = number;
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(from_bytes(&bytes).unwrap().into_dict().unwrap(), [("b".to_string(), array(2))]);
+            let contents = load_where(&path, |_| true).unwrap();
+            assert_eq!(contents.arrays, [("b".to_string(), array(2))]);
+            assert_eq!(contents.foreign, [("a".to_string(), dtype.to_string())]);
+            assert_eq!(load_where(&path, |name| name == "c").unwrap(), Contents::default());
+        }
+        std::fs::write(&path, &file).unwrap();
+        assert_eq!(load_where(&path, |name| name == "a").unwrap().arrays, [("a".to_string(), array(1))]);
+        // A list has no names for what is left.
+        let mut list = to_bytes(&NdFile::list([array(1)])).unwrap();
+        list[52] = 8;
+        assert_fault(from_bytes(&list), 52, "int16");
+        std::fs::write(&path, &list).unwrap();
+        assert!(matches!(load_where(&path, |_| true), Err(Error::File { .. })));
+    }
+
+    #[test]
     fn each_fault_has_its_place() {
         // Offsets: array at 24, storage type 28, rank 32, size 36, device type 44, dtype 52, data 56, number of names 57,
         // length of the name 65, name 73.
@@ -362,8 +470,6 @@ mod tests {
             (36, &[0], 36, "axis 0 has size 0"),
             (36, &[0, 0, 0, 0, 0, 0, 0, 0x10], 56, "truncated: the bool data"),
             (44, &[4], 44, "device type 4"),
-            (52, &[12], 52, "astype('float32')"),
-            (52, &[8], 52, "int16"),
             (52, &[200], 52, "dtype 200 is not known"),
             (52, &[255; 4], 52, "dtype -1 is not known"),
             (56, &[2], 56, "no bool"),

@@ -123,7 +123,19 @@ pub(super) fn header(op: &'static str, array: &HostArray) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) fn parse<R: Read>(mut source: Source<'_, R>) -> Result<HostArray> {
+pub(super) fn parse<R: Read>(source: Source<'_, R>) -> Result<HostArray> {
+    parse_known(source)?.map_err(|Foreign { error, .. }| error)
+}
+
+/// That an array has a dtype which isograd does not have.
+pub(super) struct Foreign {
+    /// As NumPy writes it.
+    pub dtype: String,
+    error: Error,
+}
+
+/// An array, unless its dtype is a foreign one.
+pub(super) fn parse_known<R: Read>(mut source: Source<'_, R>) -> Result<Result<HostArray, Foreign>> {
     let magic = source.array::<6>("the magic")?;
     if magic != *MAGIC {
         return Err(source.fail(
@@ -144,8 +156,17 @@ pub(super) fn parse<R: Read>(mut source: Source<'_, R>) -> Result<HostArray> {
     }
     let start = source.at();
     let text = source.take(length.into(), "the header")?;
-    let header = Parser { text: &text, at: 0, python2: version[0] < 3 }.header();
-    let header = header.map_err(|(at, why)| source.fail(start + at as u64, why))?;
+    let mut parser = Parser { text: &text, at: 0, python2: version[0] < 3, foreign: None };
+    let header = match (parser.header(), parser.foreign) {
+        (Ok(header), _) => header,
+        (Err((at, why)), foreign) => {
+            let error = source.fail(start + at as u64, why);
+            return match foreign {
+                Some(dtype) => Ok(Err(Foreign { dtype, error })),
+                None => Err(error),
+            };
+        }
+    };
 
     let shape: Shape =
         if header.fortran_order { header.shape.iter().rev().copied().collect() } else { header.shape.clone() };
@@ -158,7 +179,7 @@ pub(super) fn parse<R: Read>(mut source: Source<'_, R>) -> Result<HostArray> {
         array.bytes = transpose(&array);
         array.shape = header.shape;
     }
-    Ok(array)
+    Ok(Ok(array))
 }
 
 /// The elements with the order of the axes reversed.
@@ -188,6 +209,8 @@ struct Parser<'a> {
     at: usize,
     /// Python 2 marked its long integers with an L.
     python2: bool,
+    /// The dtype, where isograd has no such one.
+    foreign: Option<String>,
 }
 
 type Parsed<T> = Result<T, (usize, String)>;
@@ -279,6 +302,7 @@ impl Parser<'_> {
     fn descr(&mut self) -> Parsed<(DType, bool)> {
         let at = self.at;
         if self.text.get(at) == Some(&b'[') {
+            self.foreign = Some("structured".to_string());
             return Err((
                 at,
                 "an array with fields (a structured dtype) has no counterpart here; save each field on its own"
@@ -305,7 +329,19 @@ impl Parser<'_> {
             "u1" => DType::U8,
             "i1" => DType::I8,
             "b1" => DType::Bool,
-            _ => return Err(supported()),
+            kind => {
+                let mut rest = kind.chars();
+                let size = match rest.next() {
+                    Some('i' | 'u' | 'f' | 'c' | 'S' | 'a' | 'U' | 'V') => rest.as_str(),
+                    Some('O') if rest.as_str().is_empty() => "8",
+                    Some('M' | 'm') => rest.as_str().split('[').next().unwrap_or_default(),
+                    _ => "",
+                };
+                if ['<', '>', '|', '='].contains(&order) && size.parse::<u64>().is_ok() {
+                    self.foreign = Some(text.clone());
+                }
+                return Err(supported());
+            }
         };
         match order {
             '<' => Ok((dtype, false)),

@@ -5,7 +5,7 @@
 //! <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>.
 
 use super::{
-    HostArray, duplicate,
+    Contents, HostArray, duplicate,
     io::{Source, write_atomically},
     npy,
 };
@@ -50,6 +50,7 @@ pub enum Compression {
 /// # Errors
 /// [`Error::File`] for anything that is not a zip archive of arrays with different names, or expands to more than
 /// [`MAX_EXPANDED`].
+/// Arrays of dtypes that isograd does not have, such as strings, are left out.
 pub fn from_bytes(bytes: &[u8]) -> Result<Vec<(String, HostArray)>> {
     read(Cursor::new(bytes))
 }
@@ -67,6 +68,10 @@ pub fn read(reader: impl Read + Seek) -> Result<Vec<(String, HostArray)>> {
 /// # Errors
 /// Those of [`from_bytes`].
 pub fn read_with_limit(reader: impl Read + Seek, limit: u64) -> Result<Vec<(String, HostArray)>> {
+    Ok(parse(reader, limit, &|_| true)?.arrays)
+}
+
+fn parse(reader: impl Read + Seek, limit: u64, wanted: &dyn Fn(&str) -> bool) -> Result<Contents> {
     let damaged = |why: String| Error::file(FORMAT, 0, why);
     let mut archive = ZipArchive::new(reader).map_err(|e| damaged(format!("no readable zip archive: {e}")))?;
     if archive.has_duplicate_names() {
@@ -79,12 +84,16 @@ pub fn read_with_limit(reader: impl Read + Seek, limit: u64) -> Result<Vec<(Stri
     if archive.has_overlapping_entries().map_err(|e| damaged(format!("damaged zip archive: {e}")))? {
         return Err(damaged("members of the archive overlap".to_string()));
     }
-    let (mut arrays, mut left) = (Vec::new(), limit);
+    let (mut contents, mut left) = (Contents::default(), limit);
     for index in 0..archive.len() {
-        arrays.push(member(&mut archive, index, &mut left)?);
+        match member(&mut archive, index, &mut left, wanted)? {
+            None => {}
+            Some((name, Ok(array))) => contents.arrays.push((name, array)),
+            Some((name, Err(foreign))) => contents.foreign.push((name, foreign.dtype)),
+        }
     }
     ends_at_its_end(archive)?;
-    Ok(arrays)
+    Ok(contents)
 }
 
 /// [`from_bytes`] over a file.
@@ -92,12 +101,20 @@ pub fn read_with_limit(reader: impl Read + Seek, limit: u64) -> Result<Vec<(Stri
 /// # Errors
 /// Those of [`from_bytes`], with the path; [`Error::Io`].
 pub fn load(path: impl AsRef<Path>) -> Result<Vec<(String, HostArray)>> {
+    Ok(load_where(path, |_| true)?.arrays)
+}
+
+/// The arrays of the names that are `wanted`, without reading the others.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_where(path: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Result<Contents> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| Error::Io { action: "open", path: path.into(), source })?;
     // A folder opens like a file, and shows what it is when it is read.
     let found = file.metadata().and_then(|m| if m.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(m) });
     found.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
-    read(BufReader::new(file)).map_err(|e| e.with_path(path))
+    parse(BufReader::new(file), &wanted).map_err(|e| e.with_path(path))
 }
 
 /// Writes arrays under their names, in their order. The same arrays give the same bytes.
@@ -215,8 +232,13 @@ impl<W: Seek> Seek for Halting<'_, W> {
     }
 }
 
-/// Member number `index`; what it expands to is taken from `left`.
-fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize, left: &mut u64) -> Result<(String, HostArray)> {
+/// The array of a member, or that its dtype is foreign; `None` for one that is not wanted. What it expands to is taken from `left`.
+fn member<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    index: usize,
+    left: &mut u64,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Option<(String, Result<HostArray, npy::Foreign>)>> {
     // The local header of a member repeats what the table of contents says of it; they must agree.
     let options = ZipReadOptions::new().enforce_header_consistency(true);
     let file = archive.by_index_with_options(index, options);
@@ -233,13 +255,17 @@ fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize, left: &mut 
             format!("the member {name:?} is no array: its name does not end in .npy"),
         ));
     };
+    if !wanted(key) {
+        return Ok(None);
+    }
     // The size that the archive declares is not used: memory grows with the data, as far as the array's header says.
     // What is stored takes as many bytes in the archive, since members do not overlap.
     let stored = file.compression() == CompressionMethod::Stored;
-    match npy::parse(if stored { Source::new("npy", file) } else { Source::compressed("npy", file, *left) }) {
+    match npy::parse_known(if stored { Source::new("npy", file) } else { Source::compressed("npy", file, *left) }) {
         Ok(array) => {
-            *left -= if stored { 0 } else { array.bytes.len() as u64 };
-            Ok((key.to_string(), array))
+            let taken = array.as_ref().map_or(0, |array| array.bytes.len() as u64);
+            *left -= if stored { 0 } else { taken.min(*left) };
+            Ok(Some((key.to_string(), array)))
         }
         Err(Error::File { at, why, .. }) => {
             Err(Error::file(FORMAT, start, format!("member {name:?}, at its byte {at}: {why}")))
@@ -304,6 +330,27 @@ mod tests {
         let mut renamed = valid.clone();
         renamed[30] = b'F';
         assert_fault(from_bytes(&renamed), 0, "member number 0 cannot be read");
+    }
+
+    #[test]
+    fn foreign_dtypes_are_named_and_left_out() {
+        let array = |byte: u8| HostArray::from_slice(&[byte, byte], [2]).unwrap();
+        let valid = to_bytes(&[("first", &array(1)), ("again", &array(2))], Compression::Deflated).unwrap();
+        let mut plain = to_bytes(&[("first", &array(1)), ("again", &array(2))], Compression::Stored).unwrap();
+        assert_eq!(
+            parse(Cursor::new(&valid), &|name| name == "again").unwrap().arrays,
+            [("again".to_string(), array(2))]
+        );
+        for (descr, dtype) in
+            [("'<i2', ", "<i2"), ("'|S1', ", "|S1"), ("'<U1', ", "<U1"), ("'|O',  ", "|O"), ("[(1)], ", "structured")]
+        {
+            // The sum over the bytes is not looked at, since only the header is read.
+            let at = plain.windows(5).position(|w| w == b"descr").unwrap() + 8;
+            plain[at..at + 7].copy_from_slice(descr.as_bytes());
+            let contents = parse(Cursor::new(&plain), &|_| true).unwrap();
+            assert_eq!(contents.arrays, [("again".to_string(), array(2))]);
+            assert_eq!(contents.foreign, [("first".to_string(), dtype.to_string())]);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! Source: <https://github.com/huggingface/safetensors#format>.
 
 use super::{
-    HostArray, byte_size, duplicate,
+    Contents, HostArray, byte_size, duplicate,
     io::{Source, write_atomically},
 };
 use crate::{DType, Error, Result, Shape};
@@ -54,9 +54,9 @@ pub struct SafeTensors {
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] for a damaged file, and for a dtype that isograd does not have, with the name of the array.
+/// [`Error::File`] for a damaged file, with the name of the array. Arrays of dtypes that isograd does not have are left out.
 pub fn from_bytes(bytes: &[u8]) -> Result<SafeTensors> {
-    parse(Source::bytes(FORMAT, bytes))
+    all(Source::bytes(FORMAT, bytes))
 }
 
 /// [`from_bytes`] over a reader, to its end.
@@ -64,7 +64,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<SafeTensors> {
 /// # Errors
 /// Those of [`from_bytes`].
 pub fn read(reader: impl Read) -> Result<SafeTensors> {
-    parse(Source::new(FORMAT, reader))
+    all(Source::new(FORMAT, reader))
 }
 
 /// [`from_bytes`] over a file.
@@ -72,7 +72,34 @@ pub fn read(reader: impl Read) -> Result<SafeTensors> {
 /// # Errors
 /// Those of [`from_bytes`], with the path; [`Error::Io`].
 pub fn load(path: impl AsRef<Path>) -> Result<SafeTensors> {
-    parse(Source::open(FORMAT, path.as_ref())?)
+    all(Source::open(FORMAT, path.as_ref())?)
+}
+
+/// The arrays of the names that are `wanted`, without reading the others, and the texts.
+///
+/// ```
+/// use isograd_core::format::{HostArray, safetensors};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("two.safetensors");
+/// let array = HostArray::from_slice(&[1.0f32], [1])?;
+/// safetensors::save(&path, &[("weight", &array), ("bias", &array)], &Default::default())?;
+/// let (contents, _) = safetensors::load_where(&path, |name| name == "bias")?;
+/// assert_eq!(contents.arrays, [("bias".to_string(), array)]);
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_where(
+    path: impl AsRef<Path>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Contents, BTreeMap<String, String>)> {
+    parse(Source::open(FORMAT, path.as_ref())?, &wanted)
+}
+
+fn all<R: Read>(source: Source<'_, R>) -> Result<SafeTensors> {
+    let (contents, metadata) = parse(source, &|_| true)?;
+    Ok(SafeTensors { arrays: contents.arrays, metadata })
 }
 
 /// The bytes of a file. The same arrays give the same bytes, in whatever order they come: they are sorted by dtype, those
@@ -117,6 +144,23 @@ const DTYPES: [(DType, &str); 9] = [
     (DType::I8, "I8"),
     (DType::U8, "U8"),
     (DType::Bool, "BOOL"),
+];
+
+/// Dtypes of the format that isograd does not have, and how many bits an element takes.
+const FOREIGN: [(&str, u64); 13] = [
+    ("U64", 64),
+    ("C64", 64),
+    ("U32", 32),
+    ("U16", 16),
+    ("I16", 16),
+    ("F8_E4M3", 8),
+    ("F8_E5M2", 8),
+    ("F8_E8M0", 8),
+    ("F8_E4M3FNUZ", 8),
+    ("F8_E5M2FNUZ", 8),
+    ("F6_E2M3", 6),
+    ("F6_E3M2", 6),
+    ("F4", 4),
 ];
 
 /// Everything before the data, and the arrays in the order of their data.
@@ -164,7 +208,10 @@ fn header<'a, S: AsRef<str>, A: Borrow<HostArray>>(
     Ok((bytes, sorted.into_iter().map(|(_, _, array)| array).collect()))
 }
 
-fn parse<R: Read>(mut source: Source<'_, R>) -> Result<SafeTensors> {
+fn parse<R: Read>(
+    mut source: Source<'_, R>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(Contents, BTreeMap<String, String>)> {
     let length = source.u64("the length of the header")?;
     if length > MAX_HEADER {
         return Err(source.fail(0, format!("a header of {length} bytes; the limit is {MAX_HEADER}")));
@@ -176,35 +223,42 @@ fn parse<R: Read>(mut source: Source<'_, R>) -> Result<SafeTensors> {
 
     tensors.sort_by_key(|(_, info)| info.data_offsets);
     let data = source.at();
-    let mut file = SafeTensors { arrays: Vec::new(), metadata };
+    let mut contents = Contents::default();
     for (name, info) in tensors {
         let [start, end] = info.data_offsets;
         // Where the data of the one before ended.
         let at = source.at();
         let fail = |why: String| source.fail(at, format!("array {name:?}: {why}"));
-        let Some(&(dtype, _)) = DTYPES.iter().find(|(_, n)| *n == info.dtype) else {
-            return Err(fail(format!(
-                "dtype {:?} has no counterpart here; convert it to one of {:?}",
-                info.dtype,
-                DType::ALL
-            )));
-        };
         let shape: Shape = info.shape.iter().copied().collect();
-        let Some(size) = byte_size(dtype, &shape) else {
+        let known = DTYPES.iter().find(|(_, n)| *n == info.dtype).map(|(dtype, _)| *dtype);
+        let size = match (known, FOREIGN.iter().find(|(n, _)| *n == info.dtype)) {
+            (Some(dtype), _) => byte_size(dtype, &shape).map(|size| size as u64),
+            (None, Some((_, bits))) => {
+                shape.iter().try_fold(*bits, |n, &axis| n.checked_mul(axis as u64)).map(|bits| bits.div_ceil(8))
+            }
+            (None, None) => return Err(fail(format!("dtype {:?} has no counterpart here", info.dtype))),
+        };
+        let dtype = &info.dtype;
+        let Some(size) = size else {
             return Err(fail(format!("no memory can hold {dtype} of shape {shape:?}")));
         };
-        if start != at - data || end.checked_sub(start) != Some(size as u64) {
+        if start != at - data || end.checked_sub(start) != Some(size) {
             let right = at - data;
             return Err(fail(format!(
                 "its data_offsets are [{start}, {end}]; {dtype} of shape {shape:?} has to be at [{right}, {}]",
-                right.saturating_add(size as u64)
+                right.saturating_add(size)
             )));
         }
-        let array = source.elements(dtype, shape, at)?;
-        file.arrays.push((name, array));
+        match known {
+            Some(dtype) if wanted(&name) => contents.arrays.push((name.clone(), source.elements(dtype, shape, at)?)),
+            _ => source.skip(size, &format!("the {dtype} data of shape {shape:?}"))?,
+        }
+        if known.is_none() && wanted(&name) {
+            contents.foreign.push((name, info.dtype));
+        }
     }
     source.end()?;
-    Ok(file)
+    Ok((contents, metadata))
 }
 
 /// Where in the header serde_json found a fault; it counts lines and columns from 1.
@@ -305,13 +359,31 @@ mod tests {
     }
 
     #[test]
+    fn foreign_dtypes_are_named_and_left_out() {
+        let header = r#"{"a":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,3]},
+            "b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]},"c":{"dtype":"F4","shape":[3],"data_offsets":[4,6]},
+            "d":{"dtype":"U8","shape":[1],"data_offsets":[6,7]}}"#;
+        let bytes = file(header, &[1, 2, 3, 4, 5, 6, 7]);
+        let whole = from_bytes(&bytes).unwrap();
+        let array = |byte: u8| HostArray::from_slice(&[byte], [1]).unwrap();
+        assert_eq!(whole.arrays, [("b".to_string(), array(4)), ("d".to_string(), array(7))]);
+        let some = |wanted: &dyn Fn(&str) -> bool| parse(Source::bytes(FORMAT, &bytes), wanted).unwrap().0;
+        assert_eq!(some(&|_| true).foreign, [("a".into(), "F8_E4M3".into()), ("c".into(), "F4".into())]);
+        let last = Contents { arrays: vec![("d".to_string(), array(7))], foreign: vec![] };
+        assert_eq!(some(&|name| name == "d"), last);
+        assert_eq!(parse(Source::new(FORMAT, &bytes[..]), &|name| name == "d").unwrap().0, last);
+    }
+
+    #[test]
     fn each_fault_has_its_place() {
         let one = |dtype: &str, shape: &str, offsets: &str, data: &[u8]| {
             file(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), data)
         };
         let data_at = |bytes: &[u8]| 8 + u64::from(bytes[0]);
         for (bytes, why) in [
-            (one("U16", "[1]", "[0,2]", &[0; 2]), "array \"a\": dtype \"U16\" has no counterpart"),
+            (one("U17", "[1]", "[0,2]", &[0; 2]), "array \"a\": dtype \"U17\" has no counterpart"),
+            (one("U16", "[1]", "[0,3]", &[0; 3]), "U16 of shape (1,) has to be at [0, 2]"),
+            (one("U16", "[1]", "[0,2]", &[0; 1]), "truncated: the U16 data"),
             (one("F32", "[1]", "[0,5]", &[0; 5]), "has to be at [0, 4]"),
             (one("F32", "[1]", "[4,0]", &[0; 4]), "has to be at [0, 4]"),
             (one("F32", "[1]", "[1,5]", &[0; 5]), "has to be at [0, 4]"),

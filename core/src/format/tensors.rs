@@ -1,6 +1,6 @@
 //! Tensors in files, in the format that the extension names: what `nd.save` and `nd.load` do in MXNet, and `np.savez`.
 
-use super::{HostArray, mxnet, npy, npz, safetensors};
+use super::{Contents, HostArray, mxnet, npy, npz, safetensors};
 use crate::{Backend, Error, Result, Tensor};
 use std::{borrow::Borrow, collections::BTreeMap, path::Path};
 
@@ -68,22 +68,62 @@ pub fn save_named<B: Backend, S: AsRef<str>, T: Borrow<Tensor<B>>>(
     }
 }
 
-/// Reads the tensors of a file with names, onto `ctx`.
+/// The arrays of those names in the file that are `wanted`.
+fn contents(op: &'static str, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Contents> {
+    match format(op, path)? {
+        Format::Npy => Err(Error::invalid(op, format!("{}: .npy holds one array without a name", path.display()))),
+        Format::Npz => npz::load_where(path, wanted),
+        Format::Safetensors => safetensors::load_where(path, wanted).map(|(contents, _)| contents),
+        Format::MXNet => mxnet::load_where(path, wanted),
+    }
+}
+
+/// Reads one tensor of a file with names, onto `ctx`, without the others.
+///
+/// ```
+/// use isograd_core::{DType, Tensor, format};
+/// # let ctx = isograd_reference::Reference;
+/// # let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("xy.npz");
+/// let (x, y) = (Tensor::ones(&ctx, [2, 3], DType::F32)?, Tensor::zeros(&ctx, [4], DType::I64)?);
+/// format::save_named(&path, &[("x", &x), ("y", &y)])?;
+/// assert_eq!(format::load_one(&path, "y", &ctx)?.shape(), &[4]);
+/// assert!(format::load_one(&path, "z", &ctx).unwrap_err().to_string().contains("x, y"));
+/// # Ok::<(), isograd_core::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for another extension, and for a file of tensors without names; [`Error::File`] for a damaged
-/// one; [`Error::Io`]; what the device reports.
-pub fn load_named<B: Backend>(path: impl AsRef<Path>, ctx: &B) -> Result<BTreeMap<String, Tensor<B>>> {
-    const OP: &str = "load_named";
+/// [`Error::InvalidArgument`] when there is none of this name, or its dtype is one that isograd does not have; as
+/// [`load_named`].
+pub fn load_one<B: Backend>(path: impl AsRef<Path>, name: &str, ctx: &B) -> Result<Tensor<B>> {
+    const OP: &str = "load_one";
     let path = path.as_ref();
-    let arrays = match format(OP, path)? {
-        Format::Npy => {
-            return Err(Error::invalid(OP, format!("{}: .npy holds one array without a name", path.display())));
+    let names = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    let contents = contents(OP, path, |found| {
+        names.borrow_mut().insert(found.to_string());
+        found == name
+    })?;
+    if let Some((_, array)) = contents.arrays.first() {
+        return Tensor::from_host(ctx, array);
+    }
+    let why = match contents.foreign.first() {
+        Some((_, dtype)) => format!("{name:?} has dtype {dtype}, which has no counterpart here"),
+        None => {
+            let names: Vec<String> = names.into_inner().into_iter().take(20).collect();
+            format!("there is no {name:?}; there are {}", names.join(", "))
         }
-        Format::Npz => npz::load(path)?,
-        Format::Safetensors => safetensors::load(path)?.arrays,
-        Format::MXNet => mxnet::load(path)?.into_dict()?,
     };
+    Err(Error::invalid(OP, format!("{}: {why}", path.display())))
+}
+
+/// Reads the tensors of a file with names, onto `ctx`; those of dtypes that isograd does not have, such as strings and integers
+/// of 16 bits, are left out.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for another extension; [`Error::File`] for a damaged file, and for one of tensors without names;
+/// [`Error::Io`]; what the device reports.
+pub fn load_named<B: Backend>(path: impl AsRef<Path>, ctx: &B) -> Result<BTreeMap<String, Tensor<B>>> {
+    let arrays = contents("load_named", path.as_ref(), |_| true)?.arrays;
     arrays.into_iter().map(|(name, array)| Ok((name, Tensor::from_host(ctx, &array)?))).collect()
 }
 
@@ -122,18 +162,29 @@ pub fn save_list<B: Backend, T: Borrow<Tensor<B>>>(path: impl AsRef<Path>, tenso
 /// Reads the tensors of a file in its order, onto `ctx`, whether they have names or not.
 ///
 /// # Errors
-/// As [`load_named`].
+/// As [`load_named`]; [`Error::InvalidArgument`] when one has a dtype that isograd does not have, since the others would move up.
 pub fn load_list<B: Backend>(path: impl AsRef<Path>, ctx: &B) -> Result<Vec<Tensor<B>>> {
+    const OP: &str = "load_list";
     let path = path.as_ref();
-    let unnamed = |named: Vec<(String, HostArray)>| named.into_iter().map(|(_, array)| array).collect::<Vec<_>>();
-    let arrays = match format("load_list", path)? {
+    let arrays = match format(OP, path)? {
         Format::Npy => vec![npy::load(path)?],
-        Format::Npz => unnamed(npz::load(path)?),
-        Format::Safetensors => unnamed(safetensors::load(path)?.arrays),
-        Format::MXNet => match mxnet::load(path)? {
-            mxnet::NdFile { saved: mxnet::Saved::List(list), .. } => list.into_iter().flatten().collect(),
-            named => unnamed(named.into_dict()?),
-        },
+        format => {
+            if let Format::MXNet = format
+                && let mxnet::Saved::List(list) = mxnet::load(path)?.saved
+            {
+                let arrays: Vec<HostArray> = list.into_iter().flatten().collect();
+                return arrays.iter().map(|array| Tensor::from_host(ctx, array)).collect();
+            }
+            let contents = contents(OP, path, |_| true)?;
+            if let Some((name, dtype)) = contents.foreign.first() {
+                let why = format!(
+                    "{}: {name:?} has dtype {dtype}, which has no counterpart here; load_named leaves it out",
+                    path.display()
+                );
+                return Err(Error::invalid(OP, why));
+            }
+            contents.arrays.into_iter().map(|(_, array)| array).collect()
+        }
     };
     arrays.iter().map(|array| Tensor::from_host(ctx, array)).collect()
 }

@@ -7,11 +7,66 @@ use super::{
 use isograd_core::{Backend, Result};
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
 };
+
+/// Where a loader is in its epochs: see [`DataLoader::position`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The number of the epoch.
+    pub epoch: u64,
+    /// How many of its batches have been taken.
+    pub batch: u64,
+}
+
+/// The position that a loader, its iterators and checkpoints share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where the next epoch begins.
+    next: Position,
+    /// Where the epoch that began last is, while there are batches to come of it.
+    current: Option<Position>,
+    /// How many epochs have begun: the number of the iterator that `current` is of.
+    begun: u64,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub fn get(&self) -> Position {
+        let state = self.lock();
+        state.current.unwrap_or(state.next)
+    }
+
+    pub fn set(&self, next: Position) {
+        let mut state = self.lock();
+        (state.next, state.current) = (next, None);
+    }
+
+    /// Begins an epoch: where, and which iterator it is.
+    fn begin(&self) -> (Position, u64) {
+        let mut state = self.lock();
+        let start = state.next;
+        state.next = Position { epoch: start.epoch + 1, batch: 0 };
+        state.current = Some(start);
+        state.begun += 1;
+        (start, state.begun)
+    }
+
+    /// An iterator has given so many batches; `None`: it gives no more.
+    fn note(&self, iterator: u64, batch: Option<usize>) {
+        let mut state = self.lock();
+        if state.begun == iterator {
+            let at = |current: Position| batch.map(|batch| Position { batch: batch as u64, ..current });
+            state.current = state.current.and_then(at);
+        }
+    }
+}
 
 /// Goes through a dataset in batches, epoch after epoch.
 ///
@@ -42,7 +97,7 @@ pub struct DataLoader<D, F = Stack> {
     seed: u64,
     workers: usize,
     prefetch: Option<usize>,
-    epoch: AtomicU64,
+    place: Place,
 }
 
 impl<D: Dataset> DataLoader<D> {
@@ -60,7 +115,7 @@ impl<D: Dataset> DataLoader<D> {
             seed: 0,
             workers: 0,
             prefetch: None,
-            epoch: AtomicU64::new(0),
+            place: Place::default(),
         })
     }
 }
@@ -120,15 +175,47 @@ impl<D: Dataset, F> DataLoader<D, F> {
     /// The number of the next epoch, to take up a run where another one stopped.
     #[must_use]
     pub fn start_at(self, epoch: u64) -> Self {
-        self.epoch.store(epoch, Ordering::Relaxed);
+        self.resume(Position { epoch, batch: 0 });
         self
+    }
+
+    /// Where it is: within the epoch that began last, as long as its iterator lives and has batches to come; else at the beginning
+    /// of the next one. A run that is taken up by [`DataLoader::resume`] gets what an unbroken one gets from there on. A
+    /// [`crate::Checkpoint`] keeps it.
+    ///
+    /// ```
+    /// use isograd_nn::data::{DataLoader, SimpleDataset};
+    /// # let ctx = isograd_reference::Reference;
+    /// let loader = || DataLoader::new(SimpleDataset::new(vec![1.0f32, 2.0, 3.0, 4.0]), 1).map(|l| l.shuffle(1));
+    /// let (first, second) = (loader()?, loader()?);
+    /// let mut batches = first.epoch(&ctx);
+    /// batches.next().unwrap()?;
+    /// second.resume(first.position());
+    /// let rest = |batches: &mut dyn Iterator<Item = isograd_core::Result<isograd_core::Tensor<_>>>| -> Vec<f32> {
+    ///     batches.map(|x| x.unwrap().asscalar().unwrap()).collect()
+    /// };
+    /// assert_eq!(rest(&mut second.epoch(&ctx)), rest(&mut batches));
+    /// assert_eq!((first.position().epoch, first.position().batch), (1, 0));
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
+    pub fn position(&self) -> Position {
+        self.place.get()
+    }
+
+    /// Lets the next epoch begin at `position`.
+    pub fn resume(&self, position: Position) {
+        self.place.set(position);
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
     }
 
     /// How samples become a batch: [`Stack`], [`Pad`](super::Pad), [`Group`](super::Group), or a closure.
     #[must_use]
     pub fn batchify<G: Batchify<D::Item>>(self, batchify: G) -> DataLoader<D, G> {
-        let DataLoader { dataset, fixed, custom, seed, workers, prefetch, epoch, .. } = self;
-        DataLoader { dataset, batchify: Arc::new(batchify), fixed, custom, seed, workers, prefetch, epoch }
+        let DataLoader { dataset, fixed, custom, seed, workers, prefetch, place, .. } = self;
+        DataLoader { dataset, batchify: Arc::new(batchify), fixed, custom, seed, workers, prefetch, place }
     }
 
     /// The dataset.
@@ -150,7 +237,7 @@ impl<D: Dataset, F> DataLoader<D, F> {
 
     /// The number of batches of the next epoch.
     pub fn len(&self) -> usize {
-        self.order().len(self.epoch.load(Ordering::Relaxed))
+        self.order().len(self.place.lock().next.epoch)
     }
 
     /// Whether the next epoch has no batches.
@@ -163,15 +250,16 @@ impl<D: Dataset, F> DataLoader<D, F> {
     where
         F: Batchify<D::Item>,
     {
-        let number = self.epoch.fetch_add(1, Ordering::Relaxed);
-        let batches = self.order().batches(number);
+        let (start, number) = self.place.begin();
+        let batches = self.order().batches(start.epoch);
         let (dataset, batchify) = (self.dataset.clone(), self.batchify.clone());
-        let epoch = Arc::new(Epoch::new(dataset, batchify, self.seed, number, batches));
+        let epoch = Arc::new(Epoch::new(dataset, batchify, self.seed, start.epoch, batches));
+        let at = usize::try_from(start.batch).map_or(epoch.len(), |at| at.min(epoch.len()));
         // Where the system has no thread to give, the consumer's own makes the same batches.
-        let workers = self.workers.min(epoch.len());
-        let prefetch = self.prefetch.unwrap_or(2 * workers).min(epoch.len());
-        let workers = if workers > 0 { Workers::start(&epoch, workers, prefetch).ok() } else { None };
-        Batches { epoch, workers, ctx: ctx.clone(), at: 0 }
+        let workers = self.workers.min(epoch.len() - at);
+        let prefetch = self.prefetch.unwrap_or(2 * workers).min(epoch.len() - at);
+        let workers = if workers > 0 { Workers::start(&epoch, at, workers, prefetch).ok() } else { None };
+        Batches { epoch, workers, ctx: ctx.clone(), at, number, place: self.place.clone() }
     }
 }
 
@@ -196,6 +284,15 @@ pub struct Batches<B: Backend, D: Dataset, F: Batchify<D::Item>> {
     workers: Option<Workers<F::Batch>>,
     ctx: B,
     at: usize,
+    /// Which iterator of the loader it is.
+    number: u64,
+    place: Place,
+}
+
+impl<B: Backend, D: Dataset, F: Batchify<D::Item>> Drop for Batches<B, D, F> {
+    fn drop(&mut self) {
+        self.place.note(self.number, None);
+    }
 }
 
 impl<B, D, F> Iterator for Batches<B, D, F>
@@ -216,6 +313,7 @@ where
             None => self.epoch.batch(self.at),
         };
         self.at += 1;
+        self.place.note(self.number, Some(self.at).filter(|at| *at < self.epoch.len()));
         Some(batch.and_then(|batch| batch.upload(&self.ctx)))
     }
 

@@ -30,7 +30,8 @@ pub use self::csv::{CsvOptions, FeatureEncoder, FeatureOptions, Features, Table}
 pub use batchify::{Batchify, Group, Pad, PadWithLengths, Stack, Upload};
 pub use dataset::{ArrayDataset, Dataset, Parts, ReplaceFirst, SimpleDataset};
 pub use derived::{Subset, Transformed, TransformedFirst};
-pub use loader::{Batches, DataLoader};
+pub(crate) use loader::Place;
+pub use loader::{Batches, DataLoader, Position};
 pub use random::Generator;
 pub use sampler::{
     BatchSampler, FixedBatches, IntervalSampler, LastBatch, RandomSampler, Sampler, SequentialSampler, SubsetSampler,

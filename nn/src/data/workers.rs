@@ -73,7 +73,7 @@ impl<D: Dataset, F: Batchify<D::Item>> Epoch<D, F> {
         go_on(None).then(|| self.batchify.batch(samples))
     }
 
-    /// What worker `first` of `step` does.
+    /// What a worker does that begins with batch `first` and makes every one of `step`.
     fn work(&self, first: usize, step: usize, sender: &SyncSender<Result<F::Batch>>, stop: &AtomicBool) {
         for k in (first..self.len()).step_by(step) {
             let mut at = None;
@@ -103,24 +103,26 @@ fn panicked(sample: Option<usize>, panic: &(dyn Any + Send)) -> Error {
 
 /// The threads that make the batches of one epoch.
 pub(super) struct Workers<T> {
+    /// The number of the first batch.
+    from: usize,
     receivers: Vec<Receiver<Result<T>>>,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// `count` threads that are about `prefetch` batches ahead together.
-    pub fn start<D, F>(epoch: &Arc<Epoch<D, F>>, count: usize, prefetch: usize) -> io::Result<Self>
+    /// `count` threads that make the batches from number `from` on and are about `prefetch` batches ahead together.
+    pub fn start<D, F>(epoch: &Arc<Epoch<D, F>>, from: usize, count: usize, prefetch: usize) -> io::Result<Self>
     where
         D: Dataset,
         F: Batchify<D::Item, Batch = T>,
     {
-        let mut workers = Workers { receivers: vec![], threads: vec![], stop: Arc::default() };
+        let mut workers = Workers { from, receivers: vec![], threads: vec![], stop: Arc::default() };
         for w in 0..count {
             // One more than the channel holds is in the hands of the worker.
             let (sender, receiver) = sync_channel(prefetch.div_ceil(count).saturating_sub(1));
             let (epoch, stop) = (epoch.clone(), workers.stop.clone());
-            let work = move || epoch.work(w, count, &sender, &stop);
+            let work = move || epoch.work(from + w, count, &sender, &stop);
             workers.receivers.push(receiver);
             workers.threads.push(Builder::new().name(format!("{OP}-{w}")).spawn(work)?);
         }
@@ -129,7 +131,7 @@ impl<T: Send + 'static> Workers<T> {
 
     /// Batch number `k`. They are to be asked for in order.
     pub fn receive(&self, k: usize) -> Result<T> {
-        let batch = self.receivers[k % self.receivers.len()].recv();
+        let batch = self.receivers[(k - self.from) % self.receivers.len()].recv();
         batch.unwrap_or_else(|_| Err(Error::Panicked { op: OP, message: "it ended before its time".into() }))
     }
 }

@@ -134,6 +134,18 @@ fn change<B: Backend>(parameter: &mut Parameter<B>, f: impl FnOnce(Parameter<B>)
     *parameter = f(this);
 }
 
+/// Puts `given` in the place of the parameter of this name.
+fn give<B: Backend>(mut all: Vec<(String, &mut Parameter<B>)>, name: &str, given: &Parameter<B>) {
+    match all.iter().position(|(n, _)| n == name) {
+        Some(at) => change(all[at].1, |p| p.replaced(given)),
+        None => {
+            let names: Vec<&str> = all.iter().map(|(n, _)| n.as_str()).collect();
+            let why = format!("the layer was given a parameter {name:?}, but has only {}", names.join(", "));
+            all.into_iter().for_each(|(_, p)| change(p, |p| p.refuse(why.as_str())));
+        }
+    }
+}
+
 /// What all recurrent layers are.
 #[derive(Clone)]
 struct Layers<B: Backend> {
@@ -217,6 +229,14 @@ impl<B: Backend> Layers<B> {
         for weights in &mut self.weights[..directions] {
             change(&mut weights.i2h_weight, |p| p.shaped(&[rows, Some(inputs)]));
         }
+        self
+    }
+
+    fn with_parameter(mut self, name: &str, given: &Parameter<B>) -> Self {
+        let places: Vec<String> = (0..self.weights.len()).map(|i| self.place(i)).collect();
+        let all = self.weights.iter_mut().zip(&places);
+        let all = all.flat_map(|(w, place)| w.all_mut().map(|(name, p)| (format!("{place}{name}"), p)));
+        give(all.collect(), name, given);
         self
     }
 
@@ -402,6 +422,13 @@ macro_rules! layers {
                 self
             }
 
+            /// Uses `parameter`, such as that of another layer, in the place of the one of this name, such as `l0_i2h_weight`: the
+            /// two are one. Its shape must be that of this layer's.
+            #[must_use]
+            pub fn with_parameter(self, name: &str, parameter: &Parameter<B>) -> Self {
+                $name(self.0.with_parameter(name, parameter))
+            }
+
             /// The outputs, and the states after the last time.
             ///
             /// # Errors
@@ -501,6 +528,15 @@ macro_rules! cells {
             #[must_use]
             pub fn share(self, other: &Self) -> Self {
                 other.clone()
+            }
+
+            /// Uses `parameter`, such as that of another layer, in the place of the one of this name, such as `i2h_weight`: the
+            /// two are one. Its shape must be that of this layer's.
+            #[must_use]
+            pub fn with_parameter(mut self, name: &str, parameter: &Parameter<B>) -> Self {
+                let all = self.weights.all_mut().map(|(name, p)| (name.to_string(), p));
+                give(all.into(), name, parameter);
+                self
             }
 
             /// States `[batch, hidden]` of zeros.

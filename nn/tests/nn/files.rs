@@ -2,7 +2,7 @@
 
 use isograd_core::{
     Backend, DType, Error, Tensor, autograd,
-    format::{HostArray, mxnet, safetensors},
+    format::{self, HostArray, mxnet, safetensors},
 };
 use isograd_nn::{
     BatchNorm, Block, Dense, LoadOptions, Parameters, Sequential, Trainer,
@@ -155,6 +155,103 @@ fn names_of_others_are_mapped<B: Backend>(ctx: &B) {
     assert!(error.unwrap_err().to_string().contains("missing as x.gamma"));
 }
 
+fn a_state_is_loaded_whole_or_not_at_all<B: Backend>(ctx: &B) {
+    let (one, two) = (initialized(ctx, &[4, 2]), initialized::<B>(ctx, &[4, 2]));
+    let before = bytes(&one);
+    let mut state = two.state_dict().unwrap();
+    // The last does not fit, then the first comes twice.
+    state.last_mut().unwrap().1 = Tensor::zeros(ctx, [3], DType::F32).unwrap();
+    let error = one.load_state_dict(state.clone()).unwrap_err();
+    assert!(matches!(&error, Error::Parameter { name, .. } if name == "1.bias"), "{error}");
+    state.last_mut().unwrap().1 = Tensor::zeros(ctx, [2], DType::F64).unwrap();
+    assert!(one.load_state_dict(state.clone()).is_err());
+    state.pop();
+    assert!(one.load_state_dict(state.clone()).is_err());
+    state.push(state[0].clone());
+    assert!(one.load_state_dict(state).unwrap_err().to_string().contains("twice"));
+    assert_eq!(bytes(&one), before);
+    // What is loaded may be memory of the network itself.
+    let square = Dense::<B>::new(3).in_units(3);
+    let mut net = Sequential::new();
+    net.add(square).add(Dense::new(3).in_units(3));
+    net.initialize(Normal::default(), ctx).unwrap();
+    let before = bytes(&net);
+    let state = net.state_dict().unwrap();
+    let swapped = |path: &str| format!("{}{}", if path.starts_with('0') { "1" } else { "0" }, &path[1..]);
+    net.load_state_dict(state.into_iter().map(|(path, data)| (swapped(&path), data))).unwrap();
+    let half = before.len() / 2;
+    assert_eq!(bytes(&net), [&before[half..], &before[..half]].concat());
+    // While something is recorded, and with a part of it frozen, too.
+    net.collect_params().matching("0.*").unwrap().freeze().unwrap();
+    let state: Vec<_> = net.state_dict().unwrap().into_iter().map(|(p, t)| (p, t.ones_like().unwrap())).collect();
+    autograd::record(|| net.load_state_dict(state)).unwrap();
+    assert!(
+        net.collect_params().iter().all(|(_, p)| p.data().unwrap().to_vec::<f32>().unwrap().iter().all(|x| *x == 1.0))
+    );
+}
+
+fn a_shared_parameter_has_one_value<B: Backend>(ctx: &B) {
+    let folder = tempfile::tempdir().unwrap();
+    let make = || {
+        let first = Dense::<B>::new(2).in_units(2);
+        let mut net = Sequential::new();
+        net.add(first.clone()).add(first);
+        net
+    };
+    for name in ["x.params", "x.safetensors"] {
+        let file = folder.path().join(name);
+        let mut other = Sequential::<B>::new();
+        other.add(Dense::new(2).in_units(2)).add(Dense::new(2).in_units(2));
+        other.initialize(Normal::default(), ctx).unwrap();
+        other.save_parameters(&file).unwrap();
+        let net = make();
+        net.initialize(One, ctx).unwrap();
+        for error in [net.load_parameters(&file, ctx), net.load_state_dict(other.state_dict().unwrap())] {
+            let error = error.unwrap_err();
+            assert!(matches!(&error, Error::Parameter { name, .. } if name == "1.weight"), "{error}");
+            assert!(error.to_string().contains("shared with 0.weight"), "{error}");
+        }
+        assert_eq!(net.collect_params()["0.weight"].data().unwrap().to_vec::<f32>().unwrap(), [1.0; 4]);
+        net.load_state_dict(net.state_dict().unwrap()).unwrap();
+    }
+}
+
+fn what_does_not_fit_can_be_passed_over<B: Backend>(ctx: &B) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("two.safetensors");
+    let saved = initialized::<B>(ctx, &[4, 2]);
+    saved.save_parameters(&file).unwrap();
+    let other = initialized::<B>(ctx, &[4, 5]);
+    let values = |net: &Sequential<B>, path: &str| net.collect_params()[path].data().unwrap().to_vec::<f32>().unwrap();
+    let kept = values(&other, "1.weight");
+    assert!(other.load_parameters(&file, ctx).unwrap_err().to_string().contains("ignore_mismatched"));
+    let options = || LoadOptions { ignore_mismatched: true, ..LoadOptions::default() };
+    other.load_parameters_with(&file, ctx, options()).unwrap();
+    assert_eq!((values(&other, "0.weight"), values(&other, "1.weight")), (values(&saved, "0.weight"), kept));
+
+    // Of a dtype that is not known here, the rest is loaded.
+    let bytes = fs::read(&file).unwrap();
+    let (old, new) = (br#""1.bias":{"dtype":"F32","shape":[2]"#, br#""1.bias":{"dtype":"U64","shape":[1]"#);
+    let at = bytes.windows(old.len()).position(|w| w == old).unwrap();
+    let mut foreign = bytes;
+    foreign[at..at + new.len()].copy_from_slice(new);
+    fs::write(&file, foreign).unwrap();
+    let net = initialized::<B>(ctx, &[4, 2]);
+    let error = net.load_parameters(&file, ctx).unwrap_err();
+    assert!(
+        matches!(&error, Error::Parameter { name, .. } if name == "1.bias") && error.to_string().contains("U64"),
+        "{error}"
+    );
+    let bias = values(&net, "1.bias");
+    let options = LoadOptions { allow_missing: true, ..LoadOptions::default() };
+    net.load_parameters_with(&file, ctx, options).unwrap();
+    assert_eq!((values(&net, "1.weight"), values(&net, "1.bias")), (values(&saved, "1.weight"), bias));
+    assert_eq!(format::load_named(&file, ctx).unwrap().len(), 3);
+    let one = format::load_one(&file, "0.bias", ctx).unwrap();
+    assert_eq!(one.to_vec::<f32>().unwrap(), values(&saved, "0.bias"));
+    assert!(format::load_one(&file, "1.bias", ctx).unwrap_err().to_string().contains("U64"));
+}
+
 /// As far as it can be told from outside: whatever keeps a file from being written leaves the old one, and nothing else.
 fn a_save_that_fails_leaves_the_old_file<B: Backend>(ctx: &B) {
     let folder = tempfile::tempdir().unwrap();
@@ -241,6 +338,9 @@ on_every_backend! {
     shared_parameters_stay_shared_through_a_file
     what_does_not_fit_is_named_and_changes_nothing
     names_of_others_are_mapped
+    a_state_is_loaded_whole_or_not_at_all
+    a_shared_parameter_has_one_value
+    what_does_not_fit_can_be_passed_over
     a_save_that_fails_leaves_the_old_file
     damaged_and_missing_files_are_errors
     a_trainer_goes_on_where_it_stopped

@@ -7,6 +7,7 @@ mod attention;
 mod behaviours;
 mod behaviours_training;
 mod blocks;
+mod checkpoint;
 mod ctc;
 mod data;
 mod datasets;

@@ -186,6 +186,17 @@ fn a_layer_can_be_given_parameters<B: Backend>(ctx: &B) {
     let wrong = Embedding::new(6, 2).with_weight(decoder.weight());
     assert!(wrong.initialize(One, ctx).unwrap_err().to_string().contains("(6, 2)"));
 
+    let one: LSTM<B> = LSTM::new(3).input_size(2);
+    let weight = one.collect_params()["l0_h2h_weight"].clone();
+    let other = LSTM::new(3).num_layers(2).with_parameter("l1_h2h_weight", &weight);
+    assert!(other.collect_params()["l1_h2h_weight"].is(&weight));
+    let cell = LSTMCell::new(3).with_parameter("h2h_weight", &weight);
+    assert!(cell.collect_params()["h2h_weight"].is(&weight));
+    let wrong = GRUCell::new(3).with_parameter("h2h_wieght", &weight);
+    assert!(wrong.initialize(One, ctx).unwrap_err().to_string().contains("h2h_wieght"));
+    let wrong = GRU::new(3).with_parameter("l0_h2h_weight", &weight);
+    assert!(wrong.initialize(One, ctx).unwrap_err().to_string().contains("(12, 3)"));
+
     let norm: LayerNorm<B> = LayerNorm::new().in_channels(3);
     let given = BatchNorm::new().with_gamma(norm.gamma()).with_beta(norm.beta());
     assert!(given.gamma().is(norm.gamma()) && given.beta().is(norm.beta()));
