@@ -114,7 +114,7 @@ pub fn load_where(path: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Resu
     // A folder opens like a file, and shows what it is when it is read.
     let found = file.metadata().and_then(|m| if m.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(m) });
     found.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
-    parse(BufReader::new(file), &wanted).map_err(|e| e.with_path(path))
+    parse(BufReader::new(file), MAX_EXPANDED, &wanted).map_err(|e| e.with_path(path))
 }
 
 /// Writes arrays under their names, in their order. The same arrays give the same bytes.
