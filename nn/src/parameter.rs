@@ -40,6 +40,8 @@ struct State<B: Backend> {
     grad_req: GradReq,
     /// Whether it may ever want a gradient.
     differentiable: bool,
+    /// Whether it has the precision of f32 at least, whatever the network is cast to.
+    wide: bool,
     /// Whether it wants none for now, whatever `grad_req` says.
     frozen: bool,
     lr_mult: f64,
@@ -78,6 +80,7 @@ impl<B: Backend> Parameter<B> {
                 dtype: DType::F32,
                 grad_req: GradReq::Write,
                 differentiable: true,
+                wide: false,
                 frozen: false,
                 lr_mult: 1.0,
                 wd_mult: 1.0,
@@ -120,6 +123,14 @@ impl<B: Backend> Parameter<B> {
         self
     }
 
+    /// Whether it stays f32 when it is cast to f16 or bf16: for what is gathered over many batches, such as a running variance,
+    /// which those could not hold, and whose small steps they would lose.
+    #[must_use]
+    pub fn with_wide(self, wide: bool) -> Self {
+        self.lock().wide = wide;
+        self
+    }
+
     pub(crate) fn set_initializer(&self, initializer: Arc<dyn Initializer<B>>) {
         self.lock().own = Some(initializer);
     }
@@ -129,7 +140,7 @@ impl<B: Backend> Parameter<B> {
         let state = self.lock();
         let new = Parameter::new(&*state.name, shape).with_dtype(state.dtype).with_grad_req(state.grad_req);
         new.lock().own = state.own.clone();
-        new.with_differentiable(state.differentiable)
+        new.with_differentiable(state.differentiable).with_wide(state.wide)
     }
 
     pub(crate) fn set_dtype(&self, dtype: DType) {
@@ -232,12 +243,14 @@ impl<B: Backend> Parameter<B> {
         state.attach()
     }
 
-    /// Converts the values, which stay where they are; the old gradient is lost. Values of integers are left as they are.
+    /// Converts the values, which stay where they are; the old gradient is lost. Values of integers are left as they are, and
+    /// one that is [wide](Parameter::with_wide) becomes f32 where f16 or bf16 is asked for.
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`].
     pub fn cast(&self, dtype: DType) -> Result<()> {
         let mut state = self.lock();
+        let dtype = if state.wide { dtype.compute() } else { dtype };
         if state.dtype == dtype || !state.dtype.is_float() {
             return Ok(());
         }

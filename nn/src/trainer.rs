@@ -1,8 +1,8 @@
 //! [`Trainer`]: applies an optimizer to the parameters of a network.
 
-use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step, parameter::sum};
+use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step, options, parameter::sum};
 use isograd_core::{
-    Backend, Dyn, Error, GradReq, Result, Tensor, autograd,
+    Backend, DType, Dyn, Error, GradReq, Result, Tensor, autograd,
     format::{HostArray, safetensors},
 };
 use std::{
@@ -51,19 +51,28 @@ struct Slot<B: Backend> {
     count: u64,
     /// What the optimizer keeps, on the first context; made at the first update.
     state: Option<Vec<Tensor<B>>>,
+    /// The dtype of the values that the state belongs to.
+    dtype: DType,
 }
 
 impl<B: Backend> Trainer<B> {
     /// A trainer of `parameters`, which may still await their values.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there are no parameters.
+    /// [`Error::InvalidArgument`] when there are no parameters, or for an option of the optimizer out of its domain, such as a
+    /// negative learning rate.
     pub fn new(parameters: ParameterDict<B>, optimizer: impl Optimizer<B> + 'static) -> Result<Trainer<B>> {
         if parameters.is_empty() {
             return Err(Error::invalid("Trainer", "there are no parameters to train"));
         }
-        let slot =
-            |(path, p): (&str, &Parameter<B>)| Slot { path: path.into(), parameter: p.clone(), count: 0, state: None };
+        optimizer.check()?;
+        let slot = |(path, p): (&str, &Parameter<B>)| Slot {
+            path: path.into(),
+            parameter: p.clone(),
+            count: 0,
+            state: None,
+            dtype: p.dtype(),
+        };
         let slots = parameters.unique().iter().map(slot).collect();
         Ok(Trainer { slots, optimizer: Box::new(optimizer), updates: 0, rescale_grad: 1.0, reduced: false })
     }
@@ -78,7 +87,8 @@ impl<B: Backend> Trainer<B> {
         self.optimizer.learning_rate_at(self.updates)
     }
 
-    /// Sets the learning rate of the steps to come; with a schedule, the one that its shares are of.
+    /// Sets the learning rate of the steps to come; with a schedule, the one that its shares are of. A negative one, or NaN, is
+    /// refused by the next step.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
         self.optimizer.set_learning_rate(learning_rate);
     }
@@ -176,6 +186,8 @@ impl<B: Backend> Trainer<B> {
         if batch_size == 0 {
             return Err(Error::invalid(op, "the batch size must be at least 1"));
         }
+        self.optimizer.check()?;
+        options::finite(op, "rescale_grad", self.rescale_grad)?;
         autograd::pause(|| {
             // Everything is checked before anything changes.
             let reduced = std::mem::take(&mut self.reduced);
@@ -184,6 +196,7 @@ impl<B: Backend> Trainer<B> {
                 if ignore_stale && slot.is_deferred() {
                     continue;
                 }
+                slot.check_factors()?;
                 let fresh = slot.fresh()?;
                 if !ignore_stale {
                     slot.check_all_fresh(&fresh)?;
@@ -272,7 +285,7 @@ impl<B: Backend> Trainer<B> {
         self.updates = number(UPDATES).and_then(|n| n.parse().ok()).ok_or_else(|| missing(UPDATES))?;
         self.optimizer.set_learning_rate(learning_rate);
         for (slot, (count, state)) in self.slots.iter_mut().zip(loaded) {
-            (slot.count, slot.state) = (count, state);
+            (slot.count, slot.state, slot.dtype) = (count, state, slot.parameter.dtype());
         }
         Ok(())
     }
@@ -311,6 +324,15 @@ impl<B: Backend> Slot<B> {
         Error::Parameter { name, why: why.into() }
     }
 
+    fn check_factors(&self) -> Result<()> {
+        for (name, factor) in [("lr_mult", self.parameter.lr_mult()), ("wd_mult", self.parameter.wd_mult())] {
+            if !(factor >= 0.0 && factor.is_finite()) {
+                return Err(self.error(format!("its {name} must be finite and at least 0, not {factor:?}")));
+            }
+        }
+        Ok(())
+    }
+
     /// The replicas that `backward` has reached since the last step.
     fn fresh(&self) -> Result<Vec<Tensor<B>>> {
         Ok(self.parameter.list_data()?.into_iter().filter(Tensor::has_fresh_grad).collect())
@@ -342,6 +364,13 @@ impl<B: Backend> Slot<B> {
             && state.iter().any(|tensor| tensor.ctx() != weight.ctx())
         {
             *state = state.iter().map(|tensor| tensor.as_in_context(weight.ctx())).collect::<Result<_>>()?;
+        }
+        // So does one that was cast.
+        if self.dtype != weight.dtype() {
+            if let Some(state) = &self.state {
+                self.state = Some(optimizer.cast_state(self.dtype, weight, state.clone())?);
+            }
+            self.dtype = weight.dtype();
         }
         let state = match &self.state {
             Some(state) => state,
