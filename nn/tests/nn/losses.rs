@@ -163,9 +163,8 @@ fn half_precision_is_single_precision_rounded<B: Backend>(ctx: &B) {
     let probabilities: [f32; 4] = [0.0, 1.0, 0.5, 0.25];
     let labels: [f32; 4] = [0.0, 1.0, 1.0, 0.0];
     type Run<'a, B> = Box<dyn Fn(&Tensor<B>, &Tensor<B>) -> Tensor<B> + 'a>;
-    let of = |loss: &'static dyn Fn(&Tensor<B>, &Tensor<B>) -> isograd_core::Result<Tensor<B>>| -> Run<'_, B> {
-        Box::new(move |x, y| loss(x, y).unwrap())
-    };
+    type Fallible<B> = dyn Fn(&Tensor<B>, &Tensor<B>) -> isograd_core::Result<Tensor<B>>;
+    let of = |loss: &'static Fallible<B>| -> Run<'_, B> { Box::new(move |x, y| loss(x, y).unwrap()) };
     let runs: Vec<(&str, Run<'_, B>)> = vec![
         ("L1", of(&|x, y| L1Loss::default().loss(x, y))),
         ("Huber", of(&|x, y| HuberLoss::default().loss(x, y))),

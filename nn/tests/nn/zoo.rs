@@ -150,7 +150,8 @@ fn every_block_is_announced() {
     let dense = DenseNetConfig { growth: 2, blocks: vec![1, 2], width: 4 };
     let gpt = GptConfig { units: 8, heads: 2, layers: 2, ..GptConfig::small(4, 8) };
     let lstm = LstmLanguageModelConfig { embedding: 4, hidden: 4, ..LstmLanguageModelConfig::medium(6) };
-    let networks: Vec<(&str, Box<dyn Block<Reference>>, Tensor<Reference>)> = vec![
+    type Row = (&'static str, Box<dyn Block<Reference>>, Tensor<Reference>);
+    let networks: Vec<Row> = vec![
         ("ResNet", Box::new(ResNet::new(&config(ResNetVersion::V1, false), 3)), pictures(16)),
         ("ResNet v2", Box::new(ResNet::new(&config(ResNetVersion::V2, true), 3)), pictures(16)),
         ("DenseNet", Box::new(DenseNet::new(&dense, 3)), pictures(16)),
