@@ -188,7 +188,8 @@ pub trait Parameters<B: Backend = Dyn> {
         each_block(self, true, &mut f);
     }
 
-    /// Converts all parameters of floating-point dtypes; gradients are lost.
+    /// Converts all parameters of floating-point dtypes; gradients are lost. Running statistics stay f32 where f16 or bf16 is
+    /// asked for, as in MXNet.
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`].

@@ -1,13 +1,22 @@
 //! Metrics: numbers that say how well a network does, gathered over batches.
 
-use isograd_core::{Backend, DType, Dyn, Result, Tensor};
+use crate::{
+    labels::{Checked, Whole, like, shown},
+    layers::size_of_axis,
+    options,
+};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
 
 /// A number gathered over batches.
+///
+/// Class numbers are whole and not negative, of any number dtype; labels have the shape of what they are compared with, and may
+/// have axes of size 1 more or less.
 pub trait Metric<B: Backend = Dyn> {
     /// Takes a batch into account. Waits for the device.
     ///
     /// # Errors
-    /// What the operators report of shapes and devices.
+    /// [`Error::ShapeMismatch`] and [`Error::InvalidArgument`], naming the metric, for labels and predictions that do not fit;
+    /// what the operators report of devices.
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()>;
 
     /// The number so far; NaN before the first batch.
@@ -17,8 +26,55 @@ pub trait Metric<B: Backend = Dyn> {
     fn reset(&mut self);
 }
 
-/// The share of samples whose class was predicted: `[batch, classes, ..]` scores, or classes themselves, against
-/// `[batch, ..]` labels of any number dtype.
+/// How many elements are true.
+fn count<B: Backend>(mask: &Tensor<B>) -> Result<u64> {
+    Ok(mask.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64)
+}
+
+/// Predicted classes and labels, i64 of one shape. Predictions are `[batch, classes, ..]` scores, of which the highest counts;
+/// or, shaped like the labels or `[batch, 1, ..]`, classes, or probabilities of class 1, which is predicted above 1/2.
+fn decided<B: Backend>(
+    op: &'static str,
+    labels: &Tensor<B>,
+    predictions: &Tensor<B>,
+    classes: Option<usize>,
+) -> Result<(Tensor<B>, Tensor<B>)> {
+    let predictions = predictions.detach();
+    let below = |what: &'static str, most: Option<usize>| match most {
+        Some(most) => Whole::below(op, what, most),
+        None => Whole::natural(op, what),
+    };
+    let scored = predictions.rank() > 1 && predictions.shape() != labels.shape() && predictions.shape()[1] != 1;
+    let (predicted, classes) = if scored {
+        let given = predictions.shape()[1];
+        if let Some(classes) = classes.filter(|&classes| classes != given) {
+            let why =
+                format!("it is of {classes} classes, the scores are of {given}; score one against the rest by itself");
+            return Err(Error::invalid(op, why));
+        }
+        (predictions.argmax(1, false)?, Some(given))
+    } else if predictions.dtype().is_float() && !predictions.equal(&predictions.floor()?)?.all((), false)?.asscalar()? {
+        let probable = predictions.greater_equal_scalar(0)?.logical_and(&predictions.less_equal_scalar(1)?)?;
+        if !probable.all((), false)?.asscalar::<bool>()? {
+            let outside = predictions.to_values()?.into_iter().find(|v| !(0.0..=1.0).contains(&v.to_f64()));
+            let outside = outside.map(shown).unwrap_or_default();
+            let why = format!(
+                "prediction {outside} is neither a class nor the probability of one; give scores as [batch, classes, ..], \
+                 and a single score through sigmoid"
+            );
+            return Err(Error::invalid(op, why));
+        }
+        (predictions.greater_scalar(0.5)?.cast(DType::I64)?, Some(2))
+    } else {
+        (below("prediction", classes).check(&predictions)?.numbers, classes)
+    };
+    let labels = below("label", classes).check_like(labels, predicted.shape())?.numbers;
+    Ok((predicted, labels))
+}
+
+/// The share of samples whose class was predicted: `[batch, classes, ..]` scores against `[batch, ..]` labels; or, in the shape
+/// of the labels, classes themselves, or probabilities of class 1 of two (the output of a sigmoid), which is predicted above
+/// 1/2.
 ///
 /// ```
 /// use isograd_core::Tensor;
@@ -46,13 +102,9 @@ impl Accuracy {
 
 impl<B: Backend> Metric<B> for Accuracy {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
-        let predicted = if predictions.rank() > labels.rank() {
-            predictions.detach().argmax(1, false)?
-        } else {
-            predictions.detach().cast(DType::I64)?
-        };
-        let right = predicted.equal(&labels.detach().cast(DType::I64)?.reshape(predicted.shape())?)?;
-        self.correct += right.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64;
+        let (predicted, labels) = decided("Accuracy", labels, predictions, None)?;
+        let right = predicted.equal(&labels)?;
+        self.correct += count(&right)?;
         self.total += right.size() as u64;
         Ok(())
     }
@@ -66,7 +118,8 @@ impl<B: Backend> Metric<B> for Accuracy {
     }
 }
 
-/// The share of samples whose class is among the k of the highest scores: `[batch, classes]` against `[batch]`.
+/// The share of samples whose class is among the k of the highest scores: `[.., classes]` against `[..]`. Of no more than k
+/// classes every one is.
 ///
 /// ```
 /// use isograd_core::Tensor;
@@ -95,10 +148,13 @@ impl TopKAccuracy {
 
 impl<B: Backend> Metric<B> for TopKAccuracy {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
-        let (_, best) = predictions.detach().topk(self.k, -1, true)?;
-        let labels = labels.detach().cast(DType::I64)?.reshape([-1, 1])?;
+        const OP: &str = "TopKAccuracy";
+        options::at_least_one(OP, "k", self.k as u64)?;
+        let classes = size_of_axis(OP, predictions, -1)?;
+        let labels = true_classes(OP, labels, predictions, None)?.numbers;
+        let (_, best) = predictions.detach().topk(self.k.min(classes), -1, true)?;
         let right = best.cast(DType::I64)?.equal(&labels)?.any(-1, false)?;
-        self.correct += right.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64;
+        self.correct += count(&right)?;
         self.total += right.size() as u64;
         Ok(())
     }
@@ -133,14 +189,9 @@ struct Confusion {
 }
 
 impl Confusion {
-    fn of<B: Backend>(labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<Confusion> {
-        let scores = predictions.detach();
-        let predicted =
-            if scores.rank() > labels.rank() { scores.argmax(-1, false)? } else { scores.cast(DType::I64)? };
-        let predicted = predicted.equal_scalar(1)?;
-        let labelled = labels.detach().cast(DType::I64)?.reshape(predicted.shape())?.equal_scalar(1)?;
-        let count =
-            |mask: &Tensor<B>| -> Result<u64> { Ok(mask.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64) };
+    fn of<B: Backend>(op: &'static str, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<Confusion> {
+        let (predicted, labels) = decided(op, labels, predictions, Some(2))?;
+        let (predicted, labelled) = (predicted.equal_scalar(1)?, labels.equal_scalar(1)?);
         let (both, positive, labelled) =
             (count(&predicted.logical_and(&labelled)?)?, count(&predicted)?, count(&labelled)?);
         Ok(Confusion {
@@ -194,7 +245,7 @@ macro_rules! of_confusion {
 
         impl<B: Backend> Metric<B> for $name {
             fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
-                let batch = Confusion::of(labels, predictions)?;
+                let batch = Confusion::of(stringify!($name), labels, predictions)?;
                 self.all.add(batch);
                 self.batches.add_number(batch.$value(), 1);
                 Ok(())
@@ -217,7 +268,7 @@ macro_rules! of_confusion {
 
 of_confusion! {
     /// 2 · precision · recall / (precision + recall) of class 1 of two; 0 where it is 0 / 0, as in MXNet. `[batch, 2]` scores, or
-    /// classes themselves, against `[batch]`.
+    /// classes themselves or probabilities of class 1, against `[batch]`. Of more than two classes it is an error.
     ///
     /// ```
     /// use isograd_core::Tensor;
@@ -267,14 +318,14 @@ impl Mean {
 }
 
 macro_rules! means {
-    ($($(#[$doc:meta])* $name:ident |$label:ident, $prediction:ident| $elements:expr, |$mean:ident| $value:expr;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident |$op:ident, $label:ident, $prediction:ident| $elements:expr, |$mean:ident| $value:expr;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
         pub struct $name(Mean);
 
         impl<B: Backend> Metric<B> for $name {
             fn update(&mut self, $label: &Tensor<B>, $prediction: &Tensor<B>) -> Result<()> {
-                let ($label, $prediction) = ($label.detach(), $prediction.detach());
+                let ($op, $label, $prediction) = (stringify!($name), $label.detach(), $prediction.detach());
                 self.0.add(&$elements)
             }
 
@@ -290,13 +341,32 @@ macro_rules! means {
     )* };
 }
 
-fn distance<B: Backend>(label: &Tensor<B>, prediction: &Tensor<B>) -> Result<Tensor<B>> {
-    wide(&label.reshape(prediction.shape())?)?.sub(&wide(prediction)?)
+fn distance<B: Backend>(op: &'static str, label: &Tensor<B>, prediction: &Tensor<B>) -> Result<Tensor<B>> {
+    wide(&like(op, "the label", label, prediction.shape())?)?.sub(&wide(prediction)?)
 }
 
-/// -ln of the probability of the true class, which is at least 1e-12.
-fn surprise<B: Backend>(label: &Tensor<B>, prediction: &Tensor<B>) -> Result<Tensor<B>> {
-    wide(&prediction.pick(label, -1, false)?)?.maximum_scalar(1e-12)?.log()?.neg()
+/// The class numbers of `[.., classes]` predictions, `[.., 1]`.
+fn true_classes<B: Backend>(
+    op: &'static str,
+    label: &Tensor<B>,
+    prediction: &Tensor<B>,
+    ignored: Option<i64>,
+) -> Result<Checked<B>> {
+    let classes = size_of_axis(op, prediction, -1)?;
+    let shape = prediction.shape().with(prediction.rank() - 1, 1);
+    Whole { ignored, ..Whole::below(op, "label", classes) }.check_like(label, &shape)
+}
+
+/// -ln of the probability of the true class, which is at least 1e-12, and whether it is left out.
+fn surprise<B: Backend>(
+    op: &'static str,
+    label: &Tensor<B>,
+    prediction: &Tensor<B>,
+    ignored: Option<i64>,
+) -> Result<(Tensor<B>, Option<Tensor<B>>)> {
+    let label = true_classes(op, label, prediction, ignored)?;
+    let each = wide(&prediction.pick(&label.numbers, -1, true)?)?.maximum_scalar(1e-12)?.log()?.neg()?;
+    Ok((each, label.ignored))
 }
 
 means! {
@@ -321,17 +391,17 @@ means! {
     /// assert!((Metric::<isograd_reference::Reference>::value(&perplexity) - 4.0).abs() < 1e-5);
     /// # Ok::<(), isograd_core::Error>(())
     /// ```
-    MSE |label, prediction| distance(&label, &prediction)?.square()?, |mean| mean;
+    MSE |op, label, prediction| distance(op, &label, &prediction)?.square()?, |mean| mean;
     /// The mean distance over all elements.
-    MAE |label, prediction| distance(&label, &prediction)?.abs()?, |mean| mean;
+    MAE |op, label, prediction| distance(op, &label, &prediction)?.abs()?, |mean| mean;
     /// The root of the mean squared distance over all elements. (MXNet takes the mean of the batches' roots.)
-    RMSE |label, prediction| distance(&label, &prediction)?.square()?, |mean| mean.sqrt();
+    RMSE |op, label, prediction| distance(op, &label, &prediction)?.square()?, |mean| mean.sqrt();
     /// The mean of -ln p, with p the probability predicted for the true class: `[.., classes]` against `[..]`.
-    CrossEntropy |label, prediction| surprise(&label, &prediction)?, |mean| mean;
+    CrossEntropy |op, label, prediction| surprise(op, &label, &prediction, None)?.0, |mean| mean;
     /// The same as [`CrossEntropy`], under its other name.
-    NegativeLogLikelihood |label, prediction| surprise(&label, &prediction)?, |mean| mean;
+    NegativeLogLikelihood |op, label, prediction| surprise(op, &label, &prediction, None)?.0, |mean| mean;
     /// The mean of the predictions, whatever the labels: for losses that are computed already.
-    LossMean |_label, prediction| prediction, |mean| mean;
+    LossMean |_op, _label, prediction| prediction, |mean| mean;
 }
 
 /// e to the [`CrossEntropy`]: among how many equally likely classes the model is as unsure.
@@ -353,12 +423,10 @@ impl Perplexity {
 impl<B: Backend> Metric<B> for Perplexity {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
         let (labels, predictions) = (labels.detach(), predictions.detach());
-        let each = surprise(&labels, &predictions)?;
-        let Some(ignored) = self.ignored else { return self.mean.add(&each) };
-        let counts = labels.cast(DType::I64)?.not_equal_scalar(ignored)?.reshape(each.shape())?;
-        let counted = counts.cast(DType::I64)?.sum((), false)?.asscalar::<i64>()? as u64;
-        let sum = each.masked_fill(&counts.logical_not()?, 0)?.sum((), false)?.asscalar::<f64>()?;
-        self.mean.add_number(sum, counted);
+        let (each, ignored) = surprise("Perplexity", &labels, &predictions, self.ignored)?;
+        let Some(ignored) = ignored else { return self.mean.add(&each) };
+        let sum = each.masked_fill(&ignored, 0)?.sum((), false)?.asscalar::<f64>()?;
+        self.mean.add_number(sum, count(&ignored.logical_not()?)?);
         Ok(())
     }
 
@@ -437,7 +505,7 @@ impl PearsonCorrelation {
 
 impl<B: Backend> Metric<B> for PearsonCorrelation {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
-        let labels = labels.reshape(predictions.shape())?;
+        let labels = like("PearsonCorrelation", "the label", labels, predictions.shape())?;
         let numbers = |t: &Tensor<B>| -> Result<Vec<f64>> {
             Ok(t.to_values()?.into_iter().map(<f64 as isograd_core::Element>::from_value).collect())
         };

@@ -47,6 +47,8 @@ struct State<B: Backend> {
     grad_req: GradReq,
     /// Whether it may ever want a gradient.
     differentiable: bool,
+    /// Whether it has the precision of f32 at least, whatever the network is cast to.
+    wide: bool,
     /// Whether it wants none for now, whatever `grad_req` says.
     frozen: bool,
     lr_mult: f64,
@@ -85,6 +87,7 @@ impl<B: Backend> Parameter<B> {
                 dtype: DType::F32,
                 grad_req: GradReq::Write,
                 differentiable: true,
+                wide: false,
                 frozen: false,
                 lr_mult: 1.0,
                 wd_mult: 1.0,
@@ -106,6 +109,16 @@ impl<B: Backend> Parameter<B> {
             Some(why) => Err(state.error(&**why)),
             None => Ok(state),
         }
+    }
+
+    /// Whether it stays f32 when it is cast to f16 or bf16: for what is gathered over many batches, such as a running variance,
+    /// which those could not hold, and whose small steps they would lose.
+    #[must_use]
+    pub fn with_wide(self, wide: bool) -> Self {
+        self.configured(|state| {
+            state.wide = wide;
+            Ok(())
+        })
     }
 
     /// Fails for a handle that was asked what cannot hold.
@@ -207,12 +220,14 @@ impl<B: Backend> Parameter<B> {
         state.attach()
     }
 
-    /// Converts the values, which stay where they are; the old gradient is lost. Values of integers are left as they are.
+    /// Converts the values, which stay where they are; the old gradient is lost. Values of integers are left as they are, and
+    /// one that is [wide](Parameter::with_wide) becomes f32 where f16 or bf16 is asked for.
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`].
     pub fn cast(&self, dtype: DType) -> Result<()> {
         let mut state = self.lock();
+        let dtype = if state.wide { dtype.compute() } else { dtype };
         if state.dtype == dtype || !state.dtype.is_float() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 //! `backward`, and the gradients are divided by it when they are used, in f32. [`crate::optimizer::MultiPrecision`] does the
 //! same for the steps themselves. bf16 has the range of f32, and needs the second only.
 
-use crate::{Parameter, ParameterDict, Trainer, parameter::with_gradients};
+use crate::{Parameter, ParameterDict, Trainer, options, parameter::with_gradients};
 use isograd_core::{Backend, DType, Error, GradReq, Result, Tensor, autograd};
 
 /// Scales losses, skips steps whose gradients are not finite, and adapts the scale: halved after such a step, doubled after
@@ -37,14 +37,22 @@ pub struct LossScaler {
     growth_factor: f64,
     backoff_factor: f64,
     growth_interval: u64,
+    min_scale: f64,
     /// Good steps since the scale last changed.
     good: u64,
 }
 
 impl Default for LossScaler {
-    /// Scale 65,536, times 2 after 2,000 good steps, times 1/2 after one that overflows.
+    /// Scale 65,536, times 2 after 2,000 good steps, times 1/2 after one that overflows, but not below 1.
     fn default() -> Self {
-        LossScaler { scale: 65536.0, growth_factor: 2.0, backoff_factor: 0.5, growth_interval: 2000, good: 0 }
+        LossScaler {
+            scale: 65536.0,
+            growth_factor: 2.0,
+            backoff_factor: 0.5,
+            growth_interval: 2000,
+            min_scale: 1.0,
+            good: 0,
+        }
     }
 }
 
@@ -78,8 +86,27 @@ impl LossScaler {
     /// Sets after how many good steps in a row the scale grows.
     #[must_use]
     pub fn growth_interval(mut self, steps: u64) -> Self {
-        self.growth_interval = steps.max(1);
+        self.growth_interval = steps;
         self
+    }
+
+    /// Sets below what the scale does not shrink, 1 unless set: with a scale near 0 nothing is learned. A scale that begins
+    /// lower stays where it is.
+    #[must_use]
+    pub fn min_scale(mut self, scale: f64) -> Self {
+        self.min_scale = scale;
+        self
+    }
+
+    /// Refuses options out of their domains: what everything here that can fail begins with.
+    fn check(&self) -> Result<()> {
+        const OP: &str = "LossScaler";
+        options::positive(OP, "init_scale", self.scale)?;
+        options::positive(OP, "min_scale", self.min_scale)?;
+        let (growth, backoff) = (self.growth_factor, self.backoff_factor);
+        options::require(OP, "growth_factor", growth, growth >= 1.0 && growth.is_finite(), "finite and at least 1")?;
+        options::require(OP, "backoff_factor", backoff, backoff > 0.0 && backoff < 1.0, "above 0 and below 1")?;
+        options::at_least_one(OP, "growth_interval", self.growth_interval)
     }
 
     /// The scale.
@@ -100,8 +127,9 @@ impl LossScaler {
     /// The loss times the scale, in f32 at least: what to call `backward` of, and inside `record`.
     ///
     /// # Errors
-    /// What the operators report.
+    /// [`Error::InvalidArgument`] for an option out of its domain, such as a scale of 0; what the operators report.
     pub fn scale<B: Backend>(&self, loss: &Tensor<B>) -> Result<Tensor<B>> {
+        self.check()?;
         let wide = if loss.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         loss.cast(wide)?.mul_scalar(self.scale)
     }
@@ -114,6 +142,7 @@ impl LossScaler {
     /// [`Error::Parameter`] for a gradient that is unscaled already, before any is changed; [`Error::Uninitialized`]; as
     /// [`crate::Parameter::allreduce_grad`]; what the devices report.
     pub fn unscale<B: Backend>(&mut self, parameters: &ParameterDict<B>) -> Result<bool> {
+        self.check()?;
         let mut parameters = with_gradients(parameters)?;
         parameters.retain(|p| p.list_data().is_ok_and(|all| all.iter().any(Tensor::has_fresh_grad)));
         for parameter in &parameters {
@@ -141,6 +170,7 @@ impl LossScaler {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Parameter`] for a gradient that was unscaled before `backward` added to it.
     pub fn step<B: Backend>(&mut self, trainer: &mut Trainer<B>, batch_size: usize) -> Result<bool> {
+        self.check()?;
         trainer.ready("LossScaler::step", batch_size, false)?;
         trainer.allreduce_grads()?;
         let trained = trainer.parameters().map(|(_, p)| p.clone()).filter(|p| p.grad_req() != GradReq::Null);
@@ -173,8 +203,8 @@ impl LossScaler {
     fn adapt(&mut self, finite: bool) {
         self.good = if finite { self.good + 1 } else { 0 };
         if !finite {
-            self.scale *= self.backoff_factor;
-        } else if self.good == self.growth_interval {
+            self.scale = (self.scale * self.backoff_factor).max(self.min_scale.min(self.scale));
+        } else if self.good >= self.growth_interval {
             // Beyond f32 a scale would make every loss infinite.
             self.scale = (self.scale * self.growth_factor).min(f64::from(f32::MAX));
             self.good = 0;

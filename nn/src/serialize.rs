@@ -56,7 +56,8 @@ pub type NameMap = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 impl LoadOptions {
     /// Looks each parameter up by the name that `name` gives for its structural path; one for which it gives `None` is not
-    /// looked for, and keeps its values.
+    /// looked for, and keeps its values. Several parameters of one name that together are as long as the array get its parts
+    /// along the first axis, in the order of the network.
     #[must_use]
     pub fn names(mut self, name: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         self.names = Some(Arc::new(name));
@@ -270,6 +271,30 @@ pub fn prepare<B: Backend>(
         return Err(fail(name, why));
     }
 
+    // Parameters that the file has as one array are its parts along the first axis, in the order of the network.
+    let mut claims: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
+    for (_, parameter, name) in places() {
+        let rows = parameter.partial_shape().first().copied().flatten().unwrap_or(0);
+        let claim = (parameter.identity(), rows);
+        let of_array = claims.entry(name).or_default();
+        if !of_array.contains(&claim) {
+            of_array.push(claim);
+        }
+    }
+    let part = |parameter: &Parameter<B>, name: &str, array: &HostArray| -> Result<Option<HostArray>> {
+        let claims = claims.get(name).map_or(&[][..], Vec::as_slice);
+        let total: usize = claims.iter().map(|(_, rows)| rows).sum();
+        if claims.len() < 2 || total == 0 || array.shape.first() != Some(&total) {
+            return Ok(None);
+        }
+        let before = claims.iter().take_while(|(identity, _)| *identity != parameter.identity());
+        let start: usize = before.map(|(_, rows)| rows).sum();
+        let Some(rows) = parameter.partial_shape().first().copied().flatten() else { return Ok(None) };
+        let row = array.bytes.len() / total;
+        let bytes = array.bytes[start * row..(start + rows) * row].to_vec();
+        HostArray::new(array.dtype, array.shape.with(0, rows), bytes).map(Some)
+    };
+
     let mut values: Vec<(&str, &Parameter<B>, Tensor<B>)> = Vec::new();
     for (path, parameter, name) in places() {
         let array = match arrays.get(name) {
@@ -284,6 +309,8 @@ pub fn prepare<B: Backend>(
                 return Err(fail(path, why));
             }
         };
+        let cut = part(parameter, name, array)?;
+        let array = cut.as_ref().unwrap_or(array);
         let shape = parameter.partial_shape();
         if shape.len() != array.shape.len() || shape.iter().zip(&*array.shape).any(|(a, b)| a.is_some_and(|a| a != *b))
         {

@@ -1,8 +1,8 @@
 //! [`Trainer`]: applies an optimizer to the parameters of a network.
 
-use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step};
+use crate::{Optimizer, Parameter, ParameterDict, optimizer::Step, options};
 use isograd_core::{
-    Backend, Dyn, Error, GradReq, Result, Tensor, autograd,
+    Backend, DType, Dyn, Error, GradReq, Result, Tensor, autograd,
     backend::replay,
     format::{HostArray, safetensors},
 };
@@ -96,18 +96,27 @@ struct Slot<B: Backend> {
     parameter: Parameter<B>,
     /// What the optimizer keeps, on the first context; made at the first update.
     state: Option<Vec<Tensor<B>>>,
+    /// The dtype of the values that the state belongs to.
+    dtype: DType,
 }
 
 impl<B: Backend> Trainer<B> {
     /// A trainer of `parameters`, which may still await their values.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there are no parameters.
+    /// [`Error::InvalidArgument`] when there are no parameters, or for an option of the optimizer out of its domain, such as a
+    /// negative learning rate.
     pub fn new(parameters: ParameterDict<B>, optimizer: impl Optimizer<B> + 'static) -> Result<Trainer<B>> {
         if parameters.is_empty() {
             return Err(Error::invalid("Trainer", "there are no parameters to train"));
         }
-        let slot = |(path, p): (&str, &Parameter<B>)| Slot { path: path.into(), parameter: p.clone(), state: None };
+        optimizer.check()?;
+        let slot = |(path, p): (&str, &Parameter<B>)| Slot {
+            path: path.into(),
+            parameter: p.clone(),
+            state: None,
+            dtype: p.dtype(),
+        };
         let slots: Vec<_> = parameters.unique().iter().map(slot).collect();
         let (optimizer, counts) = (Box::new(optimizer), vec![0; slots.len()]);
         let progress = Progress { optimizer, updates: 0, rescale_grad: 1.0, counts };
@@ -129,7 +138,8 @@ impl<B: Backend> Trainer<B> {
         progress.optimizer.learning_rate_at(progress.updates)
     }
 
-    /// Sets the learning rate of the steps to come; with a schedule, the one that its shares are of.
+    /// Sets the learning rate of the steps to come; with a schedule, the one that its shares are of. A negative one, or NaN, is
+    /// refused by the next step.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
         self.progress().optimizer.set_learning_rate(learning_rate);
     }
@@ -224,11 +234,17 @@ impl<B: Backend> Trainer<B> {
         if batch_size == 0 {
             return Err(Error::invalid(op, "the batch size must be at least 1"));
         }
+        {
+            let progress = self.progress();
+            progress.optimizer.check()?;
+            options::finite(op, "rescale_grad", progress.rescale_grad)?;
+        }
         let mut ready = Vec::new();
         for (i, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.is_trained()) {
             if ignore_stale && slot.is_deferred() {
                 continue;
             }
+            slot.check_factors()?;
             let fresh = slot.fresh()?;
             if !ignore_stale {
                 slot.check_all_fresh(&fresh)?;
@@ -350,7 +366,7 @@ impl<B: Backend> Trainer<B> {
         progress.updates = states.updates;
         progress.optimizer.set_learning_rate(states.learning_rate);
         for ((slot, old), (count, state)) in self.slots.iter_mut().zip(&mut progress.counts).zip(states.slots) {
-            (*old, slot.state) = (count, state);
+            (*old, slot.state, slot.dtype) = (count, state, slot.parameter.dtype());
         }
     }
 }
@@ -389,6 +405,15 @@ impl<B: Backend> Slot<B> {
         let name = self.parameter.name();
         let name = if self.path.is_empty() { name } else { format!("{name} ({})", self.path) };
         Error::Parameter { name, why: why.into() }
+    }
+
+    fn check_factors(&self) -> Result<()> {
+        for (name, factor) in [("lr_mult", self.parameter.lr_mult()), ("wd_mult", self.parameter.wd_mult())] {
+            if !(factor >= 0.0 && factor.is_finite()) {
+                return Err(self.error(format!("its {name} must be finite and at least 0, not {factor:?}")));
+            }
+        }
+        Ok(())
     }
 
     /// The replicas that `backward` has reached since the last step.
@@ -430,6 +455,13 @@ impl<B: Backend> Slot<B> {
                 *state = state.iter().map(|tensor| tensor.as_in_context(weight.ctx())).collect::<Result<_>>()?;
             }
             Some(_) => {}
+        }
+        // One that was cast has its state cast.
+        if self.dtype != weight.dtype() {
+            if let Some(state) = &self.state {
+                self.state = Some(optimizer.cast_state(self.dtype, weight, state.clone())?);
+            }
+            self.dtype = weight.dtype();
         }
         Ok(())
     }

@@ -75,11 +75,13 @@ static AFFINE: PerDTypeFormula = PerDTypeFormula::new("normalize", |d| {
     let [x, gamma, beta] = [0, 1, 2].map(|k| Expr::input(k, d));
     (x * gamma + beta, smallvec![d, d, d], smallvec![])
 });
-/// Normalization by given statistics: (x - mean) / √(var + ε) · γ + β.
+/// Normalization by given statistics, which are in the dtype that is computed in: (x - mean) / √(var + ε) · γ + β.
 static BY_STATISTICS: PerDTypeFormula = PerDTypeFormula::new("batch_norm", |d| {
-    let [x, mean, var, gamma, beta] = [0, 1, 2, 3, 4].map(|k| Expr::input(k, d));
-    let scale = (var + Expr::scalar(0, d)).rsqrt() * gamma;
-    ((x - mean) * scale + beta, smallvec![d, d, d, d, d], smallvec![d])
+    let c = d.compute();
+    let [x, gamma, beta] = [0, 3, 4].map(|k| Expr::input(k, d).cast(c));
+    let [mean, var] = [1, 2].map(|k| Expr::input(k, c));
+    let scale = (var + Expr::scalar(0, c)).rsqrt() * gamma;
+    (((x - mean) * scale + beta).cast(d), smallvec![d, c, c, d, d], smallvec![c])
 });
 
 impl<B: Backend> Tensor<B> {
@@ -265,7 +267,8 @@ impl<B: Backend> Tensor<B> {
         Ok(Normalized { output, mean, var })
     }
 
-    /// Batch normalization in predict mode, by given statistics, one element of each parameter per element of `axis`.
+    /// Batch normalization in predict mode, by given statistics, one element of each parameter per element of `axis`. For f16
+    /// and bf16 the statistics may be f32, which holds variances that those do not.
     ///
     /// # Errors
     /// As [`Tensor::batch_norm`].
@@ -281,12 +284,19 @@ impl<B: Backend> Tensor<B> {
         self.need_float("batch_norm")?;
         let axis = self.axis("batch_norm", axis)?;
         let mut inputs: SmallVec<[Tensor<B>; 5]> = smallvec![self.clone()];
-        for p in [mean, var, gamma, beta] {
+        let c = self.dtype().compute();
+        for p in [mean, var] {
+            if p.dtype() != c {
+                self.same_dtype("batch_norm", p)?;
+            }
+            inputs.push(self.along(axis, p)?.cast(c)?);
+        }
+        for p in [gamma, beta] {
             self.same_dtype("batch_norm", p)?;
             inputs.push(self.along(axis, p)?);
         }
         let operands: SmallVec<[&Tensor<B>; 5]> = inputs.iter().collect();
-        apply(BY_STATISTICS.on(self.dtype())?, &operands, &[Value::F64(epsilon).cast(self.dtype())])
+        apply(BY_STATISTICS.on(self.dtype())?, &operands, &[Value::F64(epsilon).cast(c)])
     }
 
     /// Layer normalization: over `axis`, then γ and β per element of it (Ba et al., arXiv:1607.06450).

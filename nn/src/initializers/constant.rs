@@ -1,6 +1,7 @@
 //! [`Zero`], [`One`] and [`Constant`].
 
 use super::Initializer;
+use crate::options;
 use isograd_core::{Backend, DType, Result, Shape, Tensor};
 
 /// Zeros.
@@ -38,6 +39,7 @@ impl<B: Backend> Initializer<B> for One {
 
 impl<B: Backend> Initializer<B> for Constant {
     fn initialize(&self, ctx: &B, _: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        options::require("Constant", "the value", self.0, !self.0.is_nan(), "a number")?;
         Tensor::full(ctx, shape, self.0, dtype)
     }
 }

@@ -1,6 +1,7 @@
 //! [`Orthogonal`]: rows at right angles.
 
 use super::{Initializer, Random};
+use crate::options;
 use isograd_core::{Backend, DType, Error, Result, Shape, Tensor};
 
 /// A matrix `[out, the rest]` of orthonormal rows, or columns if there are fewer of them, times `scale` (Saxe et al.,
@@ -41,6 +42,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 impl<B: Backend> Initializer<B> for Orthogonal {
     fn initialize(&self, ctx: &B, name: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        options::finite("Orthogonal", "scale", self.scale)?;
         let [rows, rest @ ..] = &shape[..] else {
             let why = "Orthogonal needs a shape of at least one axis".to_string();
             return Err(Error::Parameter { name: name.to_string(), why });

@@ -1,6 +1,7 @@
 //! [`Uniform`] and [`Normal`], of a width that does not depend on the shape.
 
 use super::Initializer;
+use crate::options;
 use isograd_core::{Backend, DType, Result, Shape, Tensor};
 
 /// Uniform numbers in `-scale..scale`; Gluon's default, with scale 0.07.
@@ -40,12 +41,14 @@ impl Default for Normal {
 
 impl<B: Backend> Initializer<B> for Uniform {
     fn initialize(&self, ctx: &B, _: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        options::finite("Uniform", "scale", self.scale)?;
         Tensor::uniform(ctx, shape, -self.scale, self.scale, dtype)
     }
 }
 
 impl<B: Backend> Initializer<B> for Normal {
     fn initialize(&self, ctx: &B, _: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        options::not_negative("Normal", "sigma", self.sigma)?;
         Tensor::normal(ctx, shape, 0.0, self.sigma, dtype)
     }
 }
@@ -78,6 +81,8 @@ impl Default for TruncatedNormal {
 
 impl<B: Backend> Initializer<B> for TruncatedNormal {
     fn initialize(&self, ctx: &B, _: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        options::finite("TruncatedNormal", "mean", self.mean)?;
+        options::not_negative("TruncatedNormal", "sigma", self.sigma)?;
         // By inversion: erf(√2) is the probability of lying inside, so no draw is thrown away.
         const INSIDE: f64 = 0.954_499_736_103_641_6;
         let inside = Tensor::uniform(ctx, shape, -INSIDE, INSIDE, DType::F32)?

@@ -1,6 +1,7 @@
 //! [`Xavier`]: random numbers of a width that keeps the size of signals from layer to layer.
 
 use super::Initializer;
+use crate::options;
 use isograd_core::{Backend, DType, Error, Result, Shape, Tensor};
 
 /// From which distribution [`Xavier`] draws.
@@ -58,6 +59,7 @@ impl Default for Xavier {
 
 impl<B: Backend> Initializer<B> for Xavier {
     fn initialize(&self, ctx: &B, name: &str, shape: &Shape, dtype: DType) -> Result<Tensor<B>> {
+        options::not_negative("Xavier", "magnitude", self.magnitude)?;
         let [outputs, inputs, kernel @ ..] = &shape[..] else {
             let why = format!("Xavier needs a shape of at least two axes, [out, in, ..], not {shape:?}");
             return Err(Error::Parameter { name: name.to_string(), why });

@@ -3,6 +3,7 @@
 use crate::{
     Parameter, Visitor,
     initializers::{One, Zero},
+    options,
 };
 use isograd_core::{Backend, Error, Result, Tensor};
 
@@ -52,7 +53,8 @@ impl<B: Backend> Affine<B> {
     }
 
     /// γ and β where `x` is.
-    pub fn bind(&self, x: &Tensor<B>, channels: usize) -> Result<(Tensor<B>, Tensor<B>)> {
+    pub fn bind(&self, op: &'static str, x: &Tensor<B>, channels: usize) -> Result<(Tensor<B>, Tensor<B>)> {
+        options::not_negative(op, "epsilon", self.epsilon)?;
         Ok((self.gamma.bind(x.ctx(), &[channels])?, self.beta.bind(x.ctx(), &[channels])?))
     }
 
@@ -63,7 +65,7 @@ impl<B: Backend> Affine<B> {
 }
 
 /// The size of `axis`, which may count from the end.
-pub(super) fn size_of_axis<B: Backend>(op: &'static str, x: &Tensor<B>, axis: isize) -> Result<usize> {
+pub(crate) fn size_of_axis<B: Backend>(op: &'static str, x: &Tensor<B>, axis: isize) -> Result<usize> {
     let rank = x.rank();
     let at = if axis < 0 { axis + rank as isize } else { axis };
     usize::try_from(at).ok().and_then(|at| x.shape().get(at).copied()).ok_or_else(|| Error::AxisOutOfRange {

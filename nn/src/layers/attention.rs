@@ -1,7 +1,8 @@
 //! Attention: [`masked_softmax`], [`DotProductAttention`], [`MultiHeadAttention`], and what they may look at, [`AttentionMask`].
 
-use crate::{Block, Dense, Parameters, Visitor, describe::print_blocks, hooks};
-use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor, autograd};
+use super::dropped;
+use crate::{Block, Dense, Parameters, Visitor, describe::print_blocks, hooks, labels::Whole};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
 
 /// Which keys a query may look at. By default, all.
 ///
@@ -18,12 +19,13 @@ use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor, autograd};
 pub struct AttentionMask<B: Backend = Dyn> {
     causal: bool,
     valid_lengths: Option<Tensor<B>>,
+    allowed_keys: Option<Tensor<B>>,
     allowed: Option<Tensor<B>>,
 }
 
 impl<B: Backend> Default for AttentionMask<B> {
     fn default() -> Self {
-        AttentionMask { causal: false, valid_lengths: None, allowed: None }
+        AttentionMask { causal: false, valid_lengths: None, allowed_keys: None, allowed: None }
     }
 }
 
@@ -33,21 +35,32 @@ impl<B: Backend> AttentionMask<B> {
         AttentionMask::default()
     }
 
-    /// Query i sees keys 0 to i only.
+    /// No query sees the keys after it. The last query stands at the last key, so that of fewer queries than keys, as in a
+    /// decoder that keeps the keys of earlier steps, query i sees keys 0 to keys - queries + i.
     #[must_use]
     pub fn causal(mut self) -> Self {
         self.causal = true;
         self
     }
 
-    /// Only so many keys at the beginning are seen: `[batch]`, or `[batch, queries]`, of any number dtype.
+    /// Only so many keys at the beginning are seen: whole numbers `[batch]`, or `[batch, queries]`, of any number dtype.
     #[must_use]
     pub fn valid_lengths(mut self, lengths: &Tensor<B>) -> Self {
         self.valid_lengths = Some(lengths.clone());
         self
     }
 
-    /// Only keys where `allowed` is true are seen: bool, broadcast to `[batch, queries, keys]`.
+    /// Only keys where `allowed` is true are seen, the same by all queries of a sample: bool, `[batch, keys]`, false for
+    /// padding. (PyTorch's `key_padding_mask` is its opposite.)
+    #[must_use]
+    pub fn allowed_keys(mut self, allowed: &Tensor<B>) -> Self {
+        self.allowed_keys = Some(allowed.clone());
+        self
+    }
+
+    /// Only keys where `allowed` is true are seen: bool, broadcast to `[batch, queries, keys]`. A mask of two axes is
+    /// `[queries, keys]`; where that is also the shape of `[batch, keys]` it is an error, since either may be meant: say
+    /// [`AttentionMask::allowed_keys`], or give `[1, queries, keys]`.
     #[must_use]
     pub fn allowed(mut self, allowed: &Tensor<B>) -> Self {
         self.allowed = Some(allowed.clone());
@@ -60,6 +73,13 @@ impl<B: Backend> AttentionMask<B> {
         let ctx = scores.ctx();
         let rank = scores.rank();
         let (queries, keys) = (scores.shape()[rank - 2], scores.shape()[rank - 1]);
+        let misfit = |mask: &Tensor<B>, why: &str| Error::ShapeMismatch {
+            op: OP,
+            left: scores.shape().clone(),
+            right: mask.shape().clone(),
+            why: why.into(),
+            device: ctx.name(),
+        };
         // A mask is of a batch; the axis of heads lies between.
         let place = |mask: Tensor<B>| if heads && mask.rank() == 3 { mask.expand_dims(1) } else { Ok(mask) };
         let positions = Tensor::arange(ctx, 0, keys as i64, 1, DType::I64)?;
@@ -72,26 +92,35 @@ impl<B: Backend> AttentionMask<B> {
             Ok::<_, Error>(())
         };
         if self.causal {
-            let rows = Tensor::arange(ctx, 0, queries as i64, 1, DType::I64)?.reshape(&Shape::from([queries, 1]))?;
+            let first = keys as i64 - queries as i64;
+            let rows = Tensor::arange(ctx, first, keys as i64, 1, DType::I64)?.reshape(&Shape::from([queries, 1]))?;
             add(positions.greater(&rows)?)?;
         }
         if let Some(lengths) = &self.valid_lengths {
             let batch = scores.shape()[0];
             let fits = rank > 2 && (lengths.shape()[..] == [batch] || lengths.shape()[..] == [batch, queries]);
             if !fits {
-                return Err(Error::ShapeMismatch {
-                    op: OP,
-                    left: scores.shape().clone(),
-                    right: lengths.shape().clone(),
-                    why: "valid lengths are [batch] or [batch, queries]".into(),
-                    device: ctx.name(),
-                });
+                return Err(misfit(lengths, "valid lengths are [batch] or [batch, queries]"));
             }
             let per_query = if lengths.rank() == 2 { queries } else { 1 };
-            let lengths = lengths.detach().cast(DType::I64)?.reshape(&Shape::from([batch, per_query, 1]))?;
+            let lengths = Whole::natural(OP, "valid length").check(lengths)?.numbers;
+            let lengths = lengths.reshape(&Shape::from([batch, per_query, 1]))?;
             add(place(positions.greater_equal(&lengths)?)?)?;
         }
+        if let Some(allowed) = &self.allowed_keys {
+            let batch = scores.shape()[0];
+            if rank < 3 || allowed.shape()[..] != [batch, keys] {
+                return Err(misfit(allowed, "allowed keys are [batch, keys]"));
+            }
+            add(place(allowed.reshape(&Shape::from([batch, 1, keys]))?.logical_not()?)?)?;
+        }
         if let Some(allowed) = &self.allowed {
+            let batch = if rank > 2 { scores.shape()[0] } else { 1 };
+            if queries > 1 && batch == queries && allowed.shape()[..] == [queries, keys] {
+                let why = "this may be [batch, keys] or [queries, keys]; say allowed_keys for the first, or give the second \
+                           as [1, queries, keys]";
+                return Err(misfit(allowed, why));
+            }
             add(place(allowed.logical_not()?)?)?;
         }
         Ok(hidden)
@@ -145,17 +174,15 @@ pub(crate) fn merge_heads<B: Backend>(x: &Tensor<B>) -> Result<Tensor<B>> {
 
 /// softmax(q kᵀ / √d) v on the last two axes, and the softmax.
 pub(crate) fn attend<B: Backend>(
-    query: &Tensor<B>,
-    key: &Tensor<B>,
-    value: &Tensor<B>,
+    op: &'static str,
+    [query, key, value]: [&Tensor<B>; 3],
     mask: &AttentionMask<B>,
     dropout: f64,
 ) -> Result<(Tensor<B>, Tensor<B>)> {
-    let depth = query.shape()[query.rank() - 1] as f64;
-    let scores = query.matmul(&key.swapaxes(-2, -1)?)?.div_scalar(depth.sqrt())?;
-    let weights = weights(&scores, mask, query.rank() == 4)?;
-    let kept = if dropout > 0.0 && autograd::is_training() { weights.dropout(dropout)? } else { weights.clone() };
-    Ok((kept.matmul(value)?, weights))
+    // Before the product, which in f16 would be infinite √d times sooner.
+    let scaled = query.div_scalar((query.shape()[query.rank() - 1] as f64).sqrt())?;
+    let weights = weights(&scaled.matmul(&key.swapaxes(-2, -1)?)?, mask, query.rank() == 4)?;
+    Ok((dropped(op, &weights, dropout)?.matmul(value)?, weights))
 }
 
 fn check<B: Backend>(op: &'static str, inputs: [&Tensor<B>; 3]) -> Result<()> {
@@ -219,8 +246,12 @@ impl DotProductAttention {
         value: &Tensor<B>,
         mask: &AttentionMask<B>,
     ) -> Result<(Tensor<B>, Tensor<B>)> {
-        check("DotProductAttention", [query, key, value])?;
-        attend(query, key, value, mask, self.dropout)
+        const OP: &str = "DotProductAttention";
+        let inputs = [query, key, value];
+        hooks::observe(Parameters::<B>::id(self), &inputs, || {
+            check(OP, inputs)?;
+            attend(OP, inputs, mask, self.dropout)
+        })
     }
 }
 
@@ -338,12 +369,15 @@ impl<B: Backend> MultiHeadAttention<B> {
             let why = format!("{} units cannot be split into {} equal heads", self.units, self.heads);
             return Err(Error::invalid(OP, why));
         }
-        check(OP, [query, key, value])?;
-        let query = split_heads(&self.q_proj.forward(query)?, self.heads)?;
-        let key = split_heads(&self.k_proj.forward(key)?, self.heads)?;
-        let value = split_heads(&self.v_proj.forward(value)?, self.heads)?;
-        let (y, weights) = attend(&query, &key, &value, mask, self.dropout)?;
-        Ok((self.out_proj.forward(&merge_heads(&y)?)?, weights))
+        let inputs = [query, key, value];
+        hooks::observe(self.id(), &inputs, || {
+            check(OP, inputs)?;
+            let query = split_heads(&self.q_proj.forward(query)?, self.heads)?;
+            let key = split_heads(&self.k_proj.forward(key)?, self.heads)?;
+            let value = split_heads(&self.v_proj.forward(value)?, self.heads)?;
+            let (y, weights) = attend(OP, [&query, &key, &value], mask, self.dropout)?;
+            Ok((self.out_proj.forward(&merge_heads(&y)?)?, weights))
+        })
     }
 }
 

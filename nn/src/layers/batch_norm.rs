@@ -4,9 +4,9 @@ use super::{affine::Affine, python};
 use crate::{
     Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
-    hooks,
+    dry_run, hooks,
     initializers::{One, Zero},
-    naming,
+    naming, options,
 };
 use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::PerDType};
 
@@ -15,7 +15,8 @@ use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::Pe
 /// In train mode the statistics are those of the batch, and the running ones, which predict mode uses, move towards them:
 /// running ← momentum · running + (1 - momentum) · batch, with the variance divided by n, as in MXNet (PyTorch divides by
 /// n - 1, and its momentum is 1 - this one). γ, β and the statistics are `[channels]`, taken from the first batch unless
-/// given. Without `scale` γ is not trained and counts as 1, whatever a file put there; without `center` β is not trained.
+/// given. Without `scale` γ is not trained, and each forward pass sets it to 1, whatever a file put there; without `center` β is
+/// not trained. The statistics are f32 also where the rest is f16 or bf16.
 /// A clone shares the parameters.
 ///
 /// ```
@@ -52,7 +53,8 @@ static RUNNING: PerDType = PerDType::new("running_statistics", |d| {
 impl<B: Backend> Default for BatchNorm<B> {
     fn default() -> Self {
         let prefix = naming::prefix("batchnorm");
-        let statistic = |name| Parameter::new(format!("{prefix}{name}"), &[None]).with_differentiable(false);
+        let statistic =
+            |name| Parameter::new(format!("{prefix}{name}"), &[None]).with_differentiable(false).with_wide(true);
         BatchNorm {
             axis: 1,
             momentum: 0.9,
@@ -166,8 +168,17 @@ impl<B: Backend> Block<B> for BatchNorm<B> {
 impl<B: Backend> BatchNorm<B> {
     fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let channels = super::affine::size_of_axis("BatchNorm", x, self.axis)?;
-        let (gamma, beta) = self.affine.bind(x, channels)?;
-        let gamma = if self.affine.scale { gamma } else { gamma.detach().ones_like()? };
+        let (gamma, beta) = self.affine.bind("BatchNorm", x, channels)?;
+        options::require("BatchNorm", "momentum", self.momentum, (0.0..=1.0).contains(&self.momentum), "in 0..=1")?;
+        let gamma = if self.affine.scale {
+            gamma
+        } else {
+            // What is saved later is what was computed with.
+            if !dry_run::is_active() {
+                gamma.detach().fill(1)?;
+            }
+            gamma.detach().ones_like()?
+        };
         let mean = self.running_mean.bind(x.ctx(), &[channels])?;
         let var = self.running_var.bind(x.ctx(), &[channels])?;
         if !autograd::is_training() || self.use_global_stats {

@@ -1,7 +1,7 @@
 //! [`Dropout`]: elements set to zero at random while training.
 
 use super::tuple;
-use crate::{Block, Parameters, Visitor, hooks};
+use crate::{Block, Parameters, Visitor, hooks, options};
 use isograd_core::{Backend, Result, Tensor, autograd};
 
 /// In train mode each element is zero with probability `rate`, else divided by 1 - `rate`; in predict mode nothing changes
@@ -27,7 +27,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops each element with probability `rate`, in 0..1.
+    /// Drops each element with probability `rate`, at least 0 and below 1; another is refused by the forward pass.
     pub fn new(rate: f64) -> Dropout {
         Dropout { rate, axes: Vec::new() }
     }
@@ -54,8 +54,18 @@ impl<B: Backend> Block<B> for Dropout {
     }
 }
 
+/// `x`, in train mode with elements dropped at this rate: what layers with an option `dropout` do.
+pub(crate) fn dropped<B: Backend>(op: &'static str, x: &Tensor<B>, rate: f64) -> Result<Tensor<B>> {
+    options::share(op, "dropout", rate)?;
+    if rate > 0.0 && autograd::is_training() { x.dropout(rate) } else { Ok(x.clone()) }
+}
+
 impl Dropout {
     fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        options::share("Dropout", "rate", self.rate)?;
+        if let Some(&axis) = self.axes.iter().find(|&&axis| axis >= x.rank()) {
+            super::size_of_axis("Dropout", x, axis as isize)?;
+        }
         if !autograd::is_training() || self.rate == 0.0 {
             return Ok(x.clone());
         }

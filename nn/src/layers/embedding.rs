@@ -1,10 +1,11 @@
 //! [`Embedding`]: a vector for each number.
 
-use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
+use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, labels::Whole, naming};
 use isograd_core::{Backend, DType, Dyn, Result, Tensor};
 
-/// Rows of a table `[input_dim, output_dim]`: indices `[..]` of any number dtype become `[.., output_dim]`. A clone shares
-/// the parameter.
+/// Rows of a table `[input_dim, output_dim]`: indices `[..]` of any number dtype become `[.., output_dim]`. An index that is
+/// negative, fractional or too large is an error that names it; to see that, the layer waits for the device. A clone shares the
+/// parameter.
 ///
 /// ```
 /// use isograd_core::Tensor;
@@ -83,7 +84,10 @@ impl<B: Backend> Parameters<B> for Embedding<B> {
 
 impl<B: Backend> Block<B> for Embedding<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        hooks::layer(self, x, || self.weight.data_on(x.ctx())?.embedding(&x.detach().cast(DType::I64)?))
+        hooks::layer(self, x, || {
+            let rows = Whole::below("Embedding", "index", self.input_dim).check(x)?.numbers;
+            self.weight.data_on(x.ctx())?.embedding(&rows)
+        })
     }
 }
 

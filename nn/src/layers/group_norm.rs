@@ -83,7 +83,8 @@ impl<B: Backend> Block<B> for GroupNorm<B> {
 impl<B: Backend> GroupNorm<B> {
     fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let channels = super::affine::size_of_axis("GroupNorm", x, 1)?;
-        let (gamma, beta) = self.affine.bind(x, if self.per_group { self.num_groups } else { channels })?;
+        let (gamma, beta) =
+            self.affine.bind("GroupNorm", x, if self.per_group { self.num_groups } else { channels })?;
         x.group_norm(&gamma, &beta, self.num_groups, self.affine.epsilon)
     }
 }

@@ -91,7 +91,7 @@ impl<B: Backend> Block<B> for InstanceNorm<B> {
 impl<B: Backend> InstanceNorm<B> {
     fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let size = super::affine::size_of_axis("InstanceNorm", x, self.axis)?;
-        let (gamma, beta) = self.affine.bind(x, size)?;
+        let (gamma, beta) = self.affine.bind("InstanceNorm", x, size)?;
         if self.axis == 1 {
             return x.instance_norm(&gamma, &beta, self.affine.epsilon);
         }

@@ -89,7 +89,7 @@ impl<B: Backend> Block<B> for LayerNorm<B> {
 impl<B: Backend> LayerNorm<B> {
     fn compute(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let size = super::affine::size_of_axis("LayerNorm", x, self.axis)?;
-        let (gamma, beta) = self.affine.bind(x, size)?;
+        let (gamma, beta) = self.affine.bind("LayerNorm", x, size)?;
         x.layer_norm(&gamma, &beta, self.affine.epsilon, self.axis)
     }
 }

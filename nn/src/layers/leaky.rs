@@ -3,6 +3,7 @@
 use super::python;
 use crate::{
     Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Constant, naming,
+    options,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
@@ -29,7 +30,10 @@ impl<B: Backend> Parameters<B> for LeakyReLU {
 
 impl<B: Backend> Block<B> for LeakyReLU {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        hooks::layer(self, x, || x.leaky_relu(self.alpha))
+        hooks::layer(self, x, || {
+            options::finite("LeakyReLU", "alpha", self.alpha)?;
+            x.leaky_relu(self.alpha)
+        })
     }
 }
 
@@ -56,7 +60,10 @@ impl<B: Backend> Parameters<B> for ELU {
 
 impl<B: Backend> Block<B> for ELU {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        hooks::layer(self, x, || x.elu(self.alpha))
+        hooks::layer(self, x, || {
+            options::finite("ELU", "alpha", self.alpha)?;
+            x.elu(self.alpha)
+        })
     }
 }
 
@@ -119,7 +126,10 @@ impl<B: Backend> Parameters<B> for Swish {
 
 impl<B: Backend> Block<B> for Swish {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        hooks::layer(self, x, || x.mul(&x.mul_scalar(self.beta)?.sigmoid()?))
+        hooks::layer(self, x, || {
+            options::finite("Swish", "beta", self.beta)?;
+            x.mul(&x.mul_scalar(self.beta)?.sigmoid()?)
+        })
     }
 }
 

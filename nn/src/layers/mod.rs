@@ -26,6 +26,9 @@ mod python;
 mod recurrent;
 mod transformer;
 
+pub(crate) use affine::size_of_axis;
+pub(crate) use dropout::dropped;
+
 pub use activation::Activation;
 pub use adaptive::{
     AdaptiveAvgPool, AdaptiveAvgPool1D, AdaptiveAvgPool2D, AdaptiveAvgPool3D, AdaptiveMaxPool, AdaptiveMaxPool1D,

@@ -1,7 +1,13 @@
 //! Where in a sequence something is: [`PositionalEncoding`], fixed, and [`PositionalEmbedding`], learned.
 
+use super::dropped;
 use crate::{Block, Initializer, Parameter, Parameters, Visitor, describe::print_blocks, hooks, naming};
-use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, autograd};
+use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 fn check<B: Backend>(op: &'static str, x: &Tensor<B>) -> Result<(usize, usize)> {
     let [_, positions, units] = x.shape()[..] else {
@@ -28,15 +34,32 @@ fn check<B: Backend>(op: &'static str, x: &Tensor<B>) -> Result<(usize, usize)> 
 /// assert_eq!(y, [0.0, 1.0, 1f64.sin(), 1f64.cos()]);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+///
+/// The table of what is added is made at the first pass, and again for longer inputs, others units, another dtype or device.
+/// Clones share it.
+#[derive(Clone, Default)]
 pub struct PositionalEncoding {
     dropout: f64,
+    /// A tensor of whatever backend ran last.
+    table: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
+}
+
+impl fmt::Debug for PositionalEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PositionalEncoding").field("dropout", &self.dropout).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for PositionalEncoding {
+    fn eq(&self, other: &Self) -> bool {
+        self.dropout == other.dropout
+    }
 }
 
 impl PositionalEncoding {
     /// With the given probability of dropping an element of the sum.
     pub fn new(dropout: f64) -> Self {
-        PositionalEncoding { dropout }
+        PositionalEncoding { dropout, ..Self::default() }
     }
 
     /// What is added: `[positions, units]`.
@@ -77,8 +100,21 @@ impl<B: Backend> Block<B> for PositionalEncoding {
 impl PositionalEncoding {
     fn compute<B: Backend>(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let (positions, units) = check("PositionalEncoding", x)?;
-        let y = x.add(&Self::table(x.ctx(), positions, units, x.dtype())?)?;
-        if self.dropout > 0.0 && autograd::is_training() { y.dropout(self.dropout) } else { Ok(y) }
+        dropped("PositionalEncoding", &x.add(&self.kept_table(x, positions, units)?)?, self.dropout)
+    }
+
+    /// The table for `x`, as far as it was not made before.
+    fn kept_table<B: Backend>(&self, x: &Tensor<B>, positions: usize, units: usize) -> Result<Tensor<B>> {
+        let mut kept = self.table.lock().unwrap_or_else(|e| e.into_inner());
+        let fits = |t: &&Tensor<B>| {
+            t.ctx() == x.ctx() && t.dtype() == x.dtype() && t.shape()[0] >= positions && t.shape()[1] == units
+        };
+        if let Some(table) = kept.as_ref().and_then(|any| any.downcast_ref::<Tensor<B>>()).filter(fits) {
+            return table.narrow(0, 0, positions);
+        }
+        let table = Self::table(x.ctx(), positions, units, x.dtype())?;
+        *kept = Some(Box::new(table.clone()));
+        Ok(table)
     }
 }
 

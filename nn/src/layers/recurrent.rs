@@ -2,15 +2,15 @@
 //!
 //! To add a kind of cell: a row in `Kind`, its step in `Kind::step`, and a line in each of the two macros at the end.
 
-use super::{epilogue::linear, python};
+use super::{dropped, epilogue::linear, python};
 use crate::{
     Activation, Block, Initializer, Parameter, Parameters, Visitor,
     describe::print_blocks,
     hooks,
     initializers::{Uniform, Zero},
-    naming,
+    naming, options,
 };
-use isograd_core::{Backend, Dyn, Error, Result, Shape, Tensor, autograd};
+use isograd_core::{Backend, Dyn, Error, Result, Shape, Tensor};
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -263,13 +263,16 @@ impl<B: Backend> Layers<B> {
         text + ")"
     }
 
-    fn begin_state(&self, ctx: &B, batch: usize) -> Result<Vec<Tensor<B>>> {
+    fn begin_state(&self, op: &'static str, ctx: &B, batch: usize) -> Result<Vec<Tensor<B>>> {
+        options::at_least_one(op, "num_layers", self.count as u64)?;
         let dtype = self.weights[0].i2h_weight.dtype();
         let shape = [self.weights.len(), batch, self.hidden];
         (0..self.kind.states()).map(|_| Tensor::zeros(ctx, shape, dtype)).collect()
     }
 
     fn run(&self, op: &'static str, x: &Tensor<B>, states: &[Tensor<B>]) -> Result<(Tensor<B>, Vec<Tensor<B>>)> {
+        options::at_least_one(op, "num_layers", self.count as u64)?;
+        options::share(op, "dropout", self.dropout)?;
         if x.rank() != 3 || x.shape()[0] == 0 || x.shape()[1] == 0 {
             let why = "the input must be [time, batch, features], or [batch, time, features] with layout NTC".into();
             return Err(Error::InvalidShape { op, shape: x.shape().clone(), why, device: x.ctx().name() });
@@ -284,8 +287,8 @@ impl<B: Backend> Layers<B> {
         }
         let mut last: Vec<Vec<Tensor<B>>> = vec![vec![]; self.kind.states()];
         for (layer, weights) in self.weights.chunks(self.directions()).enumerate() {
-            if layer > 0 && self.dropout > 0.0 && autograd::is_training() {
-                x = x.dropout(self.dropout)?;
+            if layer > 0 {
+                x = dropped(op, &x, self.dropout)?;
             }
             let mut directions = Vec::with_capacity(2);
             for (direction, weights) in weights.iter().enumerate() {
@@ -344,9 +347,13 @@ macro_rules! initializers {
                 $set(self, 3, Arc::new(initializer))
             }
 
-            /// As PyTorch initializes it: all uniform in ±1/√hidden, biases too.
+            /// As in PyTorch: all parameters uniform in ±1/√hidden at first, biases too; and where there is a choice of
+            /// activations, tanh, unless another is chosen after this.
             #[must_use]
-            pub fn torch_defaults(self) -> Self {
+            pub fn torch_defaults(mut self) -> Self {
+                if let Kind::Rnn(activation) = self.kind_mut() {
+                    *activation = Activation::Tanh;
+                }
                 let uniform = Uniform { scale: 1.0 / (self.hidden() as f64).sqrt() };
                 let initializer: Arc<dyn Initializer<B>> = Arc::new(uniform);
                 (0..4).fold(self, |layer, i| $set(layer, i, initializer.clone()))
@@ -372,11 +379,11 @@ macro_rules! layers {
                 $name(Layers::new(naming::prefix($prefix), $kind, hidden))
             }
 
-            /// How many layers lie on each other.
+            /// How many layers lie on each other; none is refused by the forward pass.
             #[must_use]
             pub fn num_layers(self, layers: usize) -> Self {
                 let bidirectional = self.0.bidirectional;
-                $name(self.0.restructured(layers.max(1), bidirectional))
+                $name(self.0.restructured(layers, bidirectional))
             }
 
             /// Whether a second set of units reads each sequence from its end.
@@ -409,9 +416,9 @@ macro_rules! layers {
             /// States of zeros for a batch.
             ///
             /// # Errors
-            /// What the device reports.
+            /// [`Error::InvalidArgument`] for no layers; what the device reports.
             pub fn begin_state(&self, ctx: &B, batch: usize) -> Result<Vec<Tensor<B>>> {
-                self.0.begin_state(ctx, batch)
+                self.0.begin_state(stringify!($name), ctx, batch)
             }
 
             /// Uses the parameters of `other`: gradients add up, and a step changes both layers. What shapes the parameters
@@ -434,7 +441,7 @@ macro_rules! layers {
             /// # Errors
             /// [`Error::InvalidShape`], [`Error::InvalidArgument`] for states that do not fit; as [`Block::forward`].
             pub fn forward_with(&self, x: &Tensor<B>, states: &[Tensor<B>]) -> Result<(Tensor<B>, Vec<Tensor<B>>)> {
-                self.0.run(stringify!($name), x, states)
+                hooks::observe(self.id(), &(x, states), || self.0.run(stringify!($name), x, states))
             }
         }
 
@@ -460,6 +467,10 @@ macro_rules! layers {
         impl<B: Backend> $name<B> {
             fn hidden(&self) -> usize {
                 self.0.hidden
+            }
+
+            fn kind_mut(&mut self) -> &mut Kind {
+                &mut self.0.kind
             }
         }
 
@@ -524,6 +535,10 @@ macro_rules! cells {
                 self.weights.hidden
             }
 
+            fn kind_mut(&mut self) -> &mut Kind {
+                &mut self.kind
+            }
+
             /// Uses the parameters of `other`: gradients add up, and a step changes both cells.
             #[must_use]
             pub fn share(self, other: &Self) -> Self {
@@ -562,7 +577,9 @@ macro_rules! cells {
                     let why = "the input of a cell must be [batch, features]".into();
                     return Err(Error::InvalidShape { op: stringify!($name), shape, why, device });
                 }
-                self.kind.step(&self.weights.input_gates(x)?, &self.weights.state_gates(h)?, states)
+                hooks::observe(self.id(), &(x, states), || {
+                    self.kind.step(&self.weights.input_gates(x)?, &self.weights.state_gates(h)?, states)
+                })
             }
         }
 

@@ -1,10 +1,11 @@
 //! [`TransformerEncoderBlock`]: self-attention and a network per position, each beside a shortcut.
 
+use super::dropped;
 use crate::{
     Activation, AttentionMask, Block, Dense, LayerNorm, MultiHeadAttention, Parameters, Visitor,
-    describe::print_blocks, hooks,
+    describe::print_blocks, hooks, options,
 };
-use isograd_core::{Backend, Dyn, Result, Tensor, autograd};
+use isograd_core::{Backend, Dyn, Result, Tensor};
 
 /// One block of a Transformer's encoder (Vaswani et al., arXiv:1706.03762) on `[batch, positions, units]`.
 ///
@@ -88,7 +89,7 @@ impl<B: Backend> TransformerEncoderBlock<B> {
     }
 
     fn drop(&self, x: Tensor<B>) -> Result<Tensor<B>> {
-        if self.dropout > 0.0 && autograd::is_training() { x.dropout(self.dropout) } else { Ok(x) }
+        dropped("TransformerEncoderBlock", &x, self.dropout)
     }
 
     fn network(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
@@ -101,14 +102,17 @@ impl<B: Backend> TransformerEncoderBlock<B> {
     /// # Errors
     /// As [`MultiHeadAttention::attend`].
     pub fn forward_masked(&self, x: &Tensor<B>, mask: &AttentionMask<B>) -> Result<Tensor<B>> {
-        let attention = |x: &Tensor<B>| self.drop(self.self_attn.attend(x, x, x, mask)?.0);
-        if self.pre_norm {
-            let x = x.add(&attention(&self.norm1.forward(x)?)?)?;
-            x.add(&self.drop(self.network(&self.norm2.forward(&x)?)?)?)
-        } else {
-            let x = self.norm1.forward(&x.add(&attention(x)?)?)?;
-            self.norm2.forward(&x.add(&self.drop(self.network(&x)?)?)?)
-        }
+        hooks::layer(self, x, || {
+            options::share("TransformerEncoderBlock", "dropout", self.dropout)?;
+            let attention = |x: &Tensor<B>| self.drop(self.self_attn.attend(x, x, x, mask)?.0);
+            if self.pre_norm {
+                let x = x.add(&attention(&self.norm1.forward(x)?)?)?;
+                x.add(&self.drop(self.network(&self.norm2.forward(&x)?)?)?)
+            } else {
+                let x = self.norm1.forward(&x.add(&attention(x)?)?)?;
+                self.norm2.forward(&x.add(&self.drop(self.network(&x)?)?)?)
+            }
+        })
     }
 }
 
@@ -128,7 +132,7 @@ impl<B: Backend> Parameters<B> for TransformerEncoderBlock<B> {
 
 impl<B: Backend> Block<B> for TransformerEncoderBlock<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        hooks::layer(self, x, || self.forward_masked(x, &AttentionMask::new()))
+        self.forward_masked(x, &AttentionMask::new())
     }
 }
 

@@ -1,10 +1,15 @@
 //! [`CosineEmbeddingLoss`]: the angle between two vectors.
 
-use super::weighted;
-use isograd_core::{Backend, Result, Tensor};
+use super::{Reduction, same_dtype, widened};
+use crate::{
+    labels::{any_seen, like, shown},
+    options,
+};
+use isograd_core::{Backend, Error, Result, Tensor};
 
 /// 1 - cos(a, b) for pairs labelled 1, max(0, cos(a, b) - margin) for those labelled -1. The vectors are `[batch, features]`,
-/// labels `[batch]`.
+/// labels `[batch]`. cos(a, b) = a · b / √((‖a‖² + 1e-12) (‖b‖² + 1e-12)), as in PyTorch, so that a vector of zeros has a
+/// cosine, 0, and a gradient.
 ///
 /// ```
 /// use isograd_core::Tensor;
@@ -29,7 +34,7 @@ impl CosineEmbeddingLoss {
     /// The loss of each pair, `[batch]`, times `sample_weight` if there is one.
     ///
     /// # Errors
-    /// What the operators report of shapes, dtypes and devices.
+    /// As [`Loss::loss`](super::Loss::loss); [`Error::InvalidArgument`] for a label that is neither 1 nor -1.
     pub fn loss<B: Backend>(
         &self,
         a: &Tensor<B>,
@@ -37,11 +42,25 @@ impl CosineEmbeddingLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let b = b.reshape(a.shape())?;
-        let lengths = a.norm(-1, false)?.mul(&b.norm(-1, false)?)?.maximum_scalar(1e-12)?;
-        let cosine = a.mul(&b)?.sum(-1, false)?.div(&lengths)?;
-        let like = label.detach().reshape(cosine.shape())?.equal_scalar(1)?;
+        const OP: &str = "CosineEmbeddingLoss";
+        const TINY: f64 = 1e-12;
+        options::finite(OP, "margin", self.margin)?;
+        let b = like(OP, "the second vectors", b, a.shape())?;
+        same_dtype(OP, a, &b)?;
+        let (wide_a, wide_b) = (widened(a)?, widened(&b)?);
+        let per_length = |x: &Tensor<B>| x.square()?.sum(-1, false)?.add_scalar(TINY)?.rsqrt();
+        let cosine = wide_a.mul(&wide_b)?.sum(-1, false)?.mul(&per_length(&wide_a)?)?.mul(&per_length(&wide_b)?)?;
+        let label = like(OP, "the label", &label.detach(), cosine.shape())?;
+        let (like, other) = (label.equal_scalar(1)?, label.not_equal_scalar(1)?);
+        if any_seen(&other.logical_and(&label.not_equal_scalar(-1)?)?)? {
+            let label = label.to_values()?.into_iter().find(|v| v.to_f64().abs() != 1.0);
+            let label = label.map(shown).unwrap_or_default();
+            let why = format!("label {label} does not fit; pairs are labelled 1 (alike) or -1");
+            return Err(Error::invalid(OP, why));
+        }
         let unlike = cosine.sub_scalar(self.margin)?.relu()?;
-        weighted(like.where_(&cosine.rsub_scalar(1)?, &unlike)?, self.weight, sample_weight)
+        let loss = like.where_(&cosine.rsub_scalar(1)?, &unlike)?;
+        let reduction = Reduction { op: OP, weight: self.weight, sample_weight, batch_axis: 0 };
+        reduction.weighted(loss)?.cast(a.dtype())
     }
 }

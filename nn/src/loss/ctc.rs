@@ -1,7 +1,8 @@
 //! [`CTCLoss`]: sequences without a given alignment.
 
-use super::{Loss, weighted};
-use isograd_core::{Backend, DType, Error, Result, Tensor};
+use super::{Loss, Reduction, widened};
+use crate::labels::Whole;
+use isograd_core::{Backend, Error, Result, Tensor};
 
 /// Which class of a [`CTCLoss`] means "nothing here".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,12 +60,11 @@ struct Labels {
 }
 
 fn lengths<B: Backend>(of: &'static str, lengths: &Tensor<B>, batch: usize, most: usize) -> Result<Vec<usize>> {
-    let values = lengths.detach().cast(DType::I64)?.to_vec::<i64>()?;
-    let fits = |&n: &i64| usize::try_from(n).is_ok_and(|n| n <= most);
-    if lengths.shape()[..] != [batch] || !values.iter().all(fits) {
-        let why = format!("{of} lengths must be {batch} numbers from 0 to {most}, not {values:?}");
+    if lengths.shape()[..] != [batch] {
+        let why = format!("there must be a {of} for each of {batch} samples, not {:?}", lengths.shape());
         return Err(Error::invalid("CTCLoss", why));
     }
+    let values = Whole::below("CTCLoss", of, most + 1).check(lengths)?.numbers.to_vec::<i64>()?;
     Ok(values.into_iter().map(|n| n as usize).collect())
 }
 
@@ -83,14 +83,15 @@ impl CTCLoss {
             return Err(fail(why));
         }
         let most = label.shape()[1];
-        let values = label.detach().cast(DType::I64)?.to_vec::<i64>()?;
+        let any = Whole { least: None, ..Whole::natural("CTCLoss", "label") };
+        let values = any.check(&label)?.numbers.to_vec::<i64>()?;
         let (blank, first) = match self.blank {
             Blank::Last => (classes as i64 - 1, 0),
             Blank::First => (0, 1),
         };
         let rows = |i: usize| &values[i * most..(i + 1) * most];
         let lengths = match given {
-            Some(given) => lengths("label", given, batch, most)?,
+            Some(given) => lengths("label length", given, batch, most)?,
             None => (0..batch).map(|i| rows(i).iter().take_while(|&&v| v >= first).count()).collect(),
         };
         let count = 2 * lengths.iter().copied().max().unwrap_or(0) + 1;
@@ -135,17 +136,17 @@ impl CTCLoss {
             });
         }
         let dtype = prediction.dtype();
-        let half = matches!(dtype, DType::F16 | DType::BF16);
-        let scores = if half { prediction.cast(DType::F32)? } else { prediction.clone() };
+        let scores = widened(prediction)?;
         let scores = if self.time_major { scores } else { scores.swapaxes(0, 1)? };
         let (times, batch, classes) = (scores.shape()[0], scores.shape()[1], scores.shape()[2]);
         let labels = self.labels(label, label_lengths, batch, classes)?;
-        let times_of = prediction_lengths.map(|n| lengths("prediction", n, batch, times)).transpose()?;
+        let times_of = prediction_lengths.map(|n| lengths("prediction length", n, batch, times)).transpose()?;
 
         let loss = spelled(&scores, &labels, times_of.as_deref())?.neg()?;
         let impossible = loss.detach().greater_scalar(-NEVER / 10.0)?;
         let loss = loss.masked_fill(&impossible, f64::INFINITY)?;
-        weighted(if half { loss.cast(dtype)? } else { loss }, self.weight, sample_weight)
+        let reduction = Reduction { op: "CTCLoss", weight: self.weight, sample_weight, batch_axis: 0 };
+        reduction.weighted(loss)?.cast(dtype)
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`HingeLoss`]: the margin of a support vector machine; [`SquaredHingeLoss`].
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction};
+use crate::options;
 use isograd_core::{Backend, Result, Tensor};
 
 /// max(0, margin - label · prediction) for labels -1 and 1, its mean over all axes but the batch.
@@ -38,9 +39,9 @@ impl<B: Backend> Loss<B> for HingeLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let loss = prediction.mul(label)?.rsub_scalar(self.margin)?.relu()?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        options::finite("HingeLoss", "margin", self.margin)?;
+        let reduction = Reduction { op: "HingeLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| prediction.mul(label)?.rsub_scalar(self.margin)?.relu())
     }
 }
 
@@ -79,8 +80,11 @@ impl<B: Backend> Loss<B> for SquaredHingeLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let loss = prediction.mul(label)?.rsub_scalar(self.margin)?.relu()?.square()?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        options::finite("SquaredHingeLoss", "margin", self.margin)?;
+        let reduction =
+            Reduction { op: "SquaredHingeLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| {
+            prediction.mul(label)?.rsub_scalar(self.margin)?.relu()?.square()
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! [`HuberLoss`]: square near 0, straight far away.
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction};
+use crate::options;
 use isograd_core::{Backend, Result, Tensor};
 
 /// d² / (2 ρ) for distances d = |label - prediction| up to ρ, d - ρ / 2 beyond (Huber, 1964); its mean over all axes but the
@@ -39,11 +40,13 @@ impl<B: Backend> Loss<B> for HuberLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let distance = label.sub(prediction)?.abs()?;
-        let far = distance.detach().greater_scalar(self.rho)?;
-        let square = distance.square()?.mul_scalar(0.5 / self.rho)?;
-        let loss = far.where_(&distance.sub_scalar(0.5 * self.rho)?, &square)?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        options::positive("HuberLoss", "rho", self.rho)?;
+        let reduction = Reduction { op: "HuberLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| {
+            let distance = label.sub(prediction)?.abs()?;
+            let far = distance.detach().greater_scalar(self.rho)?;
+            let square = distance.square()?.mul_scalar(0.5 / self.rho)?;
+            far.where_(&distance.sub_scalar(0.5 * self.rho)?, &square)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! [`KLDivLoss`]: the distance between distributions.
 
-use super::{Loss, sum_per_sample};
+use super::{Loss, Reduction};
 use isograd_core::{Backend, Result, Tensor};
 
 /// Σ label · (ln(label + 1e-12) - prediction): the Kullback-Leibler divergence from the prediction, given as logarithms, or
@@ -42,9 +42,10 @@ impl<B: Backend> Loss<B> for KLDivLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let logarithm = if self.from_logits { prediction.clone() } else { prediction.log_softmax(self.axis)? };
-        let loss = label.mul(&label.add_scalar(1e-12)?.log()?.sub(&logarithm)?)?;
-        sum_per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        let reduction = Reduction { op: "KLDivLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.sum(prediction, label, |prediction, label| {
+            let logarithm = if self.from_logits { prediction.clone() } else { prediction.log_softmax(self.axis)? };
+            label.mul(&label.add_scalar(1e-12)?.log()?.sub(&logarithm)?)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! [`L1Loss`]: the distance.
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction};
 use isograd_core::{Backend, Result, Tensor};
 
 /// |label - prediction|, its mean over all axes but the batch. The label is reshaped to the prediction.
@@ -30,8 +30,7 @@ impl<B: Backend> Loss<B> for L1Loss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let loss = label.sub(prediction)?.abs()?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        let reduction = Reduction { op: "L1Loss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| label.sub(prediction)?.abs())
     }
 }

@@ -1,6 +1,6 @@
 //! [`L2Loss`]: half the squared distance.
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction};
 use isograd_core::{Backend, Result, Tensor};
 
 /// weight / 2 · (label - prediction)², its mean over all axes but the batch. The label is reshaped to the prediction.
@@ -35,7 +35,8 @@ impl<B: Backend> Loss<B> for L2Loss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let squared = label.reshape(prediction.shape())?.sub(prediction)?.square()?;
-        per_sample(squared, Some(self.weight / 2.0), sample_weight, self.batch_axis)
+        let weight = Some(self.weight / 2.0);
+        let reduction = Reduction { op: "L2Loss", weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| label.sub(prediction)?.square())
     }
 }

@@ -1,6 +1,6 @@
 //! [`LogisticLoss`]: the loss of two classes.
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction};
 use isograd_core::{Backend, Result, Tensor};
 
 /// ln(1 + e^(-label · prediction)) for labels -1 and 1, or 0 and 1 with `binary`; its mean over all axes but the batch.
@@ -32,9 +32,11 @@ impl<B: Backend> Loss<B> for LogisticLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let label = if self.binary { label.clone() } else { label.add_scalar(1)?.mul_scalar(0.5)? };
-        let loss = super::sigmoid_bce::from_scores(prediction, &label)?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        let reduction =
+            Reduction { op: "LogisticLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| {
+            let label = if self.binary { label.clone() } else { label.add_scalar(1)?.mul_scalar(0.5)? };
+            super::sigmoid_bce::from_scores(prediction, &label, None)
+        })
     }
 }

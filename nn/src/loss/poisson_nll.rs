@@ -1,6 +1,6 @@
 //! [`PoissonNLLLoss`]: the loss of counts.
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction};
 use isograd_core::{Backend, Result, Tensor};
 
 /// e^p - label · p of the logarithm p of a rate, or p - label · ln(p + 1e-8) of the rate itself; its mean over all axes but
@@ -41,18 +41,21 @@ impl<B: Backend> Loss<B> for PoissonNLLLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let mut loss = if self.from_logits {
-            prediction.exp()?.sub(&label.mul(prediction)?)?
-        } else {
-            prediction.sub(&label.mul(&prediction.add_scalar(1e-8)?.log()?)?)?
-        };
-        if self.compute_full {
+        let reduction =
+            Reduction { op: "PoissonNLLLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| {
+            let loss = if self.from_logits {
+                prediction.exp()?.sub(&label.mul(prediction)?)?
+            } else {
+                prediction.sub(&label.mul(&prediction.add_scalar(1e-8)?.log()?)?)?
+            };
+            if !self.compute_full {
+                return Ok(loss);
+            }
             let safe = label.maximum_scalar(1)?;
             let half = safe.mul_scalar(std::f64::consts::TAU)?.log()?.mul_scalar(0.5)?;
             let stirling = safe.mul(&safe.log()?)?.sub(&safe)?.add(&half)?;
-            loss = loss.add(&stirling.masked_fill(&label.less_equal_scalar(1)?, 0)?)?;
-        }
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+            loss.add(&stirling.masked_fill(&label.less_equal_scalar(1)?, 0)?)
+        })
     }
 }

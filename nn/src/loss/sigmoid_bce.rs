@@ -1,6 +1,6 @@
 //! [`SigmoidBinaryCrossEntropyLoss`]: the loss of independent yes and no.
 
-use super::{Loss, per_sample};
+use super::{Loss, Reduction, same_dtype, widened};
 use isograd_core::{Backend, Result, Tensor};
 
 /// -(label · ln σ(prediction) + (1 - label) · ln(1 - σ(prediction))), without overflow; its mean over all axes but the batch.
@@ -34,33 +34,48 @@ impl<B: Backend> Loss<B> for SigmoidBinaryCrossEntropyLoss {
         label: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let label = &label.reshape(prediction.shape())?;
-        let loss = self.elements(prediction, label, None)?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        self.compute(prediction, label, None, sample_weight)
     }
 }
 
 /// Gluon's name for short.
 pub type SigmoidBCELoss = SigmoidBinaryCrossEntropyLoss;
 
-/// max(x, 0) - x · label + ln(1 + e^-|x|).
-pub(super) fn from_scores<B: Backend>(x: &Tensor<B>, label: &Tensor<B>) -> Result<Tensor<B>> {
-    x.relu()?.sub(&x.mul(label)?)?.add(&x.abs()?.neg()?.softplus()?)
+/// pos · label · ln(1 + e^-x) + (1 - label) · ln(1 + e^x), whose gradient at 0 is 1/2 - label as elsewhere σ(x) - label.
+pub(super) fn from_scores<B: Backend>(x: &Tensor<B>, label: &Tensor<B>, pos: Option<&Tensor<B>>) -> Result<Tensor<B>> {
+    let yes = label.mul(&x.neg()?.softplus()?)?;
+    let yes = pos.map_or(Ok(yes.clone()), |pos| yes.mul(pos))?;
+    yes.add(&label.rsub_scalar(1)?.mul(&x.softplus()?)?)
+}
+
+/// The same of probabilities.
+fn from_probabilities<B: Backend>(p: &Tensor<B>, label: &Tensor<B>, pos: Option<&Tensor<B>>) -> Result<Tensor<B>> {
+    const TINY: f64 = 1e-12;
+    let yes = p.add_scalar(TINY)?.log()?.mul(label)?;
+    let yes = pos.map_or(Ok(yes.clone()), |pos| yes.mul(pos))?;
+    let no = p.rsub_scalar(1)?.add_scalar(TINY)?.log()?.mul(&label.rsub_scalar(1)?)?;
+    yes.add(&no)?.neg()
 }
 
 impl SigmoidBinaryCrossEntropyLoss {
-    fn elements<B: Backend>(&self, x: &Tensor<B>, label: &Tensor<B>, pos: Option<&Tensor<B>>) -> Result<Tensor<B>> {
-        if self.from_sigmoid {
-            const TINY: f64 = 1e-12;
-            let yes = x.add_scalar(TINY)?.log()?.mul(label)?;
-            let yes = pos.map_or(Ok(yes.clone()), |p| yes.mul(p))?;
-            let no = x.rsub_scalar(1)?.add_scalar(TINY)?.log()?.mul(&label.rsub_scalar(1)?)?;
-            return yes.add(&no)?.neg();
-        }
-        let Some(pos) = pos else { return from_scores(x, label) };
-        let factor = pos.sub_scalar(1)?.mul(label)?.add_scalar(1)?;
-        let tail = x.abs()?.neg()?.softplus()?.add(&x.neg()?.relu()?)?;
-        x.sub(&x.mul(label)?)?.add(&factor.mul(&tail)?)
+    fn compute<B: Backend>(
+        &self,
+        prediction: &Tensor<B>,
+        label: &Tensor<B>,
+        pos: Option<&Tensor<B>>,
+        sample_weight: Option<&Tensor<B>>,
+    ) -> Result<Tensor<B>> {
+        const OP: &str = "SigmoidBinaryCrossEntropyLoss";
+        let each = if self.from_sigmoid { from_probabilities::<B> } else { from_scores::<B> };
+        let pos = match pos {
+            Some(pos) => {
+                same_dtype(OP, prediction, pos)?;
+                Some(widened(&pos.broadcast_to(prediction.shape())?)?)
+            }
+            None => None,
+        };
+        let reduction = Reduction { op: OP, weight: self.weight, sample_weight, batch_axis: self.batch_axis };
+        reduction.mean(prediction, label, |prediction, label| each(prediction, label, pos.as_ref()))
     }
 
     /// The loss with the term of positive labels times `pos_weight`, which broadcasts to the prediction.
@@ -74,7 +89,6 @@ impl SigmoidBinaryCrossEntropyLoss {
         pos_weight: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let loss = self.elements(prediction, &label.reshape(prediction.shape())?, Some(pos_weight))?;
-        per_sample(loss, self.weight, sample_weight, self.batch_axis)
+        self.compute(prediction, label, Some(pos_weight), sample_weight)
     }
 }

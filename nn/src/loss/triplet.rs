@@ -1,6 +1,7 @@
 //! [`TripletLoss`]: like things near, unlike things far.
 
-use super::{sum_per_sample, weighted};
+use super::{Reduction, same_dtype, widened};
+use crate::{labels::like, options};
 use isograd_core::{Backend, Result, Tensor};
 
 /// max(0, margin + ‖anchor - positive‖² - ‖anchor - negative‖²) for each sample (Schroff et al., arXiv:1503.03832). All three
@@ -35,7 +36,7 @@ impl TripletLoss {
     /// The loss of each sample, `[batch]`, times `sample_weight` if there is one.
     ///
     /// # Errors
-    /// What the operators report of shapes, dtypes and devices.
+    /// As [`Loss::loss`](super::Loss::loss).
     pub fn loss<B: Backend>(
         &self,
         anchor: &Tensor<B>,
@@ -43,9 +44,16 @@ impl TripletLoss {
         negative: &Tensor<B>,
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let near = positive.reshape(anchor.shape())?.sub(anchor)?.square()?;
-        let far = negative.reshape(anchor.shape())?.sub(anchor)?.square()?;
-        let difference = sum_per_sample(near.sub(&far)?, None, None, self.batch_axis)?;
-        weighted(difference.add_scalar(self.margin)?.relu()?, self.weight, sample_weight)
+        const OP: &str = "TripletLoss";
+        options::finite(OP, "margin", self.margin)?;
+        let distance = |other: &Tensor<B>, what: &str| {
+            same_dtype(OP, anchor, other)?;
+            widened(&like(OP, what, other, anchor.shape())?)?.sub(&widened(anchor)?)?.square()
+        };
+        let difference = distance(positive, "the positive")?.sub(&distance(negative, "the negative")?)?;
+        let plain = Reduction { op: OP, weight: None, sample_weight: None, batch_axis: self.batch_axis };
+        let difference = plain.over_samples(&difference, |d, axes| d.sum(axes, false))?;
+        let loss = difference.add_scalar(self.margin)?.relu()?;
+        Reduction { weight: self.weight, sample_weight, batch_axis: 0, ..plain }.weighted(loss)?.cast(anchor.dtype())
     }
 }

@@ -63,7 +63,7 @@ static STEP: PerDType = PerDType::new("adadelta", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for AdaDelta {
-    common_methods!();
+    common_methods!(AdaDelta { rho: share, epsilon: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)

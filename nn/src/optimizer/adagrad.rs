@@ -55,7 +55,7 @@ static STEP: PerDType = PerDType::new("adagrad", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for AdaGrad {
-    common_methods!();
+    common_methods!(AdaGrad { epsilon: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 1)

@@ -141,7 +141,7 @@ pub(super) fn bias(beta: f64, count: u64) -> f64 {
 }
 
 impl<B: Backend> Optimizer<B> for Adam {
-    common_methods!();
+    common_methods!(Adam { beta1: share, beta2: share, epsilon: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)
@@ -155,7 +155,7 @@ impl<B: Backend> Optimizer<B> for Adam {
 }
 
 impl<B: Backend> Optimizer<B> for AdamW {
-    common_methods!();
+    common_methods!(AdamW { beta1: share, beta2: share, epsilon: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)

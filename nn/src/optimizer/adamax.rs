@@ -62,7 +62,7 @@ static STEP: PerDType = PerDType::new("adamax", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for AdaMax {
-    common_methods!();
+    common_methods!(AdaMax { beta1: share, beta2: share });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)

@@ -1,7 +1,22 @@
 //! [`clip_global_norm`]: gradients made shorter together.
 
-use crate::{ParameterDict, parameter::with_gradients};
-use isograd_core::{Backend, DType, Result, autograd};
+use crate::{ParameterDict, options, parameter::with_gradients};
+use isograd_core::{Backend, DType, Result, Tensor, autograd};
+
+/// The length of `x` as one vector, also where squares of its elements would overflow or vanish.
+fn length<B: Backend>(x: &Tensor<B>) -> Result<f64> {
+    // Squares of halves overflow early.
+    let x = x.detach().cast(if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 })?;
+    let plain = x.norm((), false)?.asscalar::<f64>()?;
+    if x.size() == 0 || (1e-12..f64::INFINITY).contains(&plain) {
+        return Ok(plain);
+    }
+    let largest = x.abs()?.max((), false)?.asscalar::<f64>()?;
+    if largest == 0.0 || !largest.is_finite() {
+        return Ok(largest);
+    }
+    Ok(largest * x.div_scalar(largest)?.norm((), false)?.asscalar::<f64>()?)
+}
 
 /// Scales all gradients by min(1, max_norm / (‖g‖ + 1e-8)), where ‖g‖, which is returned, is the norm of all of them taken
 /// as one vector (Pascanu et al., arXiv:1211.5063). If it is not finite nothing is changed, so that the caller can skip the
@@ -21,18 +36,17 @@ use isograd_core::{Backend, DType, Result, autograd};
 /// ```
 ///
 /// # Errors
-/// [`isograd_core::Error::Uninitialized`]; as [`crate::Parameter::allreduce_grad`]; what the device reports.
+/// [`isograd_core::Error::InvalidArgument`] for a negative limit, or NaN; [`isograd_core::Error::Uninitialized`]; as
+/// [`crate::Parameter::allreduce_grad`]; what the device reports.
 pub fn clip_global_norm<B: Backend>(parameters: &ParameterDict<B>, max_norm: f64) -> Result<f64> {
+    let holds = max_norm >= 0.0;
+    options::require("clip_global_norm", "max_norm", max_norm, holds, "at least 0")?;
     autograd::pause(|| {
         let parameters = with_gradients(parameters)?;
-        let mut squares = 0.0;
+        let mut norm = 0f64;
         for parameter in &parameters {
-            let gradient = parameter.grad()?;
-            // Squares of halves overflow early.
-            let wide = if gradient.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            squares += gradient.cast(wide)?.norm((), false)?.asscalar::<f64>()?.powi(2);
+            norm = norm.hypot(length(&parameter.grad()?)?);
         }
-        let norm = squares.sqrt();
         let scale = max_norm / (norm + 1e-8);
         if norm.is_finite() && scale < 1.0 {
             parameters.iter().try_for_each(|parameter| parameter.scale_grad(scale))?;

@@ -63,13 +63,17 @@ static STEP: PerDType = PerDType::new("ftrl", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for Ftrl {
-    common_methods!();
+    common_methods!(Ftrl { lamda1: not_negative, beta: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)
     }
 
     fn update(&self, step: &Step, weight: &Tensor<B>, gradient: &Tensor<B>, state: &[Tensor<B>]) -> Result<()> {
+        if step.learning_rate == 0.0 {
+            // The rule divides by it; its limit is to stand still.
+            return Ok(());
+        }
         let update = Update { step, clip: self.clip_gradient, weight, gradient, state };
         update.launch("ftrl", &STEP, &[self.lamda1, self.beta])
     }

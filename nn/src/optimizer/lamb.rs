@@ -102,8 +102,21 @@ static STEP: PerDType = PerDType::new("lamb_step", |d| {
     (vec![(Expr::old(0, d).cast(c) - lr * trust * direction).cast(d)], vec![d; 3], vec![c; 3])
 });
 
+impl LAMB {
+    /// The least and the most that ‖w‖ counts.
+    fn bounds(&self) -> (f64, f64) {
+        (self.lower_bound.unwrap_or(0.0), self.upper_bound.unwrap_or(f64::INFINITY))
+    }
+
+    fn check_bounds(&self) -> Result<()> {
+        let (low, high) = self.bounds();
+        let (rule, holds) = ("at least 0, the lower one first", 0.0 <= low && low <= high);
+        crate::options::require("LAMB", "lower_bound, upper_bound", (low, high), holds, rule)
+    }
+}
+
 impl<B: Backend> Optimizer<B> for LAMB {
-    common_methods!();
+    common_methods!(LAMB { beta1: share, beta2: share, epsilon: not_negative } check_bounds);
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)
@@ -121,7 +134,7 @@ impl<B: Backend> Optimizer<B> for LAMB {
 
         // The norms stay on the device.
         let (r1, r2) = (weight.detach().norm((), false)?, direction.norm((), false)?);
-        let (low, high) = (self.lower_bound.unwrap_or(0.0), self.upper_bound.unwrap_or(f64::INFINITY));
+        let (low, high) = self.bounds();
         let numbers = [step.learning_rate, low, high].map(|number| super::scalar(d, number));
         Tensor::update(STEP.program(d), &numbers, &[&direction, &r1, &r2], &[weight])
     }

@@ -63,6 +63,15 @@ pub trait Optimizer<B: Backend = Dyn>: Debug + Send {
         self.learning_rate()
     }
 
+    /// Whether the options are in their domains; asked by [`crate::Trainer::new`], and before each step, since options and the
+    /// learning rate may change between.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] that names the optimizer, the option and its value.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What files of states call it: by default the name of its type.
     fn name(&self) -> String {
         let path = std::any::type_name::<Self>();
@@ -78,6 +87,15 @@ pub trait Optimizer<B: Backend = Dyn>: Debug + Send {
     /// # Errors
     /// What the device reports.
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>>;
+
+    /// The state to go on with when `weight` was cast from dtype `before`: by default, what has that dtype is cast as well.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn cast_state(&self, before: DType, weight: &Tensor<B>, state: Vec<Tensor<B>>) -> Result<Vec<Tensor<B>>> {
+        let cast = |old: Tensor<B>| if old.dtype() == before { old.cast(weight.dtype()) } else { Ok(old) };
+        state.into_iter().map(cast).collect()
+    }
 
     /// Changes `weight` and `state` in place.
     ///
@@ -97,6 +115,14 @@ impl<B: Backend, O: Optimizer<B> + ?Sized> Optimizer<B> for Box<O> {
 
     fn learning_rate_at(&self, update: u64) -> f64 {
         (**self).learning_rate_at(update)
+    }
+
+    fn check(&self) -> Result<()> {
+        (**self).check()
+    }
+
+    fn cast_state(&self, before: DType, weight: &Tensor<B>, state: Vec<Tensor<B>>) -> Result<Vec<Tensor<B>>> {
+        (**self).cast_state(before, weight, state)
     }
 
     fn name(&self) -> String {
@@ -246,9 +272,20 @@ macro_rules! common_options {
 }
 use common_options;
 
-/// The methods of [`Optimizer`] that read and write the common options.
+/// The methods of [`Optimizer`] that read and write the common options, and check those and others by the rules of
+/// [`crate::options`], and by a method of its own.
 macro_rules! common_methods {
-    () => {
+    ($name:ident { $($option:ident: $rule:ident),* $(,)? } $($also:ident)?) => {
+        fn check(&self) -> Result<()> {
+            const OP: &str = stringify!($name);
+            $crate::options::not_negative(OP, "learning_rate", self.learning_rate)?;
+            $crate::options::not_negative(OP, "weight_decay", self.weight_decay)?;
+            $($crate::options::$rule(OP, stringify!($option), self.$option)?;)*
+            $(self.$also()?;)?
+            let limit = self.clip_gradient.unwrap_or(f64::INFINITY);
+            $crate::options::require(OP, "clip_gradient", limit, limit > 0.0, "above 0")
+        }
+
         fn learning_rate(&self) -> f64 {
             self.learning_rate
         }

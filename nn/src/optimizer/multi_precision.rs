@@ -66,6 +66,23 @@ impl<B: Backend, O: Optimizer<B>> Optimizer<B> for MultiPrecision<O> {
         self.0.weight_decay()
     }
 
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+
+    /// A master is made or dropped, and the states of the optimizer follow its dtype.
+    fn cast_state(&self, before: DType, weight: &Tensor<B>, state: Vec<Tensor<B>>) -> Result<Vec<Tensor<B>>> {
+        let mut state = state;
+        let master = if is_half(before) && !state.is_empty() { Some(state.remove(0)) } else { None };
+        if !is_half(weight.dtype()) {
+            return self.0.cast_state(before.compute(), weight, state);
+        }
+        let master = master.map_or_else(|| weight.detach().cast(DType::F32), Ok)?;
+        let mut state = self.0.cast_state(before.compute(), &master, state)?;
+        state.insert(0, master);
+        Ok(state)
+    }
+
     fn name(&self) -> String {
         format!("MultiPrecision({})", self.0.name())
     }

@@ -103,7 +103,7 @@ impl Nadam {
 }
 
 impl<B: Backend> Optimizer<B> for Nadam {
-    common_methods!();
+    common_methods!(Nadam { beta1: share, beta2: share, epsilon: not_negative, schedule_decay: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 2)

@@ -60,7 +60,7 @@ static STEP: PerDType = PerDType::new("nag", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for NAG {
-    common_methods!();
+    common_methods!(NAG { momentum: share });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, 1)

@@ -88,7 +88,7 @@ static CENTERED: PerDType = PerDType::new("rmsprop_centered", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for RMSProp {
-    common_methods!();
+    common_methods!(RMSProp { gamma1: share, gamma2: share, epsilon: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, if self.centered { 3 } else { 1 })

@@ -1,7 +1,8 @@
 //! [`Schedule`]: learning rates that change as training goes on.
 
 use super::{Optimizer, Step};
-use isograd_core::{Backend, Result, Tensor};
+use crate::options;
+use isograd_core::{Backend, DType, Result, Tensor};
 
 /// By what the learning rate is multiplied at each update, which are counted from 1. The rules are MXNet's, told as shares
 /// of the optimizer's learning rate.
@@ -39,7 +40,7 @@ impl Schedule {
 
     /// Times `factor` after every `every` updates, down to what [`Schedule::end`] says.
     pub fn factor(every: u64, factor: f64) -> Schedule {
-        Schedule::of(Rule::Factor { every: every.max(1), factor })
+        Schedule::of(Rule::Factor { every, factor })
     }
 
     /// Times `factor` after each of the given numbers of updates.
@@ -85,6 +86,24 @@ impl Schedule {
         self
     }
 
+    fn check(&self) -> Result<()> {
+        const OP: &str = "Schedule";
+        options::not_negative(OP, "end", self.end)?;
+        options::not_negative(OP, "warm_up_from", self.begin)?;
+        match &self.rule {
+            Rule::Factor { every, factor } => {
+                options::at_least_one(OP, "every", *every)?;
+                options::not_negative(OP, "factor", *factor)
+            }
+            Rule::MultiFactor { factor, .. } => options::not_negative(OP, "factor", *factor),
+            Rule::Poly { updates, power } => {
+                options::at_least_one(OP, "updates", *updates)?;
+                options::not_negative(OP, "power", *power)
+            }
+            Rule::Cosine { updates } => options::at_least_one(OP, "updates", *updates),
+        }
+    }
+
     /// The share at `update`, counted from 1.
     pub fn at(&self, update: u64) -> f64 {
         if update < self.warm_up {
@@ -101,7 +120,7 @@ impl Schedule {
         let fall = |share: f64| self.end + (1.0 - self.end) * share;
         let times = |factor: f64, count: u64| factor.powi(i32::try_from(count).unwrap_or(i32::MAX)).max(self.end);
         match &self.rule {
-            Rule::Factor { every, factor } => times(*factor, update.saturating_sub(1) / every),
+            Rule::Factor { every, factor } => times(*factor, update.saturating_sub(1) / (*every).max(1)),
             Rule::MultiFactor { after, factor } => times(*factor, after.iter().filter(|&&a| update > a).count() as u64),
             Rule::Poly { updates, power } => fall((1.0 - done(*updates)).powf(*power)),
             Rule::Cosine { updates } => fall((1.0 + (std::f64::consts::PI * done(*updates)).cos()) / 2.0),
@@ -136,6 +155,15 @@ impl<B: Backend, O: Optimizer<B>> Optimizer<B> for Scheduled<O> {
 
     fn weight_decay(&self) -> f64 {
         self.optimizer.weight_decay()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.schedule.check()?;
+        self.optimizer.check()
+    }
+
+    fn cast_state(&self, before: DType, weight: &Tensor<B>, state: Vec<Tensor<B>>) -> Result<Vec<Tensor<B>>> {
+        self.optimizer.cast_state(before, weight, state)
     }
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {

@@ -1,6 +1,6 @@
 //! [`SGD`]: stochastic gradient descent.
 
-use super::{Optimizer, Step, scalar};
+use super::{Optimizer, Step, common_methods, common_options, options, scalar};
 use isograd_core::{
     Backend, DType, Error, Expr, Result, Tensor,
     expr::{Definition, PerDType},
@@ -42,33 +42,11 @@ impl Default for SGD {
     }
 }
 
-impl SGD {
-    /// Of the given learning rate, without momentum and weight decay.
-    pub fn new(learning_rate: f64) -> SGD {
-        SGD { learning_rate, ..SGD::default() }
-    }
-
-    /// Sets the momentum.
-    #[must_use]
-    pub fn momentum(mut self, momentum: f64) -> Self {
-        self.momentum = momentum;
-        self
-    }
-
-    /// Sets the weight decay.
-    #[must_use]
-    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
-        self.weight_decay = weight_decay;
-        self
-    }
-
-    /// Clips the rescaled gradient to -limit..limit.
-    #[must_use]
-    pub fn clip_gradient(mut self, limit: f64) -> Self {
-        self.clip_gradient = Some(limit);
-        self
-    }
-}
+common_options!(SGD);
+options!(SGD {
+    /// Sets: how much of the last step is kept, in 0..1.
+    momentum: f64,
+});
 
 /// lr · (clip(rescale · gradient) + wd · w), and w. Arguments: lr, wd, rescale, clip, momentum.
 fn step(d: DType) -> (Expr, Expr) {
@@ -91,17 +69,7 @@ static MOMENTUM: PerDType = PerDType::new("sgd_momentum", |d| -> Definition {
 });
 
 impl<B: Backend> Optimizer<B> for SGD {
-    fn learning_rate(&self) -> f64 {
-        self.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.learning_rate = learning_rate;
-    }
-
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
+    common_methods!(SGD { momentum: share });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         if self.momentum == 0.0 { Ok(vec![]) } else { Ok(vec![weight.detach().zeros_like()?]) }

@@ -66,7 +66,7 @@ static PLAIN: PerDType = PerDType::new("signsgd", |d| {
 });
 
 impl<B: Backend> Optimizer<B> for Signum {
-    common_methods!();
+    common_methods!(Signum { momentum: share, wd_lh: not_negative });
 
     fn new_state(&self, weight: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         zeros(weight, usize::from(self.momentum != 0.0))

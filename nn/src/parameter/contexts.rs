@@ -4,10 +4,10 @@ use super::{Parameter, State, Values};
 use crate::ParameterDict;
 use isograd_core::{Backend, Error, Expr, GradReq, Result, Tensor, Value, autograd, expr::PerDType};
 
-/// old · factor.
+/// old · factor, which is the product of two numbers.
 static SCALE: PerDType = PerDType::new("scale_gradient", |d| {
     let c = d.compute();
-    (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c)).cast(d)], vec![], vec![c])
+    (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c) * Expr::scalar(1, c)).cast(d)], vec![], vec![c, c])
 });
 
 impl<B: Backend> State<B> {
@@ -76,9 +76,12 @@ impl<B: Backend> Parameter<B> {
 
     /// Multiplies its gradient by `factor`, in place and on every context.
     pub(crate) fn scale_grad(&self, factor: f64) -> Result<()> {
+        // A factor that f32 holds with few digits or not at all is two.
+        let factors = if factor > 0.0 && factor < 1e-30 { [factor.sqrt(); 2] } else { [factor, 1.0] };
         for gradient in self.list_grad()? {
             let d = gradient.dtype();
-            Tensor::update(SCALE.program(d), &[Value::F64(factor).cast(d.compute())], &[], &[&gradient.detach()])?;
+            let factors = factors.map(|f| Value::F64(f).cast(d.compute()));
+            Tensor::update(SCALE.program(d), &factors, &[], &[&gradient.detach()])?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{Options, chain};
 use crate::{
     Activation, AdaptiveAvgPool2D, Block, Conv2D, Dense, Dropout, MaxPool2D, Parameters, Sequential,
-    describe::print_blocks,
+    describe::print_blocks, hooks,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
@@ -50,7 +50,7 @@ pub fn alexnet<B: Backend>(options: impl Into<Options>) -> AlexNet<B> {
 
 impl<B: Backend> Block<B> for AlexNet<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.classifier.forward(&self.avgpool.forward(&self.features.forward(x)?)?)
+        hooks::layer(self, x, || self.classifier.call(&self.avgpool.call(&self.features.call(x)?)?))
     }
 }
 

@@ -112,7 +112,7 @@ fn inception<B: Backend>(a: usize, b: [usize; 2], c: [usize; 2], d: usize) -> In
 
 impl<B: Backend> Block<B> for Inception<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let outputs = self.paths.iter().map(|path| path.forward(x)).collect::<Result<Vec<_>>>()?;
+        let outputs = self.paths.iter().map(|path| path.call(x)).collect::<Result<Vec<_>>>()?;
         Tensor::concat(&outputs.iter().collect::<Vec<_>>(), 1)
     }
 }
@@ -165,9 +165,9 @@ impl<B: Backend> Residual<B> {
 
 impl<B: Backend> Block<B> for Residual<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let y = self.bn1.forward(&self.conv1.forward(x)?)?.relu()?;
-        let y = self.bn2.forward(&self.conv2.forward(&y)?)?;
-        y.add(&self.conv3.as_ref().map_or(Ok(x.clone()), |conv| conv.forward(x))?)?.relu()
+        let y = self.bn1.call(&self.conv1.call(x)?)?.relu()?;
+        let y = self.bn2.call(&self.conv2.call(&y)?)?;
+        y.add(&self.conv3.as_ref().map_or(Ok(x.clone()), |conv| conv.call(x))?)?.relu()
     }
 }
 
@@ -195,7 +195,7 @@ struct DenseLayer<B: Backend> {
 
 impl<B: Backend> Block<B> for DenseLayer<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        Tensor::concat(&[x, &self.conv.forward(&self.norm.forward(x)?.relu()?)?], 1)
+        Tensor::concat(&[x, &self.conv.call(&self.norm.call(x)?.relu()?)?], 1)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Options, conv};
 use crate::{
-    AvgPool2D, BatchNorm, Block, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, Parameters, Visitor, describe::print_blocks,
+    AvgPool2D, BatchNorm, Block, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, Parameters, Visitor,
+    describe::print_blocks, hooks,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
@@ -47,8 +48,8 @@ impl<B: Backend> Layer<B> {
 
 impl<B: Backend> Block<B> for Layer<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let y = self.conv1.forward(&self.norm1.forward(x)?.relu()?)?;
-        let y = self.conv2.forward(&self.norm2.forward(&y)?.relu()?)?;
+        let y = self.conv1.call(&self.norm1.call(x)?.relu()?)?;
+        let y = self.conv2.call(&self.norm2.call(&y)?.relu()?)?;
         Tensor::concat(&[x, &y], 1)
     }
 }
@@ -69,6 +70,12 @@ impl<B: Backend> Parameters<B> for Layers<B> {
 }
 
 /// Halves channels and size.
+impl<B: Backend> Block<B> for Layers<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        self.0.iter().try_fold(x.clone(), |y, layer| layer.call(&y))
+    }
+}
+
 #[derive(Clone, Parameters)]
 struct Transition<B: Backend> {
     norm: BatchNorm<B>,
@@ -78,7 +85,7 @@ struct Transition<B: Backend> {
 
 impl<B: Backend> Block<B> for Transition<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.pool.forward(&self.conv.forward(&self.norm.forward(x)?.relu()?)?)
+        self.pool.call(&self.conv.call(&self.norm.call(x)?.relu()?)?)
     }
 }
 
@@ -112,14 +119,14 @@ impl<B: Backend> Parameters<B> for Features<B> {
 
 impl<B: Backend> Block<B> for Features<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let mut y = self.pool0.forward(&self.norm0.forward(&self.conv0.forward(x)?)?.relu()?)?;
+        let mut y = self.pool0.call(&self.norm0.call(&self.conv0.call(x)?)?.relu()?)?;
         for (layers, transition) in &self.stages {
-            y = layers.0.iter().try_fold(y, |y, layer| layer.forward(&y))?;
+            y = layers.call(&y)?;
             if let Some(transition) = transition {
-                y = transition.forward(&y)?;
+                y = transition.call(&y)?;
             }
         }
-        self.norm5.forward(&y)?.relu()
+        self.norm5.call(&y)?.relu()
     }
 }
 
@@ -164,7 +171,7 @@ impl<B: Backend> DenseNet<B> {
 
 impl<B: Backend> Block<B> for DenseNet<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.classifier.forward(&GlobalAvgPool2D::new().forward(&self.features.forward(x)?)?)
+        hooks::layer(self, x, || self.classifier.call(&GlobalAvgPool2D::new().forward(&self.features.call(x)?)?))
     }
 }
 

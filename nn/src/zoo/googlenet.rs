@@ -3,7 +3,7 @@
 use super::{Options, chain};
 use crate::{
     AdaptiveAvgPool2D, BatchNorm, Block, Conv2D, Dense, Dropout, GlobalAvgPool2D, MaxPool2D, Parameters, Sequential,
-    describe::print_blocks,
+    describe::print_blocks, hooks,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
@@ -23,7 +23,7 @@ fn unit<B: Backend>(inputs: usize, outputs: usize, kernel: usize, stride: usize)
 
 impl<B: Backend> Block<B> for Unit<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.bn.forward(&self.conv.forward(x)?)?.relu()
+        self.bn.call(&self.conv.call(x)?)?.relu()
     }
 }
 
@@ -48,8 +48,7 @@ fn inception<B: Backend>(inputs: usize, [a, b1, b2, c1, c2, d]: [usize; 6]) -> I
 
 impl<B: Backend> Block<B> for Inception<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let paths =
-            [self.branch1.forward(x)?, self.branch2.forward(x)?, self.branch3.forward(x)?, self.branch4.forward(x)?];
+        let paths = [self.branch1.call(x)?, self.branch2.call(x)?, self.branch3.call(x)?, self.branch4.call(x)?];
         Tensor::concat(&paths.each_ref(), 1)
     }
 }
@@ -74,9 +73,9 @@ fn auxiliary<B: Backend>(inputs: usize, classes: usize) -> Auxiliary<B> {
 
 impl<B: Backend> Block<B> for Auxiliary<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let x = self.conv.forward(&AdaptiveAvgPool2D::new(4).forward(x)?)?;
-        let x = self.fc1.forward(&x)?.relu()?;
-        self.fc2.forward(&self.dropout.forward(&x)?)
+        let x = self.conv.call(&AdaptiveAvgPool2D::new(4).forward(x)?)?;
+        let x = self.fc1.call(&x)?.relu()?;
+        self.fc2.call(&self.dropout.call(&x)?)
     }
 }
 
@@ -151,19 +150,23 @@ impl<B: Backend> GoogLeNet<B> {
     /// # Errors
     /// As [`Block::forward`].
     pub fn forward_with_auxiliary(&self, x: &Tensor<B>) -> Result<(Tensor<B>, Vec<Tensor<B>>)> {
-        let x = self.maxpool1.forward(&self.conv1.forward(x)?)?;
-        let x = self.conv3.forward(&self.conv2.forward(&x)?)?;
-        let x = self.inception3a.forward(&self.maxpool2.forward(&x)?)?;
-        let x = self.maxpool3.forward(&self.inception3b.forward(&x)?)?;
-        let first = self.inception4a.forward(&x)?;
-        let x = self.inception4c.forward(&self.inception4b.forward(&first)?)?;
-        let second = self.inception4d.forward(&x)?;
-        let x = self.maxpool4.forward(&self.inception4e.forward(&second)?)?;
-        let x = self.inception5b.forward(&self.inception5a.forward(&x)?)?;
-        let x = self.dropout.forward(&GlobalAvgPool2D::new().forward(&x)?)?;
-        let auxiliaries = [(&self.aux1, first), (&self.aux2, second)];
-        let on_the_way = auxiliaries.iter().filter_map(|(aux, x)| aux.as_ref().map(|aux| aux.forward(x)));
-        Ok((self.fc.forward(&x)?, on_the_way.collect::<Result<_>>()?))
+        hooks::observe(Parameters::id(self), x, || self.scores(x, [&self.aux1, &self.aux2]))
+    }
+
+    fn scores(&self, x: &Tensor<B>, auxiliaries: [&Option<Auxiliary<B>>; 2]) -> Result<(Tensor<B>, Vec<Tensor<B>>)> {
+        let x = self.maxpool1.call(&self.conv1.call(x)?)?;
+        let x = self.conv3.call(&self.conv2.call(&x)?)?;
+        let x = self.inception3a.call(&self.maxpool2.call(&x)?)?;
+        let x = self.maxpool3.call(&self.inception3b.call(&x)?)?;
+        let first = self.inception4a.call(&x)?;
+        let x = self.inception4c.call(&self.inception4b.call(&first)?)?;
+        let second = self.inception4d.call(&x)?;
+        let x = self.maxpool4.call(&self.inception4e.call(&second)?)?;
+        let x = self.inception5b.call(&self.inception5a.call(&x)?)?;
+        let x = self.dropout.call(&GlobalAvgPool2D::new().forward(&x)?)?;
+        let places = auxiliaries.into_iter().zip([first, second]);
+        let on_the_way = places.filter_map(|(aux, x)| aux.as_ref().map(|aux| aux.call(&x)));
+        Ok((self.fc.call(&x)?, on_the_way.collect::<Result<_>>()?))
     }
 
     /// The network without the classifiers on the way, with the same parameters.
@@ -176,7 +179,7 @@ impl<B: Backend> GoogLeNet<B> {
 impl<B: Backend> Block<B> for GoogLeNet<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         // What is not asked for is not computed.
-        Ok(self.without_auxiliary().forward_with_auxiliary(x)?.0)
+        hooks::layer(self, x, || Ok(self.scores(x, [&None, &None])?.0))
     }
 }
 

@@ -4,6 +4,7 @@ use super::head::Head;
 use crate::{
     Activation, AttentionMask, Block, Dense, Dropout, Embedding, LayerNorm, Parameters, PositionalEmbedding,
     describe::print_blocks,
+    hooks,
     layers::{attend, merge_heads, split_heads},
 };
 use isograd_core::{Backend, Dyn, Error, Result, Tensor};
@@ -49,11 +50,11 @@ struct Attention<B: Backend> {
 
 impl<B: Backend> Block<B> for Attention<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let parts = self.c_attn.forward(x)?.split(3, -1)?;
+        let parts = self.c_attn.call(x)?.split(3, -1)?;
         let split = |part: &Tensor<B>| split_heads(part, self.heads);
         let (query, key, value) = (split(&parts[0])?, split(&parts[1])?, split(&parts[2])?);
-        let (y, _) = attend(&query, &key, &value, &AttentionMask::new().causal(), self.rate)?;
-        self.c_proj.forward(&merge_heads(&y)?)
+        let (y, _) = attend("Gpt", [&query, &key, &value], &AttentionMask::new().causal(), self.rate)?;
+        self.c_proj.call(&merge_heads(&y)?)
     }
 }
 
@@ -61,6 +62,12 @@ impl<B: Backend> Block<B> for Attention<B> {
 struct Network<B: Backend> {
     c_fc: Dense<B>,
     c_proj: Dense<B>,
+}
+
+impl<B: Backend> Block<B> for Network<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        self.c_proj.call(&Activation::GeluTanh.forward(&self.c_fc.call(x)?)?)
+    }
 }
 
 #[derive(Clone, Parameters)]
@@ -94,9 +101,8 @@ impl<B: Backend> Layer<B> {
 
 impl<B: Backend> Block<B> for Layer<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let x = x.add(&self.dropout.forward(&self.attn.forward(&self.ln_1.forward(x)?)?)?)?;
-        let hidden = Activation::GeluTanh.forward(&self.mlp.c_fc.forward(&self.ln_2.forward(&x)?)?)?;
-        x.add(&self.dropout.forward(&self.mlp.c_proj.forward(&hidden)?)?)
+        let x = x.add(&self.dropout.call(&self.attn.call(&self.ln_1.call(x)?)?)?)?;
+        x.add(&self.dropout.call(&self.mlp.call(&self.ln_2.call(&x)?)?)?)
     }
 }
 
@@ -107,6 +113,13 @@ struct Body<B: Backend> {
     drop: Dropout,
     h: Vec<Layer<B>>,
     ln_f: LayerNorm<B>,
+}
+
+impl<B: Backend> Block<B> for Body<B> {
+    fn forward(&self, words: &Tensor<B>) -> Result<Tensor<B>> {
+        let vectors = self.drop.call(&self.wpe.call(&self.wte.call(words)?)?)?;
+        self.ln_f.call(&self.h.iter().try_fold(vectors, |x, layer| layer.call(&x))?)
+    }
 }
 
 /// GPT-2's network (Radford et al., *Language Models are Unsupervised Multitask Learners*, 2019): word and position vectors,
@@ -157,10 +170,7 @@ impl<B: Backend> Gpt<B> {
 
 impl<B: Backend> Block<B> for Gpt<B> {
     fn forward(&self, words: &Tensor<B>) -> Result<Tensor<B>> {
-        let body = &self.transformer;
-        let vectors = body.wpe.forward(&body.wte.forward(words)?)?;
-        let y = body.h.iter().try_fold(body.drop.forward(&vectors)?, |x, layer| layer.forward(&x))?;
-        self.lm_head.forward(&body.ln_f.forward(&y)?)
+        hooks::layer(self, words, || self.lm_head.call(&self.transformer.call(words)?))
     }
 }
 

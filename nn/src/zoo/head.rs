@@ -1,6 +1,6 @@
 //! What language models end with: a score for each word.
 
-use crate::{Parameter, Parameters, initializers::Zero, naming};
+use crate::{Block, Parameter, Parameters, initializers::Zero, naming};
 use isograd_core::{Backend, Result, Tensor};
 
 /// x Wᵀ + b on the last axis, W of its own or an embedding's table.
@@ -20,8 +20,10 @@ impl<B: Backend> Head<B> {
             bias: bias.then(|| Parameter::new(format!("{prefix}bias"), &[Some(words)]).with_initializer(Zero)),
         }
     }
+}
 
-    pub fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+impl<B: Backend> Block<B> for Head<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let scores = x.matmul(&self.weight.data_on(x.ctx())?.t()?)?;
         self.bias.as_ref().map_or(Ok(scores.clone()), |bias| scores.add(&bias.data_on(x.ctx())?))
     }

@@ -1,7 +1,7 @@
 //! A language model of LSTM layers.
 
 use super::head::Head;
-use crate::{Block, Dropout, Embedding, LSTM, Parameters, describe::print_blocks};
+use crate::{Block, Dropout, Embedding, LSTM, Parameters, describe::print_blocks, hooks};
 use isograd_core::{Backend, Dyn, Error, Result, Tensor};
 
 /// What an [`LstmLanguageModel`] is made of.
@@ -89,16 +89,20 @@ impl<B: Backend> LstmLanguageModel<B> {
     /// # Errors
     /// As [`LSTM::forward_with`].
     pub fn forward_with(&self, words: &Tensor<B>, states: &[Tensor<B>]) -> Result<(Tensor<B>, Vec<Tensor<B>>)> {
-        let vectors = self.dropout.forward(&self.encoder.forward(words)?)?;
-        let (y, states) = self.rnn.forward_with(&vectors, states)?;
-        Ok((self.decoder.forward(&self.dropout.forward(&y)?)?, states))
+        hooks::observe(Parameters::id(self), &(words, states), || {
+            let vectors = self.dropout.call(&self.encoder.call(words)?)?;
+            let (y, states) = self.rnn.forward_with(&vectors, states)?;
+            Ok((self.decoder.call(&self.dropout.call(&y)?)?, states))
+        })
     }
 }
 
 impl<B: Backend> Block<B> for LstmLanguageModel<B> {
     fn forward(&self, words: &Tensor<B>) -> Result<Tensor<B>> {
-        let batch = words.shape().get(1).copied().unwrap_or(0);
-        Ok(self.forward_with(words, &self.begin_state(words.ctx(), batch)?)?.0)
+        hooks::layer(self, words, || {
+            let batch = words.shape().get(1).copied().unwrap_or(0);
+            Ok(self.forward_with(words, &self.begin_state(words.ctx(), batch)?)?.0)
+        })
     }
 }
 

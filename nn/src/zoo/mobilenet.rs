@@ -3,6 +3,7 @@
 use super::{Options, chain};
 use crate::{
     Activation, BatchNorm, Block, Dense, Dropout, GlobalAvgPool2D, Parameters, Sequential, describe::print_blocks,
+    hooks,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
@@ -52,7 +53,7 @@ pub fn mobilenet_v1<B: Backend>(options: impl Into<Options>, width: f64) -> Mobi
 
 impl<B: Backend> Block<B> for MobileNetV1<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.classifier.forward(&GlobalAvgPool2D::new().forward(&self.features.forward(x)?)?)
+        hooks::layer(self, x, || self.classifier.call(&GlobalAvgPool2D::new().forward(&self.features.call(x)?)?))
     }
 }
 
@@ -87,7 +88,7 @@ impl<B: Backend> InvertedResidual<B> {
 
 impl<B: Backend> Block<B> for InvertedResidual<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let y = self.conv.forward(x)?;
+        let y = self.conv.call(x)?;
         if self.shortcut { x.add(&y) } else { Ok(y) }
     }
 }
@@ -121,7 +122,7 @@ pub fn mobilenet_v2<B: Backend>(options: impl Into<Options>, width: f64) -> Mobi
 
 impl<B: Backend> Block<B> for MobileNetV2<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.classifier.forward(&GlobalAvgPool2D::new().forward(&self.features.forward(x)?)?)
+        hooks::layer(self, x, || self.classifier.call(&GlobalAvgPool2D::new().forward(&self.features.call(x)?)?))
     }
 }
 

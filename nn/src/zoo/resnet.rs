@@ -3,7 +3,7 @@
 use super::{Options, chain, conv};
 use crate::{
     BatchNorm, Block, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D, Parameters, Sequential, Visitor,
-    describe::print_blocks,
+    describe::print_blocks, hooks,
 };
 use isograd_core::{Backend, Dyn, Result, Tensor};
 
@@ -90,7 +90,7 @@ impl<B: Backend> Residual<B> {
     }
 
     fn shortcut(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.downsample.as_ref().map_or(Ok(x.clone()), |d| d.forward(x))
+        self.downsample.as_ref().map_or(Ok(x.clone()), |d| d.call(x))
     }
 }
 
@@ -99,20 +99,20 @@ impl<B: Backend> Block<B> for Residual<B> {
         let third = self.conv3.as_ref().zip(self.bn3.as_ref());
         match self.version {
             ResNetVersion::V1 => {
-                let mut y = self.bn1.forward(&self.conv1.forward(x)?)?.relu()?;
-                y = self.bn2.forward(&self.conv2.forward(&y)?)?;
+                let mut y = self.bn1.call(&self.conv1.call(x)?)?.relu()?;
+                y = self.bn2.call(&self.conv2.call(&y)?)?;
                 if let Some((conv, bn)) = third {
-                    y = bn.forward(&conv.forward(&y.relu()?)?)?;
+                    y = bn.call(&conv.call(&y.relu()?)?)?;
                 }
                 y.add(&self.shortcut(x)?)?.relu()
             }
             ResNetVersion::V2 => {
-                let normalized = self.bn1.forward(x)?.relu()?;
+                let normalized = self.bn1.call(x)?.relu()?;
                 let shortcut = if self.downsample.is_some() { self.shortcut(&normalized)? } else { x.clone() };
-                let mut y = self.conv1.forward(&normalized)?;
-                y = self.conv2.forward(&self.bn2.forward(&y)?.relu()?)?;
+                let mut y = self.conv1.call(&normalized)?;
+                y = self.conv2.call(&self.bn2.call(&y)?.relu()?)?;
                 if let Some((conv, bn)) = third {
-                    y = conv.forward(&bn.forward(&y)?.relu()?)?;
+                    y = conv.call(&bn.call(&y)?.relu()?)?;
                 }
                 y.add(&shortcut)
             }
@@ -205,18 +205,20 @@ impl<B: Backend> Parameters<B> for ResNet<B> {
 
 impl<B: Backend> Block<B> for ResNet<B> {
     fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let x = self.bn0.as_ref().map_or(Ok(x.clone()), |bn| bn.forward(x))?;
-        let mut y = self.bn1.forward(&self.conv1.forward(&x)?)?.relu()?;
-        if let Some(maxpool) = &self.maxpool {
-            y = maxpool.forward(&y)?;
-        }
-        for block in self.stages.iter().flatten() {
-            y = block.forward(&y)?;
-        }
-        if let Some(bn2) = &self.bn2 {
-            y = bn2.forward(&y)?.relu()?;
-        }
-        self.fc.forward(&GlobalAvgPool2D::new().forward(&y)?)
+        hooks::layer(self, x, || {
+            let x = self.bn0.as_ref().map_or(Ok(x.clone()), |bn| bn.call(x))?;
+            let mut y = self.bn1.call(&self.conv1.call(&x)?)?.relu()?;
+            if let Some(maxpool) = &self.maxpool {
+                y = maxpool.call(&y)?;
+            }
+            for block in self.stages.iter().flatten() {
+                y = block.call(&y)?;
+            }
+            if let Some(bn2) = &self.bn2 {
+                y = bn2.call(&y)?.relu()?;
+            }
+            self.fc.call(&GlobalAvgPool2D::new().forward(&y)?)
+        })
     }
 }
 

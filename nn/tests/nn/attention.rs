@@ -8,6 +8,9 @@ use isograd_nn::{
 
 on_every_backend! {
     masks_hide_what_they_should
+    a_causal_mask_ends_at_the_last_key
+    masks_of_two_axes_say_which_they_are
+    large_scores_in_half_precision_are_finite
     heads_attend_to_their_own_part
     positions_are_sines_and_cosines
     norms_come_first_or_last
@@ -34,7 +37,8 @@ fn masks_hide_what_they_should<B: Backend>(ctx: &B) {
     };
     let rows = |rows: [&[usize]; 4]| rows.map(soft).concat();
     close(&weights(AttentionMask::new()), &rows([&[0, 1, 2]; 4]), "none");
-    let causal = rows([&[0], &[0, 1], &[0], &[0, 1]]);
+    // The last of two queries stands at the last of three keys.
+    let causal = rows([&[0, 1], &[0, 1, 2], &[0, 1], &[0, 1, 2]]);
     close(&weights(AttentionMask::new().causal()), &causal, "causal");
     let lengths = Tensor::from_slice(ctx, &[2.0f32, 0.0], [2]).unwrap();
     let valid = rows([&[0, 1], &[0, 1], &[], &[]]);
@@ -43,7 +47,7 @@ fn masks_hide_what_they_should<B: Backend>(ctx: &B) {
     let valid = rows([&[0], &[0, 1], &[0, 1, 2], &[]]);
     close(&weights(AttentionMask::new().valid_lengths(&lengths)), &valid, "lengths of queries");
     let allowed = Tensor::from_slice(ctx, &[true, false, true], [3]).unwrap();
-    let both = rows([&[0], &[0], &[0], &[0]]);
+    let both = rows([&[0], &[0, 2], &[0], &[0, 2]]);
     close(&weights(AttentionMask::new().causal().allowed(&allowed)), &both, "causal, and every other");
 }
 
@@ -169,4 +173,71 @@ fn misuse_is_reported<B: Backend>(ctx: &B) {
     let lengths = Tensor::from_slice(ctx, &[1i64, 2, 3], [3]).unwrap();
     let mask = AttentionMask::new().valid_lengths(&lengths);
     assert!(layer.attend(&x, &x, &x, &mask).unwrap_err().to_string().contains("[batch, queries]"));
+}
+
+fn a_causal_mask_ends_at_the_last_key<B: Backend>(ctx: &B) {
+    let causal = |queries: usize, keys: usize| {
+        let scores = Tensor::zeros(ctx, [1, queries, keys], DType::F64).unwrap();
+        masked_softmax(&scores, &AttentionMask::new().causal()).unwrap().to_vec::<f64>().unwrap()
+    };
+    // One new query, and the keys of three steps before.
+    assert_eq!(causal(1, 4), [0.25; 4]);
+    let third = 1.0 / 3.0;
+    close(&causal(2, 4), &[third, third, third, 0.0, 0.25, 0.25, 0.25, 0.25], "two of four");
+    assert_eq!(causal(2, 2), [1.0, 0.0, 0.5, 0.5]);
+    // Queries before the first key see nothing.
+    assert_eq!(causal(3, 1), [0.0, 0.0, 1.0]);
+
+    // Step by step with kept keys is as all at once.
+    random::seed(4);
+    let (q, k, v) = (random(ctx, &[2, 5, 4]), random(ctx, &[2, 5, 4]), random(ctx, &[2, 5, 3]));
+    let attention = DotProductAttention::default();
+    let mask = AttentionMask::new().causal();
+    let all = attention.attend(&q, &k, &v, &mask).unwrap().0;
+    for step in 0..5 {
+        let until = |x: &Tensor<B>| x.narrow(1, 0, step + 1).unwrap();
+        let one = attention.attend(&q.narrow(1, step, 1).unwrap(), &until(&k), &until(&v), &mask).unwrap().0;
+        let expected = all.narrow(1, step, 1).unwrap().to_vec::<f64>().unwrap();
+        close(&one.to_vec::<f64>().unwrap(), &expected, "one step");
+    }
+}
+
+fn masks_of_two_axes_say_which_they_are<B: Backend>(ctx: &B) {
+    let scores = Tensor::zeros(ctx, [2, 2, 3], DType::F64).unwrap();
+    let mask = Tensor::from_slice(ctx, &[true, true, false, true, false, false], [2, 3]).unwrap();
+    let weights = |mask: AttentionMask<B>| masked_softmax(&scores, &mask);
+    let keys = weights(AttentionMask::new().allowed_keys(&mask)).unwrap().to_vec::<f64>().unwrap();
+    assert_eq!(keys, [0.5, 0.5, 0.0, 0.5, 0.5, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    let error = weights(AttentionMask::new().allowed(&mask)).unwrap_err();
+    assert!(matches!(error, Error::ShapeMismatch { .. }) && error.to_string().contains("allowed_keys"), "{error}");
+    let queries = mask.expand_dims(0).unwrap();
+    let queries = weights(AttentionMask::new().allowed(&queries)).unwrap().to_vec::<f64>().unwrap();
+    assert_eq!(queries, [0.5, 0.5, 0.0, 1.0, 0.0, 0.0].repeat(2));
+    // Of another batch there is no doubt.
+    let one = Tensor::zeros(ctx, [3, 2, 3], DType::F64).unwrap();
+    assert!(masked_softmax(&one, &AttentionMask::new().allowed(&mask)).is_ok());
+    assert!(masked_softmax(&one, &AttentionMask::new().allowed_keys(&mask)).is_err());
+
+    // With heads, a mask of keys is of the batch as well.
+    random::seed(6);
+    let layer = MultiHeadAttention::new(4, 2);
+    crate::gradients::double(&layer);
+    layer.initialize(Normal { sigma: 0.7 }, ctx).unwrap();
+    let x = random(ctx, &[2, 3, 4]);
+    let lengths = Tensor::from_slice(ctx, &[2i64, 1], [2]).unwrap();
+    let by = |mask: AttentionMask<B>| layer.attend(&x, &x, &x, &mask).unwrap().0.to_vec::<f64>().unwrap();
+    close(&by(AttentionMask::new().allowed_keys(&mask)), &by(AttentionMask::new().valid_lengths(&lengths)), "heads");
+
+    for wrong in [-1.0f32, 1.5, f32::NAN] {
+        let lengths = Tensor::from_slice(ctx, &[1.0, wrong], [2]).unwrap();
+        let error = weights(AttentionMask::new().valid_lengths(&lengths)).unwrap_err().to_string();
+        assert!(error.contains("masked_softmax") && error.contains(&format!("valid length {wrong}")), "{error}");
+    }
+}
+
+fn large_scores_in_half_precision_are_finite<B: Backend>(ctx: &B) {
+    let x = Tensor::full(ctx, [1, 2, 128], 30.0, DType::F16).unwrap();
+    let v = Tensor::from_slice(ctx, &[0.0f32, 1.0], [1, 2, 1]).unwrap().cast(DType::F16).unwrap();
+    let y = DotProductAttention::default().attend(&x, &x, &v, &AttentionMask::new()).unwrap().0;
+    assert_eq!(y.to_vec::<half::f16>().unwrap().iter().map(|v| v.to_f32()).collect::<Vec<_>>(), [0.5, 0.5]);
 }

@@ -104,25 +104,124 @@ fn normalization<B: Backend>(ctx: &B) {
     Case::block(ctx, "instancenorm", InstanceNorm::new());
 }
 
-fn recurrent_layers<B: Backend>(ctx: &B) {
-    Case::block(ctx, "lstm_tnc", LSTM::new(5));
-    Case::block(ctx, "gru_tnc", GRU::new(5));
-    let rnn = || RNN::new(4).num_layers(2).bidirectional(true).batch_first(true);
-    Case::block(ctx, "rnn_relu_ntc_2layer_bi", rnn());
-    Case::block(ctx, "rnn_tanh_ntc_2layer_bi", rnn().activation(Activation::Tanh));
-    let cell = LSTMCell::new(5);
-    Case::load(ctx, "lstmcell").check(&cell, &["x", "h", "c"], |x| {
-        let states = cell.step(&x[0], &x[1..])?;
-        // The output is the first state; of two head gradients of one tensor MXNet keeps the last only.
-        Ok(vec![states[0].detach(), states[0].clone(), states[1].clone()])
-    });
+/// Every sample of a recurrent layer, a cell or a loss, built by its attributes; core's tests leave these to this crate.
+fn recurrent_layers_and_losses<B: Backend>(ctx: &B) {
+    let index = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/golden/mxnet/ops/index.json");
+    let index: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(index).unwrap()).unwrap();
+    let mut count = 0;
+    for (name, entry) in &index {
+        let op = entry["op"].as_str().unwrap();
+        if !matches!(op, "RNN" | "LSTM" | "GRU") && !op.ends_with("Cell") && !op.ends_with("Loss") {
+            continue;
+        }
+        count += 1;
+        let attributes = &entry["attrs"];
+        let int = |key: &str, default: i64| attributes[key].as_i64().unwrap_or(default);
+        let flag = |key: &str, default: bool| attributes[key].as_bool().unwrap_or(default);
+        let (hidden, layers) = (int("hidden_size", 0) as usize, int("num_layers", 1) as usize);
+        let (both, batch_first) = (flag("bidirectional", false), attributes["layout"] == "NTC");
+        let activation = attributes["activation"].as_str().map(|a| a.parse::<Activation>().unwrap());
+        macro_rules! layer {
+            ($layer:expr) => {
+                Case::block(ctx, name, $layer.num_layers(layers).bidirectional(both).batch_first(batch_first))
+            };
+        }
+        macro_rules! cell {
+            ($cell:expr, $states:expr) => {{
+                let cell = $cell;
+                Case::load(ctx, name).check(&cell, &$states, |x| {
+                    let states = cell.step(&x[0], &x[1..])?;
+                    // The output is the first state; of two head gradients of one tensor MXNet keeps the last only.
+                    Ok([states[0].detach()].into_iter().chain(states).collect())
+                });
+            }};
+        }
+        let from_logits = |default| flag("from_logits", default);
+        match op {
+            "RNN" => layer!(RNN::new(hidden).activation(activation.unwrap_or(Activation::Relu))),
+            "LSTM" => layer!(LSTM::new(hidden)),
+            "GRU" => layer!(GRU::new(hidden)),
+            "LSTMCell" => cell!(LSTMCell::new(hidden), ["x", "h", "c"]),
+            "GRUCell" => cell!(GRUCell::new(hidden), ["x", "h"]),
+            "RNNCell" => cell!(RNNCell::new(hidden), ["x", "h"]),
+            "L1Loss" => Case::loss(ctx, name, L1Loss::default(), false),
+            "HingeLoss" => Case::loss(ctx, name, HingeLoss::default(), false),
+            "KLDivLoss" => {
+                let loss = KLDivLoss { from_logits: from_logits(true), ..KLDivLoss::default() };
+                Case::loss(ctx, name, loss, loss.from_logits);
+            }
+            "SoftmaxCrossEntropyLoss" => {
+                let loss = SoftmaxCrossEntropyLoss {
+                    axis: int("axis", -1) as isize,
+                    sparse_label: flag("sparse_label", true),
+                    from_logits: from_logits(false),
+                    ..SoftmaxCrossEntropyLoss::default()
+                };
+                Case::loss(ctx, name, loss, loss.from_logits);
+            }
+            other => panic!("{name}: there is no {other} here"),
+        }
+    }
+    assert!(count >= 13, "only {count} samples");
 }
 
-fn losses<B: Backend>(ctx: &B) {
-    Case::loss(ctx, "loss_l1", L1Loss::default(), false);
-    Case::loss(ctx, "loss_hinge", HingeLoss::default(), false);
-    Case::loss(ctx, "loss_kldiv_from_logits", KLDivLoss::default(), true);
-    Case::loss(ctx, "loss_kldiv_not_logits", KLDivLoss { from_logits: false, ..KLDivLoss::default() }, false);
+/// As MXNet's operator, which writes a γ that is not trained.
+fn a_scale_that_is_not_trained_is_one<B: Backend>(ctx: &B) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.params");
+    let layer = BatchNorm::new().in_channels(2).gamma_initializer(initializers::Constant(3.0));
+    layer.initialize(initializers::One, ctx).unwrap();
+    layer.save_parameters(&path).unwrap();
+    let layer = BatchNorm::new().scale(false);
+    layer.load_parameters(&path, ctx).unwrap();
+    let x = Tensor::from_slice(ctx, &[1.0f32, 2.0, 3.0, 4.0], [2, 2]).unwrap();
+    // Passes that are recorded do not disturb each other.
+    x.attach_grad().unwrap();
+    let both = autograd::record(|| layer.forward(&x)?.add(&layer.forward(&x)?)).unwrap();
+    both.backward().unwrap();
+    layer.save_parameters(&path).unwrap();
+    let plain = BatchNorm::new();
+    plain.load_parameters(&path, ctx).unwrap();
+    assert_eq!(plain.gamma().data().unwrap().to_vec::<f32>().unwrap(), [1.0; 2]);
+    let [a, b] = [&layer, &plain].map(|l| l.forward(&x).unwrap().to_vec::<f32>().unwrap());
+    assert_eq!(a, b);
+}
+
+fn defaults_of_pytorch_have_its_activation<B: Backend>(ctx: &B) {
+    let run = |layer: RNN<B>| {
+        layer.initialize(initializers::One, ctx).unwrap();
+        layer.collect_params().iter().for_each(|(_, p)| p.data().unwrap().detach().fill(0.5).unwrap());
+        layer.forward(&Tensor::ones(ctx, [1, 1, 1], DType::F32).unwrap()).unwrap().asscalar::<f64>().unwrap()
+    };
+    let sum = 1.5f64;
+    assert!((run(RNN::new(1).input_size(1).torch_defaults()) - sum.tanh()).abs() < 1e-6);
+    assert!((run(RNN::new(1).input_size(1).torch_defaults().activation(Activation::Relu)) - sum).abs() < 1e-6);
+    assert!((run(RNN::new(1).input_size(1)) - sum).abs() < 1e-6);
+}
+
+fn a_table_of_positions_is_made_once<B: Backend>(ctx: &B) {
+    let layer = PositionalEncoding::default();
+    let run = |layer: &PositionalEncoding, positions: usize, units: usize, dtype: DType| {
+        let y = layer.forward(&Tensor::zeros(ctx, [1, positions, units], dtype).unwrap()).unwrap();
+        assert_eq!(y.dtype(), dtype);
+        y.cast(DType::F32).unwrap().to_vec::<f32>().unwrap()
+    };
+    // Whatever came before, the sum is as of a new layer.
+    for (positions, units) in [(6, 4), (3, 4), (8, 4), (8, 2), (3, 4)] {
+        for dtype in [DType::F32, DType::F16, DType::F64] {
+            let fresh = PositionalEncoding::default();
+            assert_eq!(run(&layer.clone(), positions, units, dtype), run(&fresh, positions, units, dtype));
+        }
+    }
+    let long = Tensor::zeros(ctx, [1, 20_000, 64], DType::F32).unwrap();
+    let time = || {
+        let start = std::time::Instant::now();
+        layer.forward(&long).unwrap();
+        start.elapsed()
+    };
+    let (first, later) = (time(), (0..3).map(|_| time()).min().unwrap());
+    assert!(later < first, "{later:?}, at first {first:?}");
 }
 
 fn a_layer_is_its_cell_step_by_step<B: Backend>(ctx: &B) {
@@ -202,8 +301,10 @@ fn layers_print_as_in_gluon() {
 
 on_every_backend! {
     normalization
-    recurrent_layers
-    losses
+    recurrent_layers_and_losses
+    a_scale_that_is_not_trained_is_one
+    defaults_of_pytorch_have_its_activation
+    a_table_of_positions_is_made_once
     a_layer_is_its_cell_step_by_step
     cnn_bn_loads_computes_and_saves_as_in_mxnet
 }

@@ -100,4 +100,109 @@ fn losses_and_their_gradients_are_as_in_mxnet<B: Backend>(ctx: &B) {
 
 on_every_backend! {
     losses_and_their_gradients_are_as_in_mxnet
+    gradients_at_kinks_are_those_of_the_smooth_function
+    a_vector_of_zeros_has_the_gradient_of_pytorch
+    half_precision_is_single_precision_rounded
+}
+
+fn leaf<B: Backend>(ctx: &B, values: &[f32], shape: &[usize]) -> Tensor<B> {
+    let x = Tensor::from_slice(ctx, values, shape).unwrap();
+    x.attach_grad().unwrap();
+    x
+}
+
+/// A score of exactly 0 is what a network gives whose last layer begins with zeros.
+fn gradients_at_kinks_are_those_of_the_smooth_function<B: Backend>(ctx: &B) {
+    let scores = leaf(ctx, &[0.0, 0.0, 0.0, 2.0], &[4, 1]);
+    let gradient = |loss: &dyn Fn() -> Tensor<B>| {
+        autograd::record(loss).backward().unwrap();
+        scores.grad().unwrap().to_vec::<f32>().unwrap()
+    };
+    let close = |what: &str, got: &[f32], expected: &[f32]| {
+        let fits = got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(fits, "{what}: {got:?} instead of {expected:?}");
+    };
+    let label = Tensor::from_slice(ctx, &[1.0f32, 0.0, 0.25, 1.0], [4, 1]).unwrap();
+    let sigmoid = 1.0 / (1.0 + (-2f32).exp());
+    let expected = [-0.5, 0.5, 0.25, sigmoid - 1.0];
+    close("BCE", &gradient(&|| SigmoidBCELoss::default().loss(&scores, &label).unwrap()), &expected);
+    let ones = Tensor::ones(ctx, [1], DType::F32).unwrap();
+    let weighted = || SigmoidBCELoss::default().loss_with_pos_weight(&scores, &label, &ones, None).unwrap();
+    close("BCE, weighted", &gradient(&weighted), &expected);
+    let binary = LogisticLoss { binary: true, ..LogisticLoss::default() };
+    close("logistic", &gradient(&|| binary.loss(&scores, &label).unwrap()), &expected);
+    // Far away it neither overflows nor loses what is left.
+    let far = Tensor::from_slice(ctx, &[100.0f32, -100.0, 20.0, -20.0], [4, 1]).unwrap();
+    let label = Tensor::from_slice(ctx, &[0.0f32, 1.0, 1.0, 0.0], [4, 1]).unwrap();
+    let got = SigmoidBCELoss::default().loss(&far, &label).unwrap().to_vec::<f32>().unwrap();
+    let tail = (-20f64).exp() as f32;
+    let expected = [100.0, 100.0, tail, tail];
+    assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-5 * b), "{got:?}");
+}
+
+fn a_vector_of_zeros_has_the_gradient_of_pytorch<B: Backend>(ctx: &B) {
+    let a = leaf(ctx, &[0.0; 3], &[1, 3]);
+    let b = leaf(ctx, &[1.0, 2.0, 4.0], &[1, 3]);
+    let like = Tensor::ones(ctx, [1], DType::F32).unwrap();
+    let loss = autograd::record(|| CosineEmbeddingLoss::default().loss(&a, &b, &like, None)).unwrap();
+    loss.backward().unwrap();
+    assert_eq!(loss.to_vec::<f32>().unwrap(), [1.0]);
+    // -b / (1e-6 ‖b‖): torch.nn.functional.cosine_embedding_loss gives -218217.9, -436435.8, -872871.6.
+    let got = a.grad().unwrap().to_vec::<f32>().unwrap();
+    let expected = [-218_217.9f32, -436_435.8, -872_871.6];
+    assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4 * b.abs()), "{got:?}");
+    assert_eq!(b.grad().unwrap().to_vec::<f32>().unwrap(), [0.0; 3]);
+    let both = leaf(ctx, &[0.0; 3], &[1, 3]);
+    let unlike = Tensor::full(ctx, [1], -1.0, DType::F32).unwrap();
+    autograd::record(|| CosineEmbeddingLoss::default().loss(&both, &both, &unlike, None)).unwrap().backward().unwrap();
+    assert_eq!(both.grad().unwrap().to_vec::<f32>().unwrap(), [0.0; 3]);
+}
+
+/// Every loss, of numbers that both dtypes hold, at the ends of its domain.
+fn half_precision_is_single_precision_rounded<B: Backend>(ctx: &B) {
+    let probabilities: [f32; 4] = [0.0, 1.0, 0.5, 0.25];
+    let labels: [f32; 4] = [0.0, 1.0, 1.0, 0.0];
+    type Run<'a, B> = Box<dyn Fn(&Tensor<B>, &Tensor<B>) -> Tensor<B> + 'a>;
+    type Fallible<B> = dyn Fn(&Tensor<B>, &Tensor<B>) -> isograd_core::Result<Tensor<B>>;
+    let of = |loss: &'static Fallible<B>| -> Run<'_, B> { Box::new(move |x, y| loss(x, y).unwrap()) };
+    let runs: Vec<(&str, Run<'_, B>)> = vec![
+        ("L1", of(&|x, y| L1Loss::default().loss(x, y))),
+        ("Huber", of(&|x, y| HuberLoss::default().loss(x, y))),
+        ("hinge", of(&|x, y| HingeLoss::default().loss(x, y))),
+        ("BCE", of(&|x, y| SigmoidBCELoss { from_sigmoid: true, ..SigmoidBCELoss::default() }.loss(x, y))),
+        ("BCE of scores", of(&|x, y| SigmoidBCELoss::default().loss(x, y))),
+        ("KL", of(&|x, y| KLDivLoss::default().loss(x, y))),
+        ("Poisson", of(&|x, y| PoissonNLLLoss { from_logits: false, ..PoissonNLLLoss::default() }.loss(x, y))),
+        ("softmax", of(&|x, y| SoftmaxCrossEntropyLoss { sparse_label: false, ..Default::default() }.loss(x, y))),
+        ("triplet", of(&|x, y| TripletLoss::default().loss(x, y, &y.rsub_scalar(1)?, None))),
+        (
+            "cosine",
+            of(&|x, y| {
+                let like = Tensor::ones(x.ctx(), [x.shape()[0]], x.dtype())?;
+                CosineEmbeddingLoss::default().loss(x, &y.mul_scalar(0.0)?, &like, None)
+            }),
+        ),
+    ];
+    for (name, run) in &runs {
+        for dtype in [DType::F16, DType::BF16] {
+            let [half, single] = [dtype, DType::F32].map(|dtype| {
+                let make = |v: &[f32]| Tensor::from_slice(ctx, v, [2, 2]).unwrap().cast(dtype).unwrap();
+                let (x, y) = (make(&probabilities), make(&labels));
+                x.attach_grad().unwrap();
+                let loss = autograd::record(|| run(&x, &y));
+                loss.backward().unwrap();
+                assert_eq!(loss.dtype(), dtype, "{name}");
+                let numbers = |t: &Tensor<B>| t.cast(DType::F32).unwrap().to_vec::<f32>().unwrap();
+                [numbers(&loss), numbers(&x.grad().unwrap())]
+            });
+            for (half, single) in half.iter().flatten().zip(single.iter().flatten()) {
+                let bound = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
+                let beyond = dtype == DType::F16 && single.abs() > 65504.0 && half.abs() == f32::INFINITY;
+                assert!(
+                    (half - single).abs() <= bound * single.abs() || beyond,
+                    "{name}, {dtype}: {half} for {single}"
+                );
+            }
+        }
+    }
 }

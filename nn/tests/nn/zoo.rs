@@ -139,7 +139,124 @@ fn tied_vectors_are_one_parameter() {
     assert!(matches!(Gpt::<Reference>::new(wrong), Err(Error::InvalidArgument { .. })));
 }
 
-on_every_backend! { weights_of_pytorch_load residual_networks_train language_models_learn_what_comes_next attention_does_not_see_the_future }
+/// Every block of every network runs in sight: none is copied before it runs, or run without being announced.
+#[test]
+fn every_block_is_announced() {
+    let ctx = Reference;
+    let pictures = |size: usize| Tensor::zeros(&ctx, [1, 3, size, size], DType::F32).unwrap();
+    let words = |shape: [usize; 2]| Tensor::zeros(&ctx, shape, DType::I64).unwrap();
+    let config =
+        |version, bottleneck| ResNetConfig { version, bottleneck, blocks: vec![1, 2], width: 4, small_images: false };
+    let dense = DenseNetConfig { growth: 2, blocks: vec![1, 2], width: 4 };
+    let gpt = GptConfig { units: 8, heads: 2, layers: 2, ..GptConfig::small(4, 8) };
+    let lstm = LstmLanguageModelConfig { embedding: 4, hidden: 4, ..LstmLanguageModelConfig::medium(6) };
+    type Row = (&'static str, Box<dyn Block<Reference>>, Tensor<Reference>);
+    let networks: Vec<Row> = vec![
+        ("ResNet", Box::new(ResNet::new(&config(ResNetVersion::V1, false), 3)), pictures(16)),
+        ("ResNet v2", Box::new(ResNet::new(&config(ResNetVersion::V2, true), 3)), pictures(16)),
+        ("DenseNet", Box::new(DenseNet::new(&dense, 3)), pictures(16)),
+        ("GoogLeNet", Box::new(googlenet(3, false)), pictures(31)),
+        ("MobileNet v1", Box::new(mobilenet_v1(3, 0.1)), pictures(32)),
+        ("MobileNet v2", Box::new(mobilenet_v2(3, 0.1)), pictures(32)),
+        ("book's ResNet", Box::new(book::resnet18(3)), pictures(32)),
+        ("book's GoogLeNet", Box::new(book::googlenet(3)), pictures(32)),
+        ("book's DenseNet", Box::new(book::densenet(3)), pictures(32)),
+        ("GPT", Box::new(Gpt::new(gpt).unwrap()), words([1, 4])),
+        ("LSTM", Box::new(LstmLanguageModel::new(lstm).unwrap()), words([4, 1])),
+        (
+            "Transformer",
+            Box::new(TransformerEncoderBlock::new(4, 2, 8)),
+            Tensor::zeros(&ctx, [1, 3, 4], DType::F32).unwrap(),
+        ),
+    ];
+    for (name, net, x) in &networks {
+        let table = summary_of(&**net, x).unwrap();
+        let missed: Vec<&str> = table.rows.iter().filter(|row| row.calls == 0).map(|row| row.path.as_str()).collect();
+        assert!(missed.is_empty(), "{name}: {missed:?} ran out of sight");
+        assert!(table.unknown.is_empty(), "{name}");
+        // The network itself is announced by `forward` as well.
+        net.collect_params().initialize(initializers::Zero, &ctx, false).unwrap();
+        let calls = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counter = calls.clone();
+        let hook = hooks::after(&**net, move |_| {
+            counter.set(counter.get() + 1);
+            Ok(())
+        });
+        net.forward(x).unwrap();
+        drop(hook);
+        assert_eq!(calls.get(), 1, "{name}");
+    }
+    // With the classifiers on the way, those too; without being asked for, they do not run.
+    let net = googlenet::<Reference>(3, true);
+    let idle: Vec<String> =
+        summary_of(&net, &pictures(31)).unwrap().rows.into_iter().filter(|r| r.calls == 0).map(|r| r.path).collect();
+    assert!(!idle.is_empty() && idle.iter().all(|path| path.starts_with("aux")), "{idle:?}");
+}
+
+/// Recurrent layers, cells and attention announce themselves also where states or masks are given.
+#[test]
+fn calls_with_states_and_masks_are_announced() {
+    let ctx = Reference;
+    let x = Tensor::ones(&ctx, [2, 3, 4], DType::F32).unwrap();
+    let count = |block: &dyn Parameters<Reference>, run: &dyn Fn()| {
+        block.collect_params().initialize(initializers::One, &ctx, false).unwrap();
+        let calls = std::rc::Rc::new(std::cell::RefCell::new(vec![]));
+        let list = calls.clone();
+        let _hook = hooks::after(block, move |call| {
+            list.borrow_mut().push((call.inputs.len(), call.outputs.len()));
+            Ok(())
+        });
+        run();
+        calls.take()
+    };
+    let lstm = LSTM::new(2);
+    let states = lstm.begin_state(&ctx, 3).unwrap();
+    assert_eq!(count(&lstm, &|| drop(lstm.forward_with(&x, &states).unwrap())), [(2 + 1, 1 + 2)]);
+    let cell = GRUCell::new(2);
+    let (one, state) = (x.select(0, 0).unwrap(), cell.begin_state(&ctx, 3).unwrap());
+    assert_eq!(count(&cell, &|| drop(cell.step(&one, &state).unwrap())), [(2, 1)]);
+    let attention = MultiHeadAttention::new(4, 2);
+    let mask = AttentionMask::new().causal();
+    assert_eq!(count(&attention, &|| drop(attention.attend(&x, &x, &x, &mask).unwrap())), [(3, 2)]);
+    let plain = DotProductAttention::default();
+    assert_eq!(count(&plain, &|| drop(plain.attend(&x, &x, &x, &mask).unwrap())), [(3, 2)]);
+    let block = TransformerEncoderBlock::new(4, 2, 8);
+    assert_eq!(count(&block, &|| drop(block.forward_masked(&x, &mask).unwrap())), [(1, 1)]);
+}
+
+#[test]
+fn names_are_those_of_pytorchs_modules() {
+    let names = |block: &dyn Parameters<Reference>| -> Vec<String> {
+        block.collect_params().paths().into_iter().map(torch_name).collect()
+    };
+    assert_eq!(names(&PReLU::new()), ["weight"]);
+    let cell = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+    assert_eq!(names(&LSTMCell::new(2)), cell);
+    assert_eq!(names(&GRUCell::new(2)), cell);
+    assert_eq!(names(&RNNCell::new(2)), cell);
+    let lstm = names(&LSTM::new(2).bidirectional(true));
+    assert_eq!(lstm[3..5], ["bias_hh_l0", "weight_ih_l0_reverse"]);
+    let attention = names(&MultiHeadAttention::new(4, 2).torch_defaults());
+    let (weight, bias) = ("in_proj_weight", "in_proj_bias");
+    assert_eq!(attention, [weight, bias, weight, bias, weight, bias, "out_proj.weight", "out_proj.bias"]);
+    // torch.nn.TransformerEncoderLayer(4, 2, 8).state_dict()
+    let mut layer = names(&TransformerEncoderBlock::new(4, 2, 8));
+    layer.dedup();
+    layer.sort();
+    layer.dedup();
+    let mut expected: Vec<String> = ["self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2", "norm1", "norm2"]
+        .iter()
+        .flat_map(|name| {
+            ["weight", "bias"]
+                .map(|kind| if name.ends_with("in_proj") { format!("{name}_{kind}") } else { format!("{name}.{kind}") })
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(layer, expected);
+    assert_eq!(torch_name("encoder.layers.0.self_attn.q_proj.weight"), "encoder.layers.0.self_attn.in_proj_weight");
+}
+
+on_every_backend! { packed_projections_of_pytorch_load weights_of_pytorch_load residual_networks_train language_models_learn_what_comes_next attention_does_not_see_the_future }
 
 /// A file with PyTorch's names, as its `state_dict` has them, gives the same outputs.
 fn weights_of_pytorch_load<B: Backend>(ctx: &B) {
@@ -173,6 +290,58 @@ fn weights_of_pytorch_load<B: Backend>(ctx: &B) {
     format::save_named(&path, &[&named[..first], &named[first + 1..]].concat()).unwrap();
     let error = make().load_parameters_with(&path, ctx, torch_options()).unwrap_err().to_string();
     assert!(error.contains("features.0.1.running_mean"), "{error}");
+}
+
+/// PyTorch keeps the three projections in one array, rows of queries first.
+fn packed_projections_of_pytorch_load<B: Backend>(ctx: &B) {
+    random::seed(12);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("exported.safetensors");
+    let theirs = TransformerEncoderBlock::new(4, 2, 8);
+    theirs.initialize(Normal { sigma: 0.5 }, ctx).unwrap();
+    let all = theirs.collect_params();
+    let of = |path: &str| all.get(path).unwrap().data().unwrap().detach();
+    let mut exported: Vec<(String, Tensor<B>)> = vec![];
+    for kind in ["weight", "bias"] {
+        let parts = ["q", "k", "v"].map(|p| of(&format!("self_attn.{p}_proj.{kind}")));
+        exported.push((format!("self_attn.in_proj_{kind}"), Tensor::concat(&parts.each_ref(), 0).unwrap()));
+    }
+    for (path, parameter) in all.iter().filter(|(path, _)| !["q_", "k_", "v_"].iter().any(|p| path.contains(p))) {
+        exported.push((torch_name(path), parameter.data().unwrap().detach()));
+    }
+    let save = |arrays: &[(String, Tensor<B>)]| {
+        let named: Vec<(&str, &Tensor<B>)> = arrays.iter().map(|(name, t)| (name.as_str(), t)).collect();
+        format::save_named(&path, &named).unwrap();
+    };
+    save(&exported);
+    let x = Tensor::normal(ctx, [2, 3, 4], 0.0, 1.0, DType::F32).unwrap();
+    let ours = TransformerEncoderBlock::new(4, 2, 8);
+    ours.load_parameters_with(&path, ctx, torch_options()).unwrap();
+    let output = |net: &TransformerEncoderBlock<B>| net.forward(&x).unwrap().to_vec::<f32>().unwrap();
+    assert_eq!(output(&ours), output(&theirs));
+    // Sizes that wait for the first batch.
+    let attention = MultiHeadAttention::new(4, 2).use_bias(true);
+    let nested = LoadOptions { ignore_extra: true, ..LoadOptions::default() };
+    attention.load_parameters_with(&path, ctx, nested.names(|p| Some(format!("self_attn.{}", torch_name(p))))).unwrap();
+    let mask = AttentionMask::new();
+    let expected = theirs_attention(&theirs, ctx).attend(&x, &x, &x, &mask).unwrap().0.to_vec::<f32>().unwrap();
+    assert_eq!(attention.attend(&x, &x, &x, &mask).unwrap().0.to_vec::<f32>().unwrap(), expected);
+
+    // An array of another length fits none of them.
+    exported[0].1 = exported[0].1.narrow(0, 0, 8).unwrap();
+    save(&exported);
+    let error = TransformerEncoderBlock::new(4, 2, 8).load_parameters_with(&path, ctx, torch_options()).unwrap_err();
+    assert!(error.to_string().contains("q_proj.weight"), "{error}");
+}
+
+/// The attention in a block, with the same values.
+fn theirs_attention<B: Backend>(block: &TransformerEncoderBlock<B>, ctx: &B) -> MultiHeadAttention<B> {
+    let attention = MultiHeadAttention::new(4, 2).use_bias(true).in_units(4, 4, 4);
+    attention.initialize(initializers::Zero, ctx).unwrap();
+    for (path, parameter) in attention.collect_params().iter() {
+        parameter.set_data(&block.collect_params().get(&format!("self_attn.{path}")).unwrap().data().unwrap()).unwrap();
+    }
+    attention
 }
 
 /// A few steps on one batch: the loss must fall.

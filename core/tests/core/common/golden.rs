@@ -36,24 +36,12 @@ struct Exception {
     bound: Option<Bound>,
 }
 
-/// The f64 values of the losses are 1.012849979, 0.804711507, 0.997072066, 0.045982484; MXNet's last is 0.045980029.
-const KLDIV: Option<Bound> = Some(Bound { relative: 1e-5, of_scale: 3e-6 });
-
-const EXCEPTIONS: &[Exception] = &[
-    Exception {
-        case: "act_selu",
-        key: "g_x",
-        why: "MXNet's gradient for x < 0 is lambda (alpha + y); the true one is lambda alpha + y",
-        bound: None,
-    },
-    Exception {
-        case: "loss_kldiv_from_logits",
-        key: "out0",
-        why: "MXNet's own rounding is 2.5e-6 of terms near 1",
-        bound: KLDIV,
-    },
-    Exception { case: "loss_kldiv_not_logits", key: "out0", why: "as loss_kldiv_from_logits", bound: KLDIV },
-];
+const EXCEPTIONS: &[Exception] = &[Exception {
+    case: "act_selu",
+    key: "g_x",
+    why: "MXNet's gradient for x < 0 is lambda (alpha + y); the true one is lambda alpha + y",
+    bound: None,
+}];
 
 /// Whether a number is within the bound.
 pub fn agrees(got: f64, expected: f64, scale: f64, bound: Bound) -> bool {
@@ -176,6 +164,11 @@ pub fn run<B: Backend>(ctx: &B, folder: impl AsRef<Path>) {
     assert!(!index.is_empty());
     let mut faults = Vec::new();
     for (name, entry) in &index {
+        let op = entry["op"].as_str().unwrap();
+        if ["RNN", "LSTM", "GRU"].contains(&op) || op.ends_with("Cell") || op.ends_with("Loss") {
+            // These are layers of isograd-nn, whose tests run them.
+            continue;
+        }
         let path = folder.join(format!("{name}.npz"));
         let arrays = if path.exists() { npz::load(&path).unwrap() } else { Vec::new() };
         for key in entry["keys"].as_object().unwrap().keys() {

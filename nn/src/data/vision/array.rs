@@ -1,7 +1,10 @@
 //! From a picture to numbers for a network: [`ToTensor`], [`Normalize`], [`Cast`].
 
 use super::Image;
-use crate::data::{Generator, Transform};
+use crate::{
+    data::{Generator, Transform},
+    options,
+};
 use isograd_core::{DType, Error, Result, Value, format::HostArray};
 
 /// `u8` of `[height, width, channels]` to `f32` of `[channels, height, width]` between 0 and 1.
@@ -32,12 +35,14 @@ impl Normalize {
     /// One mean and one standard deviation for each channel, or one of each for all.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there are none, or a standard deviation is 0 or not finite.
+    /// [`Error::InvalidArgument`] when there are none, or not as many of each (one aside); when a mean is not finite, or a
+    /// standard deviation is not finite and above 0.
     pub fn new(mean: &[f32], std: &[f32]) -> Result<Self> {
-        if mean.is_empty() || std.is_empty() || std.iter().any(|s| *s == 0.0 || !s.is_finite()) {
-            let why = format!("mean {mean:?} and std {std:?}: one of each at least, and no std of 0");
-            return Err(Error::invalid("Normalize", why));
-        }
+        let lengths = mean.len() == std.len() || mean.len() == 1 || std.len() == 1;
+        let numbers = mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| *s > 0.0 && s.is_finite());
+        let holds = lengths && numbers && !mean.is_empty() && !std.is_empty();
+        let rule = "lists of one length (or of one number), finite, and every std above 0";
+        options::require("Normalize", "mean and std", (mean, std), holds, rule)?;
         Ok(Normalize { mean: mean.to_vec(), std: std.to_vec() })
     }
 }
