@@ -4,7 +4,7 @@ use super::weighted;
 use isograd_core::{Backend, Result, Tensor};
 
 /// 1 - cos(a, b) for pairs labelled 1, max(0, cos(a, b) - margin) for those labelled -1. The vectors are `[batch, features]`,
-/// labels `[batch]`.
+/// labels `[batch]`. The cosine of a zero vector is 0: lengths are √(|x|² + 1e-12), as in PyTorch.
 ///
 /// ```
 /// use isograd_core::Tensor;
@@ -38,8 +38,9 @@ impl CosineEmbeddingLoss {
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
         let b = b.reshape(a.shape())?;
-        let lengths = a.norm(-1, false)?.mul(&b.norm(-1, false)?)?.maximum_scalar(1e-12)?;
-        let cosine = a.mul(&b)?.sum(-1, false)?.div(&lengths)?;
+        // Each vector by its own length, so that no product of lengths overflows; √(|x|² + 1e-12) is smooth and never 0.
+        let unit = |x: &Tensor<B>| x.div(&x.norm(-1, true)?.hypot_scalar(1e-6)?);
+        let cosine = unit(a)?.mul(&unit(&b)?)?.sum(-1, false)?;
         let like = label.detach().reshape(cosine.shape())?.equal_scalar(1)?;
         let unlike = cosine.sub_scalar(self.margin)?.relu()?;
         weighted(like.where_(&cosine.rsub_scalar(1)?, &unlike)?, self.weight, sample_weight)

@@ -34,7 +34,7 @@ impl<B: Backend> Loss<B> for LogisticLoss {
     ) -> Result<Tensor<B>> {
         let label = &label.reshape(prediction.shape())?;
         let label = if self.binary { label.clone() } else { label.add_scalar(1)?.mul_scalar(0.5)? };
-        let loss = super::sigmoid_bce::from_scores(prediction, &label)?;
+        let loss = super::sigmoid_bce::from_scores(prediction, &label, None)?;
         per_sample(loss, self.weight, sample_weight, self.batch_axis)
     }
 }

@@ -43,9 +43,11 @@ impl<B: Backend> Loss<B> for SigmoidBinaryCrossEntropyLoss {
 /// Gluon's name for short.
 pub type SigmoidBCELoss = SigmoidBinaryCrossEntropyLoss;
 
-/// max(x, 0) - x · label + ln(1 + e^-|x|).
-pub(super) fn from_scores<B: Backend>(x: &Tensor<B>, label: &Tensor<B>) -> Result<Tensor<B>> {
-    x.relu()?.sub(&x.mul(label)?)?.add(&x.abs()?.neg()?.softplus()?)
+/// label · ln(1 + e^-x) + (1 - label) · ln(1 + e^x): no terms that cancel, and smooth at 0. `pos` weighs the first term.
+pub(super) fn from_scores<B: Backend>(x: &Tensor<B>, label: &Tensor<B>, pos: Option<&Tensor<B>>) -> Result<Tensor<B>> {
+    let yes = x.neg()?.softplus()?.mul(label)?;
+    let yes = pos.map_or(Ok(yes.clone()), |p| yes.mul(p))?;
+    yes.add(&x.softplus()?.mul(&label.rsub_scalar(1)?)?)
 }
 
 impl SigmoidBinaryCrossEntropyLoss {
@@ -57,10 +59,7 @@ impl SigmoidBinaryCrossEntropyLoss {
             let no = x.rsub_scalar(1)?.add_scalar(TINY)?.log()?.mul(&label.rsub_scalar(1)?)?;
             return yes.add(&no)?.neg();
         }
-        let Some(pos) = pos else { return from_scores(x, label) };
-        let factor = pos.sub_scalar(1)?.mul(label)?.add_scalar(1)?;
-        let tail = x.abs()?.neg()?.softplus()?.add(&x.neg()?.relu()?)?;
-        x.sub(&x.mul(label)?)?.add(&factor.mul(&tail)?)
+        from_scores(x, label, pos)
     }
 
     /// The loss with the term of positive labels times `pos_weight`, which broadcasts to the prediction.
