@@ -197,10 +197,8 @@ impl Stated {
         let xs: Vec<Tensor> = self.inputs.iter().map(one).collect::<Result<_>>()?;
         let apart = |what: &str, got: &Tensor, stated: &[f64]| {
             let got = got.to_values()?;
-            let off = |(g, s): (&Value, &f64)| {
-                // NaN is at no distance from NaN, and never stated.
-                !(bounds::distance(g.dtype(), g.to_f64(), *s) <= UNITS)
-            };
+            // NaN is infinitely far from all that is stated.
+            let off = |(g, s): (&Value, &f64)| bounds::distance(g.dtype(), g.to_f64(), *s) > UNITS;
             match got.iter().zip(stated).position(off) {
                 None if got.len() == stated.len() => Ok(got.len()),
                 None => Err(Failure::new("", format!("{} has {} elements", what, got.len()))),
@@ -253,7 +251,8 @@ pub(super) fn stated() -> Vec<Stated> {
             });
         };
     type One = fn(&[Tensor]) -> Result<Tensor>;
-    let single: &[(&'static str, &'static str, One, &[f64], &[f64])] = &[
+    type Kink = (&'static str, &'static str, One, &'static [f64], &'static [f64]);
+    let single: &[Kink] = &[
         ("abs", "0 at 0", |x| x[0].abs(), &[0.0, -0.0], &[0.0, 0.0]),
         ("relu", "0 at 0", |x| x[0].relu(), &[0.0, -0.0, 1.0], &[0.0, 0.0, 1.0]),
         ("elu", "smooth for alpha 1", |x| x[0].elu(1), &[0.0, -0.0], &[1.0, 1.0]),

@@ -1,7 +1,7 @@
 //! [`CosineEmbeddingLoss`]: the angle between two vectors.
 
 use super::weighted;
-use isograd_core::{Backend, Result, Tensor};
+use isograd_core::{Backend, Error, Result, Tensor};
 
 /// 1 - cos(a, b) for pairs labelled 1, max(0, cos(a, b) - margin) for those labelled -1. The vectors are `[batch, features]`,
 /// labels `[batch]`. The cosine of a zero vector is 0: lengths are √(|x|² + 1e-12), as in PyTorch.
@@ -38,9 +38,18 @@ impl CosineEmbeddingLoss {
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
         let b = b.reshape(a.shape())?;
-        // Each vector by its own length, so that no product of lengths overflows; √(|x|² + 1e-12) is smooth and never 0.
-        let unit = |x: &Tensor<B>| x.div(&x.norm(-1, true)?.hypot_scalar(1e-6)?);
-        let cosine = unit(a)?.mul(&unit(&b)?)?.sum(-1, false)?;
+        let dtype = a.dtype();
+        if b.dtype() != dtype {
+            let (op, left, right, device) = ("cosine_embedding_loss", dtype, b.dtype(), a.ctx().name());
+            return Err(Error::DTypeMismatch { op, left, right, device });
+        }
+        // Each vector by its own length, so that no product of lengths overflows; √(|x|² + 1e-12) is smooth and never 0. In the
+        // dtype that is computed in, since f16 has no 1e-12.
+        let unit = |x: &Tensor<B>| {
+            let x = x.cast(dtype.compute())?;
+            x.div(&x.norm(-1, true)?.hypot_scalar(1e-6)?)
+        };
+        let cosine = unit(a)?.mul(&unit(&b)?)?.sum(-1, false)?.cast(dtype)?;
         let like = label.detach().reshape(cosine.shape())?.equal_scalar(1)?;
         let unlike = cosine.sub_scalar(self.margin)?.relu()?;
         weighted(like.where_(&cosine.rsub_scalar(1)?, &unlike)?, self.weight, sample_weight)

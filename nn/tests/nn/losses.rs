@@ -150,6 +150,11 @@ fn the_cosine_of_a_zero_vector_has_the_gradient_of_pytorch() {
     loss.backward().unwrap();
     let g = a.grad().unwrap().to_vec::<f64>().unwrap();
     assert!((g[0] / -6e5 - 1.0).abs() < 1e-9 && (g[1] / -8e5 - 1.0).abs() < 1e-9, "{g:?}");
+    let half = |x: &Tensor| x.detach().clamp(0, 60_000).unwrap().cast(DType::F16).unwrap();
+    let loss = CosineEmbeddingLoss::default().loss(&half(&a), &half(&b), &like, None).unwrap();
+    let loss = loss.cast(DType::F64).unwrap().to_vec::<f64>().unwrap();
+    assert!(loss[0] == 1.0 && loss[1].abs() < 2e-3, "{loss:?}");
+    assert!(CosineEmbeddingLoss::default().loss(&half(&a), &b, &like, None).is_err());
 }
 
 #[test]
