@@ -36,171 +36,226 @@ names! { ($)
     forward_neg
     gradient_neg
     difference_neg
+    kinks_neg
     forward_abs
     gradient_abs
     difference_abs
+    kinks_abs
     forward_sign
     gradient_sign
     difference_sign
+    kinks_sign
     forward_square
     gradient_square
     difference_square
+    kinks_square
     forward_sqrt
     gradient_sqrt
     difference_sqrt
+    kinks_sqrt
     forward_rsqrt
     gradient_rsqrt
     difference_rsqrt
+    kinks_rsqrt
     forward_cbrt
     gradient_cbrt
     difference_cbrt
+    kinks_cbrt
     forward_reciprocal
     gradient_reciprocal
     difference_reciprocal
+    kinks_reciprocal
     forward_exp
     gradient_exp
     difference_exp
+    kinks_exp
     forward_exp2
     gradient_exp2
     difference_exp2
+    kinks_exp2
     forward_expm1
     gradient_expm1
     difference_expm1
+    kinks_expm1
     forward_log
     gradient_log
     difference_log
+    kinks_log
     forward_log2
     gradient_log2
     difference_log2
+    kinks_log2
     forward_log10
     gradient_log10
     difference_log10
+    kinks_log10
     forward_log1p
     gradient_log1p
     difference_log1p
+    kinks_log1p
     forward_sin
     gradient_sin
     difference_sin
+    kinks_sin
     forward_cos
     gradient_cos
     difference_cos
+    kinks_cos
     forward_tan
     gradient_tan
     difference_tan
+    kinks_tan
     forward_asin
     gradient_asin
     difference_asin
+    kinks_asin
     forward_acos
     gradient_acos
     difference_acos
+    kinks_acos
     forward_atan
     gradient_atan
     difference_atan
+    kinks_atan
     forward_sinh
     gradient_sinh
     difference_sinh
+    kinks_sinh
     forward_cosh
     gradient_cosh
     difference_cosh
+    kinks_cosh
     forward_tanh
     gradient_tanh
     difference_tanh
+    kinks_tanh
     forward_asinh
     gradient_asinh
     difference_asinh
+    kinks_asinh
     forward_acosh
     gradient_acosh
     difference_acosh
+    kinks_acosh
     forward_atanh
     gradient_atanh
     difference_atanh
+    kinks_atanh
     forward_erf
     gradient_erf
     difference_erf
+    kinks_erf
     forward_erfinv
     gradient_erfinv
     difference_erfinv
+    kinks_erfinv
     forward_floor
     gradient_floor
     difference_floor
+    kinks_floor
     forward_ceil
     gradient_ceil
     difference_ceil
+    kinks_ceil
     forward_trunc
     gradient_trunc
     difference_trunc
+    kinks_trunc
     forward_round
     gradient_round
     difference_round
+    kinks_round
     forward_relu
     gradient_relu
     difference_relu
+    kinks_relu
     forward_sigmoid
     gradient_sigmoid
     difference_sigmoid
+    kinks_sigmoid
     forward_softplus
     gradient_softplus
     difference_softplus
+    kinks_softplus
     forward_softsign
     gradient_softsign
     difference_softsign
+    kinks_softsign
     forward_gelu
     gradient_gelu
     difference_gelu
+    kinks_gelu
     forward_gelu_tanh
     gradient_gelu_tanh
     difference_gelu_tanh
+    kinks_gelu_tanh
     forward_silu
     gradient_silu
     difference_silu
+    kinks_silu
     forward_elu
     gradient_elu
     difference_elu
+    kinks_elu
     forward_selu
     gradient_selu
     difference_selu
+    kinks_selu
     forward_leaky_relu
     gradient_leaky_relu
     difference_leaky_relu
+    kinks_leaky_relu
     forward_hard_sigmoid
     gradient_hard_sigmoid
     difference_hard_sigmoid
+    kinks_hard_sigmoid
     forward_hard_swish
     gradient_hard_swish
     difference_hard_swish
+    kinks_hard_swish
     forward_is_nan
     forward_is_inf
     forward_logical_not
     forward_add
     gradient_add
     difference_add
+    kinks_add
     forward_sub
     gradient_sub
     difference_sub
+    kinks_sub
     forward_mul
     gradient_mul
     difference_mul
+    kinks_mul
     forward_div
     gradient_div
     difference_div
+    kinks_div
     forward_pow
     gradient_pow
     difference_pow
+    kinks_pow
     forward_rem
     gradient_rem
     difference_rem
+    kinks_rem
     forward_maximum
     gradient_maximum
     difference_maximum
+    kinks_maximum
     forward_minimum
     gradient_minimum
     difference_minimum
+    kinks_minimum
     forward_hypot
     gradient_hypot
     difference_hypot
+    kinks_hypot
     forward_atan2
     gradient_atan2
     difference_atan2
+    kinks_atan2
     forward_equal
     forward_not_equal
     forward_less
@@ -213,27 +268,35 @@ names! { ($)
     forward_where
     gradient_where
     difference_where
+    kinks_where
     forward_clamp
     gradient_clamp
     difference_clamp
+    kinks_clamp
     forward_cast
     gradient_cast
     difference_cast
+    kinks_cast
     forward_sum
     gradient_sum
     difference_sum
+    kinks_sum
     forward_mean
     gradient_mean
     difference_mean
+    kinks_mean
     forward_prod
     gradient_prod
     difference_prod
+    kinks_prod
     forward_max
     gradient_max
     difference_max
+    kinks_max
     forward_min
     gradient_min
     difference_min
+    kinks_min
     forward_argmax
     forward_argmin
     forward_any
@@ -241,161 +304,213 @@ names! { ($)
     forward_var
     gradient_var
     difference_var
+    kinks_var
     forward_std
     gradient_std
     difference_std
+    kinks_std
     forward_norm
     gradient_norm
     difference_norm
+    kinks_norm
     forward_logsumexp
     gradient_logsumexp
     difference_logsumexp
+    kinks_logsumexp
     forward_cumsum
     gradient_cumsum
     difference_cumsum
+    kinks_cumsum
     forward_matmul
     gradient_matmul
     difference_matmul
+    kinks_matmul
     forward_matmul_fused
     gradient_matmul_fused
     difference_matmul_fused
+    kinks_matmul_fused
     forward_dot
     gradient_dot
     difference_dot
+    kinks_dot
     forward_outer
     gradient_outer
     difference_outer
+    kinks_outer
     forward_copy
     gradient_copy
     difference_copy
+    kinks_copy
     forward_reshape
     gradient_reshape
     difference_reshape
+    kinks_reshape
     forward_flatten
     gradient_flatten
     difference_flatten
+    kinks_flatten
     forward_transpose
     gradient_transpose
     difference_transpose
+    kinks_transpose
     forward_swapaxes
     gradient_swapaxes
     difference_swapaxes
+    kinks_swapaxes
     forward_expand_dims
     gradient_expand_dims
     difference_expand_dims
+    kinks_expand_dims
     forward_squeeze
     gradient_squeeze
     difference_squeeze
+    kinks_squeeze
     forward_broadcast_to
     gradient_broadcast_to
     difference_broadcast_to
+    kinks_broadcast_to
     forward_slice
     gradient_slice
     difference_slice
+    kinks_slice
     forward_concat
     gradient_concat
     difference_concat
+    kinks_concat
     forward_stack
     gradient_stack
     difference_stack
+    kinks_stack
     forward_split
     gradient_split
     difference_split
+    kinks_split
     forward_pad
     gradient_pad
     difference_pad
+    kinks_pad
     forward_flip
     gradient_flip
     difference_flip
+    kinks_flip
     forward_tile
     gradient_tile
     difference_tile
+    kinks_tile
     forward_repeat
     gradient_repeat
     difference_repeat
+    kinks_repeat
     forward_roll
     gradient_roll
     difference_roll
+    kinks_roll
     forward_take
     gradient_take
     difference_take
+    kinks_take
     forward_gather
     gradient_gather
     difference_gather
+    kinks_gather
     forward_scatter_add
     gradient_scatter_add
     difference_scatter_add
+    kinks_scatter_add
     forward_pick
     gradient_pick
     difference_pick
+    kinks_pick
     forward_one_hot
     forward_masked_fill
     gradient_masked_fill
     difference_masked_fill
+    kinks_masked_fill
     forward_topk
     gradient_topk
     difference_topk
+    kinks_topk
     forward_sort
     gradient_sort
     difference_sort
+    kinks_sort
     forward_argsort
     forward_embedding
     gradient_embedding
     difference_embedding
+    kinks_embedding
     forward_sequence_mask
     gradient_sequence_mask
     difference_sequence_mask
+    kinks_sequence_mask
     forward_softmax
     gradient_softmax
     difference_softmax
+    kinks_softmax
     forward_log_softmax
     gradient_log_softmax
     difference_log_softmax
+    kinks_log_softmax
     forward_conv
     gradient_conv
     difference_conv
+    kinks_conv
     forward_conv_transpose
     gradient_conv_transpose
     difference_conv_transpose
+    kinks_conv_transpose
     forward_max_pool
     gradient_max_pool
     difference_max_pool
+    kinks_max_pool
     forward_avg_pool
     gradient_avg_pool
     difference_avg_pool
+    kinks_avg_pool
     forward_global_max_pool
     gradient_global_max_pool
     difference_global_max_pool
+    kinks_global_max_pool
     forward_global_avg_pool
     gradient_global_avg_pool
     difference_global_avg_pool
+    kinks_global_avg_pool
     forward_adaptive_avg_pool
     gradient_adaptive_avg_pool
     difference_adaptive_avg_pool
+    kinks_adaptive_avg_pool
     forward_adaptive_max_pool
     gradient_adaptive_max_pool
     difference_adaptive_max_pool
+    kinks_adaptive_max_pool
     forward_unfold
     gradient_unfold
     difference_unfold
+    kinks_unfold
     forward_fold
     gradient_fold
     difference_fold
+    kinks_fold
     forward_batch_norm
     gradient_batch_norm
     difference_batch_norm
+    kinks_batch_norm
     forward_layer_norm
     gradient_layer_norm
     difference_layer_norm
+    kinks_layer_norm
     forward_group_norm
     gradient_group_norm
     difference_group_norm
+    kinks_group_norm
     forward_instance_norm
     gradient_instance_norm
     difference_instance_norm
+    kinks_instance_norm
     forward_dropout
     gradient_dropout
     difference_dropout
+    kinks_dropout
     primitive_map_layouts
     primitive_map_old
     primitive_map_outputs

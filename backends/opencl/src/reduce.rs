@@ -410,7 +410,7 @@ fn reduce_by(
     let (results, terms) = (shape[..kept].iter().product::<usize>(), shape[kept..].iter().product::<usize>());
     let dense = |axis: usize| inputs.iter().any(|i| i.layout.strides()[axis] == 1);
     let side_by_side = |axis: usize| inputs.iter().all(|i| matches!(i.layout.strides()[axis], 0 | 1));
-    let last = shape.rank() - 1;
+    let last = shape.rank().saturating_sub(1);
     // An input that is not broadcast along either axis, and lies dense along the reduced one: as no matrix does whose product
     // with a row vector this is.
     let full_rows = |i: &Operand<'_, OpenCl>| i.layout.strides()[last] == 1 && i.layout.strides()[kept - 1] != 0;

@@ -3,7 +3,7 @@
 use super::{ABOVE_ONE, Domain, POSITIVE, REAL, Rows, STEPS};
 use crate::numbers::Domain::{Range, Values};
 use isograd_core::{
-    Result, Tensor,
+    Expr, Result, Tensor,
     operators::{Fused, random},
 };
 
@@ -52,6 +52,7 @@ pub(super) fn unary(t: &mut Rows) {
         ("gelu_tanh", |x| x.gelu_tanh(), REAL),
         ("silu", |x| x.silu(), REAL),
         ("elu", |x| x.elu(0.7), REAL),
+        ("elu", |x| x.elu(1), REAL),
         ("selu", |x| x.selu(), REAL),
         ("leaky_relu", |x| x.leaky_relu(0.2), REAL),
         ("hard_sigmoid", |x| x.hard_sigmoid(), Range(-4.0, 4.0, &[-2.5, 2.5])),
@@ -137,6 +138,16 @@ pub(super) fn binary(t: &mut Rows) {
     t.add("mul", "fused by the user", &[(&[2, 3], REAL), (&[3], POSITIVE)], |x| {
         let f = Fused::new("swirl", &[x[0].dtype(); 2], 1, |x, s| &x[0] * &s[0] * x[1].log().tanh() + &x[0] * &x[1])?;
         f.call(&[&x[0], &x[1]], &[0.7.into()])
+    });
+    t.add("mul", "fused, by random bits of its number", &[(&[2, 3], REAL), (&[3], REAL)], |x| {
+        let f = Fused::new("noise", &[x[0].dtype(); 2], 0, |x, _| {
+            let bits = Expr::random_bits(&Expr::constant(7i64), &Expr::index(), 0) % Expr::constant(8i64);
+            &x[0] * &x[1] * bits.cast(x[0].dtype())
+        })?;
+        f.call(&[&x[0], &x[1]], &[])
+    });
+    t.add("pow", "fused, to the 0", &[(&[3], REAL)], |x| {
+        Fused::new("one", &[x[0].dtype()], 0, |x, _| x[0].pow(&x[0].like(0)))?.call(&[&x[0]], &[])
     });
     t.add("mul", "fused, three inputs", &[(&[4], REAL), (&[4], REAL), (&[1], REAL)], |x| {
         let f = Fused::new("mix", &[x[0].dtype(); 3], 0, |x, _| {

@@ -1,7 +1,8 @@
 //! The table of operators, and the cases made of it.
 //!
 //! To add an operator: a row in the file of its family. A row computes one tensor from its inputs; `forward_NAME`,
-//! `gradient_NAME` (against the oracle) and `difference_NAME` (against differences) follow. A row says which numbers its inputs may be (its domain), on which dtypes it is defined, whether
+//! `gradient_NAME` (against the oracle), `difference_NAME` (against differences) and `kinks_NAME` (where it is not smooth)
+//! follow. A row says which numbers its inputs may be (its domain), on which dtypes it is defined, whether
 //! any shape will do, and whether gradients go through it. How far results may be off is not said here: it follows from
 //! the [`oracle`](crate::oracle). An operator of core without a row fails `every_operator_has_a_row`.
 
@@ -10,6 +11,7 @@ mod difference;
 mod elementwise;
 mod forward;
 mod gradient;
+mod kinks;
 mod reductions;
 mod shapes;
 mod windows;
@@ -154,6 +156,7 @@ pub fn table() -> Vec<Row> {
 /// The cases of all operators.
 pub(crate) fn cases() -> Vec<Case> {
     let mut rows: Vec<Arc<Row>> = table().into_iter().map(Arc::new).collect();
+    let mut statements = kinks::stated();
     let mut cases = Vec::new();
     for name in operators::NAMES {
         let (mine, others) = rows.into_iter().partition::<Vec<_>, _>(|r| r.operator == *name);
@@ -164,13 +167,23 @@ pub(crate) fn cases() -> Vec<Case> {
         let smooth: Vec<Arc<Row>> = mine.iter().filter(|r| r.differentiable).cloned().collect();
         cases.push(case(format!("forward_{name}"), mine, forward::check));
         if !smooth.is_empty() {
-            let again = smooth.clone();
-            let mut gradient = case(format!("gradient_{name}"), smooth, gradient::check);
+            let mut gradient = case(format!("gradient_{name}"), smooth.clone(), gradient::check);
             gradient.dtypes.retain(|d| d.is_float());
             cases.push(gradient);
-            let mut difference = case(format!("difference_{name}"), again, difference::check);
+            let mut difference = case(format!("difference_{name}"), smooth.clone(), difference::check);
             difference.dtypes.retain(|d| *d == DType::F64);
             cases.push(difference);
+            let (mine, others) = statements.into_iter().partition::<Vec<_>, _>(|s| s.operator == *name);
+            statements = others;
+            let mut kinks = case(format!("kinks_{name}"), smooth, kinks::check);
+            kinks.dtypes.retain(|d| d.is_float());
+            let run = kinks.run;
+            kinks.run = Box::new(move |environment| {
+                let mut measured = run(environment)?;
+                measured.merge(&crate::suite::total(mine.iter().map(|s| s.check(environment)))?);
+                Ok(measured)
+            });
+            cases.push(kinks);
         }
     }
     cases
@@ -217,6 +230,10 @@ mod tests {
         }
         for row in &table {
             assert!(operators::NAMES.contains(&row.operator), "{} is no operator of core", row.operator);
+        }
+        for statement in kinks::stated() {
+            let of = |r: &Row| r.operator == statement.operator && r.differentiable;
+            assert!(table.iter().any(of), "{} has no row that gradients go through", statement.operator);
         }
     }
 }

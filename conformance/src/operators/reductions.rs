@@ -96,6 +96,7 @@ pub(super) fn products(t: &mut Rows) {
         ("a factor", |x, _| &x[0] * &x[1], &[]),
         ("a difference, scaled", |x, s| (&x[1] - &x[0] * &s[0]).sigmoid(), &[Scalar::Float(0.5)]),
         ("a bias alone", |x, _| x[1].exp(), &[]),
+        ("its number", |x, _| &x[0] * &x[1] * Expr::index().cast(x[0].dtype()), &[]),
     ];
     for &(what, f, numbers) in endings {
         for bias in [&[4][..], &[2, 1], &[2, 4]] {

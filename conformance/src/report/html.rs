@@ -31,6 +31,11 @@ const GROUPS: &[(&str, &str, &str)] = &[
         "Differences",
         "gradients of first and second order against central differences along random directions",
     ),
+    (
+        "kinks_",
+        "Kinks",
+        "gradients at kinks, ties, 0 and the ends of domains, between one-sided differences or as stated",
+    ),
     ("primitive_", "Primitives", "the methods of Backend themselves, on any layout, between guards"),
     ("network_", "Networks", "20 steps of training: losses against the reference's, in rounding errors of a loss of 1"),
     ("semantics_", "Semantics", "what is not numbers"),

@@ -85,6 +85,7 @@ fn rule(y: &Expr, g: &Expr, wanted: &dyn Fn(&Expr) -> bool) -> Vec<(Expr, Expr)>
             // inside pow and log, so that derivatives of these derivatives stay finite there as well.
             Binary::Pow => {
                 flow(a, &|| match b.kind() {
+                    Kind::Const(v) if v.to_f64() == 0.0 => None,
                     Kind::Const(_) => Some(g * (b * a.pow(&(b - 1.0)))),
                     _ => {
                         let flat = b.equal(&b.like(0.0));
@@ -103,16 +104,17 @@ fn rule(y: &Expr, g: &Expr, wanted: &dyn Fn(&Expr) -> bool) -> Vec<(Expr, Expr)>
                 flow(a, &|| Some(share(a, b)));
                 flow(b, &|| Some(share(b, a)));
             }
-            // 0 at the origin, where the derivative does not exist.
+            // 0 at the origin, where the derivatives of both do not exist.
             Binary::Hypot => {
-                let safe = y.equal(&y.like(0.0)).select(&y.like(1.0), y);
-                flow(a, &|| Some(g * (a / &safe)));
-                flow(b, &|| Some(g * (b / &safe)));
+                let length = not_zero(y);
+                flow(a, &|| Some(g * (a / &length)));
+                flow(b, &|| Some(g * (b / &length)));
             }
+            // Divided by the length twice: its square overflows and vanishes where the derivative does not.
             Binary::Atan2 => {
-                let square = a * a + b * b;
-                flow(a, &|| Some(g * (b / &square)));
-                flow(b, &|| Some(-(g * (a / &square))));
+                let length = not_zero(&a.hypot(b));
+                flow(a, &|| Some(g * (b / &length / &length)));
+                flow(b, &|| Some(-(g * (a / &length / &length))));
             }
             _ => {}
         },
@@ -129,6 +131,11 @@ fn rule(y: &Expr, g: &Expr, wanted: &dyn Fn(&Expr) -> bool) -> Vec<(Expr, Expr)>
         _ => {}
     }
     flows
+}
+
+/// A divisor: x, but 1 where that is 0.
+fn not_zero(x: &Expr) -> Expr {
+    x.equal(&x.like(0.0)).select(&x.like(1.0), x)
 }
 
 fn unary(op: Unary, x: &Expr, y: &Expr, g: &Expr) -> Option<Expr> {

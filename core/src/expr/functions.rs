@@ -13,10 +13,17 @@ impl Expr {
         self * self
     }
 
-    /// x within `low..=high`; NaN goes through.
+    /// x within `low..=high`, and `high` where that is below `low`; NaN goes through. The derivative is 1 at both bounds.
     #[must_use]
     pub fn clamp(&self, low: &Expr, high: &Expr) -> Expr {
-        self.less(low).select(low, &self.greater(high).select(high, self))
+        let x = self.less(low).select(low, self);
+        x.greater(high).select(high, &x)
+    }
+
+    /// As [`Expr::clamp`], but with derivative 0 at both bounds.
+    fn saturate(&self, low: f64, high: f64) -> Expr {
+        let (low, high) = (self.like(low), self.like(high));
+        self.less_equal(&low).select(&low, &self.greater_equal(&high).select(&high, self))
     }
 
     /// x/(1 + |x|).
@@ -55,10 +62,13 @@ impl Expr {
         -(-self).softplus()
     }
 
-    /// x for x > 0, else alpha (e^x - 1).
+    /// x for x > 0, else alpha (e^x - 1). The derivative at 0 is alpha.
     #[must_use]
     pub fn elu(&self, alpha: &Expr) -> Expr {
-        self.greater(&self.like(0)).select(self, &(self.minimum(&self.like(0)).expm1() * alpha))
+        let positive = self.greater(&self.like(0));
+        // The exponential of a large x, which nobody asks for, would overflow, and its derivative with it.
+        let rest = positive.select(&self.like(0), self);
+        positive.select(self, &(rest.expm1() * alpha))
     }
 
     /// λx for x > 0, else λα(e^x - 1), with the constants of Klambauer et al., arXiv:1706.02515.
@@ -67,21 +77,21 @@ impl Expr {
         self.elu(&self.like(SELU_ALPHA)) * SELU_SCALE
     }
 
-    /// x for x > 0, else slope · x.
+    /// x for x > 0, else slope · x. The derivative at 0 is the slope.
     #[must_use]
     pub fn leaky_relu(&self, slope: &Expr) -> Expr {
         self.greater(&self.like(0)).select(self, &(self * slope))
     }
 
-    /// αx + β within 0 and 1.
+    /// αx + β within 0 and 1. The derivative is 0 where it reaches either.
     #[must_use]
     pub fn hard_sigmoid(&self, alpha: &Expr, beta: &Expr) -> Expr {
-        (self * alpha + beta).maximum(&self.like(0)).minimum(&self.like(1))
+        (self * alpha + beta).saturate(0.0, 1.0)
     }
 
-    /// x · (x/6 + 1/2), the factor within 0 and 1 (Howard et al., arXiv:1905.02244).
+    /// x · (x + 3)/6, the factor within 0 and 1 (Howard et al., arXiv:1905.02244). The derivative is 0 at -3 and 1 at 3.
     #[must_use]
     pub fn hard_swish(&self) -> Expr {
-        self * self.hard_sigmoid(&self.like(1.0 / 6.0), &self.like(0.5))
+        self * ((self + 3.0).saturate(0.0, 6.0) / 6.0)
     }
 }

@@ -290,6 +290,11 @@ impl Program {
         &self.scalars
     }
 
+    /// Whether a result depends on the number of its element, as random numbers do.
+    pub fn reads_index(&self) -> bool {
+        self.instructions.iter().any(|i| matches!(i.operation, Operation::Index))
+    }
+
     /// For each output whether its old value is read.
     pub fn reads_old(&self) -> &[bool] {
         &self.old

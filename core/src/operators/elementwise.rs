@@ -162,17 +162,20 @@ unary_operators! {
     gelu_tanh float () |x| x.gelu_tanh();
     /// x sigmoid(x), also called swish.
     silu float () |x| x.silu();
-    /// x for x > 0, else α(e^x - 1).
+    /// x for x > 0, else α(e^x - 1). The derivative at 0 is α, as in PyTorch; 1 for α = 1.
     elu float (alpha) |x, a| x.elu(a);
-    /// λx for x > 0, else λα(e^x - 1), with the constants of Klambauer et al., arXiv:1706.02515.
+    /// λx for x > 0, else λα(e^x - 1), with the constants of Klambauer et al., arXiv:1706.02515. The derivative at 0 is
+    /// λα, as in PyTorch.
     selu float () |x| x.selu();
-    /// x for x > 0, else slope · x.
+    /// x for x > 0, else slope · x. The derivative at 0 is the slope.
     leaky_relu float (slope) |x, s| x.leaky_relu(s);
-    /// clamp(x/5 + 1/2, 0, 1), MXNet's constants (PyTorch divides by 6; see [`Tensor::hard_sigmoid_with`]).
+    /// x/5 + 1/2 within 0 and 1, MXNet's constants (PyTorch divides by 6; see [`Tensor::hard_sigmoid_with`]). The derivative
+    /// is 0 where it reaches either, as in both.
     hard_sigmoid float () |x| x.hard_sigmoid(&x.like(0.2), &x.like(0.5));
-    /// clamp(αx + β, 0, 1).
+    /// αx + β within 0 and 1. The derivative is 0 where it reaches either.
     hard_sigmoid_with float (alpha, beta) |x, a, b| x.hard_sigmoid(a, b);
-    /// x · clamp(x/6 + 1/2, 0, 1) (Howard et al., arXiv:1905.02244).
+    /// x · (x + 3)/6, the factor within 0 and 1 (Howard et al., arXiv:1905.02244). The derivative is 0 at -3 and 1 at 3, as in
+    /// PyTorch.
     hard_swish float () |x| x.hard_swish();
     /// Whether x is NaN; false on integers and bool.
     is_nan any () |x| if x.dtype().is_float() { x.is_nan() } else { x.not_equal(x) };
@@ -180,9 +183,6 @@ unary_operators! {
     is_inf any () |x| if x.dtype().is_float() { x.abs().equal(&x.like(f64::INFINITY)) } else { x.not_equal(x) };
     /// Whether x is false.
     logical_not logical () |x| !x;
-    /// x limited to `low..=high`; NaN goes through. The gradient is the head's inside and 0 outside; at a bound it is the
-    /// head's, as in PyTorch and MXNet.
-    clamp number (low, high) |x, l, h| x.clamp(l, h);
     /// x + number.
     add_scalar number (number) |x, s| x + s;
     /// x - number.
@@ -270,7 +270,7 @@ binary_operators! {
     minimum any |a, b| a.minimum(b);
     /// √(a² + b²) without overflow. Its derivative at the origin is 0.
     hypot float |a, b| a.hypot(b);
-    /// The angle of the point (b, a), in radians.
+    /// The angle of the point (b, a), in radians. Its derivative at the origin is 0.
     atan2 float |a, b| a.atan2(b);
     /// a == b, as bool.
     equal any |a, b| a.equal(b);
@@ -304,6 +304,10 @@ static MASKED_FILL: PerDTypeFormula = PerDTypeFormula::new("masked_fill", |d| {
     (root, smallvec![d, DType::Bool], smallvec![d])
 });
 static IDENTITY: PerDTypeFormula = PerDTypeFormula::new("copy", |d| (Expr::input(0, d), smallvec![d], smallvec![]));
+static CLAMP: PerDTypeFormula = PerDTypeFormula::new("clamp", |d| {
+    let [low, high] = [0, 1].map(|k| Expr::scalar(k, d));
+    (Expr::input(0, d).clamp(&low, &high), smallvec![d], smallvec![d, d])
+});
 static POW_SCALAR: PerDTypeFormula = PerDTypeFormula::new("pow", |d| {
     // The guard of the general power is not needed where the exponent is known not to be 0.
     (Expr::input(0, d).pow(&Expr::scalar(0, d)), smallvec![d], smallvec![d])
@@ -325,6 +329,38 @@ impl<B: Backend> Tensor<B> {
             -1.0 if self.dtype().is_float() => self.reciprocal(),
             _ => apply(POW_SCALAR.on(self.dtype())?, &[self], &[value]),
         }
+    }
+
+    /// x limited to `low..=high`; NaN goes through. The gradient is the head's inside and 0 outside; at a bound it is the
+    /// head's, as of `torch.clamp` and MXNet's `clip`. An infinite bound is none.
+    ///
+    /// ```
+    /// # use isograd_core::Tensor;
+    /// # let ctx = isograd_reference::Reference;
+    /// let x = Tensor::from_slice(&ctx, &[-1.0f32, 0.5, 2.0], [3])?;
+    /// assert_eq!(x.clamp(0, 1)?.to_vec::<f32>()?, [0.0, 0.5, 1.0]);
+    /// assert!(x.clamp(1, 0).is_err());
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] where `low` is above `high` or either is NaN; [`crate::Error::UnsupportedDType`] on
+    /// bool; [`crate::Error::ScalarOutOfRange`] for a bound that the dtype cannot hold; what the device reports.
+    pub fn clamp(&self, low: impl Into<Scalar>, high: impl Into<Scalar>) -> Result<Tensor<B>> {
+        domain::number(self, "clamp")?;
+        let (low, high) = (low.into().to_value(self.dtype())?, high.into().to_value(self.dtype())?);
+        if low.to_f64().is_nan() || high.to_f64().is_nan() {
+            let why = format!(
+                "the bounds are {low} and {high}, and nothing lies beyond NaN; without a bound, give an infinity"
+            );
+            return Err(crate::Error::invalid("clamp", why));
+        }
+        let above = if self.dtype().is_float() { low.to_f64() > high.to_f64() } else { low.to_i64() > high.to_i64() };
+        if above {
+            let why = format!("the lower bound {low} is above the upper bound {high}; give the lower one first");
+            return Err(crate::Error::invalid("clamp", why));
+        }
+        apply(CLAMP.on(self.dtype())?, &[self], &[low, high])
     }
 
     /// The same numbers in another dtype: floats to integers truncate toward zero and saturate, NaN becomes 0; to bool, asks

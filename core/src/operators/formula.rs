@@ -180,6 +180,10 @@ fn run_map_and_sum<B: Backend>(
     let is_summed = |axis: usize| axis < extra || target[axis - extra] != shape[axis];
     let (summed, kept): (Vec<usize>, Vec<usize>) = (0..shape.rank()).partition(|&a| is_summed(a));
     let order: SmallVec<[usize; 6]> = kept.iter().chain(&summed).copied().collect();
+    // A reduction numbers its elements in the order in which it visits them.
+    if program.reads_index() && !order.is_sorted() {
+        return run_map(ctx, program, inputs, scalars, shape)?.sum_to(target);
+    }
     let permuted: Shape = order.iter().map(|&a| shape[a]).collect();
     let dtype = program.outputs()[0].1;
     let mut buffer = Memory::alloc(ctx, target, dtype)?;

@@ -28,10 +28,6 @@ static VARIANCE: PerDType = PerDType::new("variance", |d| {
 });
 static RSTD: PerDType =
     PerDType::new("rstd", |d| (vec![(Expr::input(0, d) + Expr::scalar(0, d)).rsqrt()], vec![d], vec![d]));
-static FROM_RSTD: PerDType = PerDType::new("variance", |d| {
-    let r = Expr::input(0, d);
-    (vec![(&r * &r).reciprocal() - Expr::scalar(0, d)], vec![d], vec![d])
-});
 static STANDARDIZE: PerDType = PerDType::new("standardize", |d| {
     let c = d.compute();
     (vec![standardized(d, 0).cast(d)], vec![d, c, c], vec![])
@@ -91,12 +87,15 @@ impl<B: Backend> Tensor<B> {
     /// [`crate::Error::AxisOutOfRange`]; [`crate::Error::UnsupportedDType`] unless the dtype is a floating one;
     /// [`crate::Error::InvalidShape`] over no elements.
     pub fn standardize(&self, axes: impl Axes, epsilon: f64) -> Result<Normalized<B>> {
-        self.standardize_named("standardize", axes, epsilon)
+        let axes = self.resolve_axes("standardize", &axes)?;
+        let (output, mean) = self.standardize_axes("standardize", &axes, epsilon)?;
+        let var = self.detach().variance_around(&mean, &axes)?;
+        Ok(Normalized { output, mean, var })
     }
 
-    fn standardize_named(&self, op: &'static str, axes: impl Axes, epsilon: f64) -> Result<Normalized<B>> {
+    /// (x - mean) / √(variance + ε) over `axes`, and the mean.
+    fn standardize_axes(&self, op: &'static str, axes: &[usize], epsilon: f64) -> Result<(Tensor<B>, Tensor<B>)> {
         self.need_float(op)?;
-        let axes = self.resolve_axes(op, &axes)?;
         let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
         if n == 0 {
             return Err(self.invalid_shape(op, "there is nothing to normalize over"));
@@ -105,15 +104,11 @@ impl<B: Backend> Tensor<B> {
         let c = d.compute();
         self.need_computable(op, c)?;
         let share = [Value::F64(1.0 / n as f64).cast(c)];
-        let epsilon_value = [Value::F64(epsilon).cast(c)];
         let x = self.detach();
         let first = axes.first().copied().unwrap_or(0);
         let trailing = !axes.is_empty() && axes.iter().copied().eq(first..self.rank());
         let with_ones: Shape = (0..self.rank()).map(|a| if axes.contains(&a) { 1 } else { self.shape()[a] }).collect();
-        let run = |kernel: &PerDType, on, inputs: &[&Tensor<B>], scalars: &[Value]| {
-            super::formula::run_map(ctx, kernel.program(on), inputs, scalars, inputs[0].shape())
-        };
-        let (output, mean, var, rstd);
+        let (output, mean, rstd);
         if trailing && self.size() > 0 {
             // The axes lie together: one kernel.
             let rows = Shape::from([self.size() / n, n]);
@@ -136,19 +131,19 @@ impl<B: Backend> Tensor<B> {
             output = Tensor::from_buffer(ctx, o, self.shape(), d);
             mean = Tensor::from_buffer(ctx, m, &with_ones, c);
             rstd = Tensor::from_buffer(ctx, r, &with_ones, c);
-            var = run(&FROM_RSTD, c, &[&rstd], &epsilon_value)?;
         } else {
-            (mean, var, rstd) = x.statistics(&axes, epsilon)?;
-            output = run(&STANDARDIZE, d, &[&x, &mean, &rstd], &[])?;
+            (mean, _, rstd) = x.statistics(axes, epsilon)?;
+            output = super::formula::run_map(ctx, STANDARDIZE.program(d), &[&x, &mean, &rstd], &[], x.shape())?;
         }
         if let Some(recorder) = Recorder::new(&[self]) {
             let (y, rstd) = (recorder.constant(&output), recorder.constant(&rstd));
             let x = recorder.input(0, self);
+            let axes: SmallVec<[usize; 4]> = axes.into();
             recorder.finish(op, &output, move |head, context| {
                 if crate::autograd::is_recording() {
-                    // For gradients of gradients: the same formula, of operators on the input.
-                    let (y, rstd) = x.get(context)?.standardized(&axes, epsilon)?;
-                    return Ok(smallvec![Some(head.through_standardized(&y, &rstd, &axes)?)]);
+                    // For gradients of gradients: the same formula, of operators on the input, in the dtype that is computed in.
+                    let (y, rstd) = x.get(context)?.cast(c)?.standardized(&axes, epsilon)?;
+                    return Ok(smallvec![Some(head.cast(c)?.through_standardized(&y, &rstd, &axes)?.cast(d)?)]);
                 }
                 let (y, rstd) = (y.get(context)?, rstd.get(context)?);
                 let mean_g = head.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, &axes, c)?;
@@ -163,7 +158,15 @@ impl<B: Backend> Tensor<B> {
                 )?)])
             });
         }
-        Ok(Normalized { output, mean, var })
+        Ok((output, mean))
+    }
+
+    /// The mean squared distance from `mean` over `axes`, which stay with size 1, in the dtype that is computed in.
+    fn variance_around(&self, mean: &Tensor<B>, axes: &[usize]) -> Result<Tensor<B>> {
+        let (d, c) = (self.dtype(), self.dtype().compute());
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
+        let share = [Value::F64(1.0 / n as f64).cast(c)];
+        self.fold(ReduceOp::Sum, VARIANCE.program(d), &[mean], &share, axes, c)
     }
 
     /// Mean, variance and 1/σ over `axes`, which stay with size 1, in the dtype that is computed in.
@@ -172,7 +175,7 @@ impl<B: Backend> Tensor<B> {
         let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
         let share = [Value::F64(1.0 / n as f64).cast(c)];
         let mean = self.fold(ReduceOp::Sum, MEAN.program(d), &[], &share, axes, c)?;
-        let var = self.fold(ReduceOp::Sum, VARIANCE.program(d), &[&mean], &share, axes, c)?;
+        let var = self.variance_around(&mean, axes)?;
         let epsilon = [Value::F64(epsilon).cast(c)];
         let rstd = super::formula::run_map(self.ctx(), RSTD.program(c), &[&var], &epsilon, var.shape())?;
         Ok((mean, var, rstd))
@@ -180,7 +183,7 @@ impl<B: Backend> Tensor<B> {
 
     /// (x - mean) / σ and 1/σ, by operators, for gradients of gradients.
     fn standardized(&self, axes: &[usize], epsilon: f64) -> Result<(Tensor<B>, Tensor<B>)> {
-        let deviation = self.sub(&self.mean_axes(axes)?)?;
+        let deviation = self.deviation(axes)?;
         let rstd = deviation.square()?.mean_axes(axes)?.add_scalar(epsilon)?.rsqrt()?;
         Ok((deviation.mul(&rstd)?, rstd))
     }
@@ -188,7 +191,7 @@ impl<B: Backend> Tensor<B> {
     /// From the gradient in `y`, which is [`Tensor::standardized`], to that in what it was made of; by operators.
     fn through_standardized(&self, y: &Tensor<B>, rstd: &Tensor<B>, axes: &[usize]) -> Result<Tensor<B>> {
         let along = y.mul(&self.mul(y)?.mean_axes(axes)?)?;
-        self.sub(&self.mean_axes(axes)?)?.sub(&along)?.mul(rstd)
+        self.deviation(axes)?.sub(&along)?.mul(rstd)
     }
 
     /// `shape` of the parameters, given per element of `axis`, for broadcasting.
@@ -246,9 +249,11 @@ impl<B: Backend> Tensor<B> {
             recorder.finish(OP, &output, move |head, context| {
                 let [x, gamma] = [saved[0].get(context)?, saved[1].get(context)?];
                 if crate::autograd::is_recording() {
-                    let (y, rstd) = x.standardized(&axes, epsilon)?;
-                    let into_x = head.mul(&gamma)?.through_standardized(&y, &rstd, &axes)?;
-                    let (into_gamma, into_beta) = (head.mul(&y)?.sum_to(&parameter)?, head.sum_to(&parameter)?);
+                    let (head, gamma) = (head.cast(c)?, gamma.cast(c)?);
+                    let (y, rstd) = x.cast(c)?.standardized(&axes, epsilon)?;
+                    let into_x = head.mul(&gamma)?.through_standardized(&y, &rstd, &axes)?.cast(d)?;
+                    let into_gamma = head.mul(&y)?.sum_to(&parameter)?.cast(d)?;
+                    let into_beta = head.sum_to(&parameter)?.cast(d)?;
                     return Ok(smallvec![Some(into_x), Some(into_gamma), Some(into_beta)]);
                 }
                 let [mean, rstd] = [statistics[0].get(context)?, statistics[1].get(context)?];
@@ -306,7 +311,7 @@ impl<B: Backend> Tensor<B> {
     pub fn layer_norm(&self, gamma: &Tensor<B>, beta: &Tensor<B>, epsilon: f64, axis: isize) -> Result<Tensor<B>> {
         let at = self.axis("layer_norm", axis)?;
         let (gamma, beta) = (self.along(at, gamma)?, self.along(at, beta)?);
-        self.standardize_named("layer_norm", at as isize, epsilon)?.output.affine(&gamma, &beta)
+        self.standardize_axes("layer_norm", &[at], epsilon)?.0.affine(&gamma, &beta)
     }
 
     /// Group normalization of `[batch, channels, ..]`: over each of `groups` groups of channels (Wu and He, arXiv:1803.08494).
@@ -325,7 +330,7 @@ impl<B: Backend> Tensor<B> {
         let group: usize = self.shape()[1..].iter().product::<usize>() / groups;
         let per_group = Shape::from([self.shape()[0], groups, group]);
         let grouped = self.reshape(&per_group)?;
-        let normalized = grouped.standardize_named(OP, 2, epsilon)?.output;
+        let normalized = grouped.standardize_axes(OP, &[2], epsilon)?.0;
         if gamma.shape()[..] == [groups] && groups != self.shape()[1] {
             let (gamma, beta) = (grouped.along(1, gamma)?, grouped.along(1, beta)?);
             return normalized.affine(&gamma, &beta)?.reshape(self.shape());
@@ -344,7 +349,7 @@ impl<B: Backend> Tensor<B> {
             return Err(self.invalid_shape("instance_norm", "it must be [batch, channels, spatial..]"));
         }
         let (gamma, beta) = (self.along(1, gamma)?, self.along(1, beta)?);
-        let axes: Vec<isize> = (2..self.rank() as isize).collect();
-        self.standardize_named("instance_norm", axes, epsilon)?.output.affine(&gamma, &beta)
+        let axes: Vec<usize> = (2..self.rank()).collect();
+        self.standardize_axes("instance_norm", &axes, epsilon)?.0.affine(&gamma, &beta)
     }
 }

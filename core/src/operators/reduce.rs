@@ -69,11 +69,29 @@ static TRUE: PerDType = PerDType::new("truth", |d| {
     let x = Expr::input(0, d);
     (vec![if d == DType::Bool { x } else { x.not_equal(&x.like(0)) }], vec![d], vec![])
 });
-/// √s with derivative 0 at 0, where the norm has none. The inner select keeps the derivative's quotient finite.
-static SAFE_SQRT: PerDTypeFormula = PerDTypeFormula::new("norm", |d| {
-    let s = Expr::input(0, d);
-    let zero = s.equal(&s.like(0));
-    (zero.select(&s.like(0), &zero.select(&s.like(1), &s).sqrt()), smallvec![d], smallvec![])
+static MAGNITUDE: PerDType =
+    PerDType::new("norm", |d| (vec![Expr::input(0, d).cast(d.compute()).abs()], vec![d], vec![]));
+/// By what numbers up to the largest are multiplied so that their squares neither overflow nor vanish: a power of two, 1 for
+/// most.
+static INTO_RANGE: PerDType = PerDType::new("norm", |d| {
+    let (limit, factor) = if d == DType::F64 { (400, 700) } else { (40, 80) };
+    let largest = Expr::input(0, d);
+    let power = |exponent: i32| largest.like(2f64.powi(exponent));
+    let small = largest.less(&power(-limit)).select(&power(factor), &power(0));
+    (vec![largest.greater(&power(limit)).select(&power(-factor), &small)], vec![d], vec![])
+});
+static SCALED_SQUARE: PerDType = PerDType::new("norm", |d| {
+    let c = d.compute();
+    (vec![(Expr::input(0, d).cast(c) * Expr::input(1, c)).square()], vec![d, c], vec![])
+});
+static ROOT: PerDType =
+    PerDType::new("norm", |d| (vec![Expr::input(0, d).sqrt() / Expr::input(1, d)], vec![d, d], vec![]));
+/// The head times x over the norm, and 0 where that is 0 and has no derivative.
+static NORM_GRADIENT: PerDTypeFormula = PerDTypeFormula::new("norm", |d| {
+    let c = d.compute();
+    let (head, x, norm) = (Expr::input(0, c), Expr::input(1, d).cast(c), Expr::input(2, c));
+    let divisor = norm.equal(&norm.like(0)).select(&norm.like(1), &norm);
+    ((head * (x / divisor)).cast(d), smallvec![c, d, c], smallvec![])
 });
 
 /// Products of more factors than this are recorded in blocks: the derivative of a block costs its square.
@@ -251,47 +269,53 @@ impl<B: Backend> Tensor<B> {
             });
         }
         let axes = self.resolve_axes("prod", &axes)?;
-        if Recorder::new(&[self]).is_none() || !self.dtype().is_float() {
-            let d = self.dtype();
-            return self.fold(ReduceOp::Prod, IDENTITY.program(d), &[], &[], &axes, d)?.drop_axes(&axes, keepdims);
-        }
-        let kept: Vec<usize> = (0..self.rank()).filter(|a| !axes.contains(a)).collect();
-        let order: Vec<isize> = kept.iter().chain(&axes).map(|&a| a as isize).collect();
-        let mut rows: Shape = kept.iter().map(|&a| self.shape()[a]).collect();
-        rows.push(self.count_of(&axes));
-        let with_ones: Shape = (0..self.rank()).map(|a| if axes.contains(&a) { 1 } else { self.shape()[a] }).collect();
-        self.transpose(&order)?.reshape(&rows)?.prod_last()?.reshape(&with_ones)?.drop_axes(&axes, keepdims)
+        self.prod_axes(&axes)?.drop_axes(&axes, keepdims)
     }
 
-    /// The product over the last axis, recorded.
-    fn prod_last(&self) -> Result<Tensor<B>> {
-        let last = self.rank() - 1;
-        let n = self.shape()[last];
-        if n > PROD_BLOCK {
-            let blocks = n.div_ceil(PROD_BLOCK);
-            let mut widths = vec![(0, 0); last];
-            widths.push((0, blocks * PROD_BLOCK - n));
-            let padded = self.pad(&widths, super::PadMode::Constant(1.0))?;
-            let mut shape = self.shape().with(last, blocks);
-            shape.push(PROD_BLOCK);
-            return padded.reshape(&shape)?.prod_last()?.prod_last();
-        }
+    fn prod_axes(&self, axes: &[usize]) -> Result<Tensor<B>> {
         let d = self.dtype();
-        let output =
-            self.fold(ReduceOp::Prod, IDENTITY.program(d), &[], &[], &[last], d)?.drop_axes(&[last], false)?.detach();
+        let output = self.fold(ReduceOp::Prod, IDENTITY.program(d), &[], &[], axes, d)?;
         if let Some(recorder) = Recorder::new(&[self]) {
-            let saved = recorder.input(0, self);
+            let (x, n) = (recorder.input(0, self), self.count_of(axes));
+            // The factors of a product side by side.
+            let kept: Vec<usize> = (0..self.rank()).filter(|a| !axes.contains(a)).collect();
+            let order: Vec<usize> = kept.iter().chain(axes).copied().collect();
+            let rows: Shape = kept.iter().map(|&a| self.shape()[a]).chain([n]).collect();
+            let mut back = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(place, &axis)| back[axis] = place as isize);
+            let order: Vec<isize> = order.into_iter().map(|a| a as isize).collect();
             recorder.finish("prod", &output, move |head, context| {
-                // For each factor the product of all others: the factors n times, with 1 on the diagonal.
-                let x = saved.get(context)?;
-                let diagonal = Tensor::eye(x.ctx(), n, n, 0, DType::Bool)?;
-                let mut square = x.shape().with(last, n);
-                square.push(n);
-                let others = x.expand_dims(-2)?.broadcast_to(&square)?.masked_fill(&diagonal, 1)?.prod_last()?;
-                Ok(smallvec![Some(others.mul(&head.expand_dims(-1)?)?)])
+                // In the dtype that is computed in: products of some of the factors may leave the range of f16.
+                let x = x.get(context)?.cast(d.compute())?.transpose(&order)?;
+                let others = x.reshape(&rows)?.products_of_others()?.reshape(x.shape())?.transpose(&back)?;
+                Ok(smallvec![Some(head.cast(d.compute())?.mul(&others)?.cast(d)?)])
             });
         }
         Ok(output)
+    }
+
+    /// For each element the product of all others of its row, which is the last axis; right where some are 0.
+    fn products_of_others(&self) -> Result<Tensor<B>> {
+        let last = self.rank() - 1;
+        let n = self.shape()[last];
+        if n > PROD_BLOCK {
+            // Those of its block, times all other blocks.
+            let blocks = n.div_ceil(PROD_BLOCK);
+            let mut widths = vec![(0, 0); last];
+            widths.push((0, blocks * PROD_BLOCK - n));
+            let mut shape = self.shape().with(last, blocks);
+            shape.push(PROD_BLOCK);
+            let factors = self.pad(&widths, super::PadMode::Constant(1.0))?.reshape(&shape)?;
+            let others = factors.prod_axes(&[last + 1])?.drop_axes(&[last + 1], false)?.products_of_others()?;
+            let all = factors.products_of_others()?.mul(&others.expand_dims(-1)?)?;
+            return all.reshape(&self.shape().with(last, blocks * PROD_BLOCK))?.narrow(last as isize, 0, n);
+        }
+        // The row n times, with 1 on the diagonal.
+        let diagonal = Tensor::eye(self.ctx(), n, n, 0, DType::Bool)?;
+        let mut square = self.shape().clone();
+        square.push(n);
+        let rows = self.expand_dims(-2)?.broadcast_to(&square)?.masked_fill(&diagonal, 1)?;
+        rows.prod_axes(&[last + 1])?.drop_axes(&[last + 1], false)
     }
 
     fn extreme(&self, name: &'static str, op: ReduceOp, axes: &[usize]) -> Result<Tensor<B>> {
@@ -305,9 +329,10 @@ impl<B: Backend> Tensor<B> {
             let axes: SmallVec<[usize; 4]> = axes.into();
             recorder.finish(name, &output, move |head, context| {
                 let (x, y) = (x.get(context)?.detach(), y.get(context)?.detach());
-                let hit = x.equal(&y)?.logical_or(&x.is_nan()?.logical_and(&y.is_nan()?)?)?.cast(d)?;
-                let share = head.div(&hit.sum_axes(&axes)?)?;
-                Ok(smallvec![Some(hit.mul(&share)?)])
+                // In the dtype that is computed in: f16 cannot count beyond 65504.
+                let hit = x.equal(&y)?.logical_or(&x.is_nan()?.logical_and(&y.is_nan()?)?)?.cast(d.compute())?;
+                let share = head.cast(d.compute())?.div(&hit.sum_axes(&axes)?)?;
+                Ok(smallvec![Some(hit.mul(&share)?.cast(d)?)])
             });
         }
         Ok(output)
@@ -385,41 +410,80 @@ impl<B: Backend> Tensor<B> {
     pub fn var(&self, axes: impl Axes, keepdims: bool, ddof: usize) -> Result<Tensor<B>> {
         self.need_float("var")?;
         let axes = self.resolve_axes("var", &axes)?;
-        let n = self.count_of(&axes);
-        if Recorder::new(&[self]).is_none() && n > 0 {
-            let d = self.dtype();
-            let c = d.compute();
-            // The mean is kept in the dtype that is computed in.
-            let mean = self.unrecorded_mean(&axes, c)?;
-            let scalars = [Value::F64(1.0 / n.saturating_sub(ddof) as f64).cast(c)];
-            let var = self.fold(ReduceOp::Sum, SQUARED_DEVIATION.program(d), &[&mean], &scalars, &axes, d)?;
-            return var.drop_axes(&axes, keepdims);
+        let (d, n) = (self.dtype(), self.count_of(&axes));
+        if n == 0 {
+            return self.mean_axes(&axes)?.drop_axes(&axes, keepdims);
         }
-        let deviation = self.sub(&self.mean_axes(&axes)?)?;
-        let mean = deviation.square()?.mean_axes(&axes)?;
-        let scaled = if ddof == 0 { mean } else { mean.mul_scalar(n as f64 / n.saturating_sub(ddof) as f64)? };
-        scaled.drop_axes(&axes, keepdims)
+        let c = d.compute();
+        let share = 1.0 / n.saturating_sub(ddof) as f64;
+        // The mean is kept in the dtype that is computed in.
+        let mean = self.unrecorded_mean(&axes, c)?;
+        let scalars = [Value::F64(share).cast(c)];
+        let output = self.fold(ReduceOp::Sum, SQUARED_DEVIATION.program(d), &[&mean], &scalars, &axes, d)?;
+        if let Some(recorder) = Recorder::new(&[self]) {
+            let x = recorder.input(0, self);
+            let axes = axes.clone();
+            recorder.finish("var", &output, move |head, context| {
+                let deviation = x.get(context)?.cast(c)?.deviation(&axes)?;
+                Ok(smallvec![Some(head.cast(c)?.mul(&deviation)?.mul_scalar(2.0 * share)?.cast(d)?)])
+            });
+        }
+        output.drop_axes(&axes, keepdims)
     }
 
-    /// The standard deviation: the root of [`Tensor::var`].
+    /// The distance of each element from the mean over `axes`.
+    pub(super) fn deviation(&self, axes: &[usize]) -> Result<Tensor<B>> {
+        self.sub(&self.mean_axes(axes)?)
+    }
+
+    /// The standard deviation: the root of [`Tensor::var`], also where that overflows. Its derivative at 0 is 0.
     ///
     /// # Errors
     /// As [`Tensor::mean`].
     pub fn std(&self, axes: impl Axes, keepdims: bool, ddof: usize) -> Result<Tensor<B>> {
-        self.var(axes, keepdims, ddof)?.sqrt()
+        self.need_float("std")?;
+        let axes = self.resolve_axes("std", &axes)?;
+        let share = 1.0 / (self.count_of(&axes).saturating_sub(ddof) as f64).sqrt();
+        let norm = self.cast(self.dtype().compute())?.deviation(&axes)?.norm_axes(&axes)?;
+        norm.mul_scalar(share)?.cast(self.dtype())?.drop_axes(&axes, keepdims)
     }
 
-    /// The Euclidean norm over `axes`. Its derivative at 0 is 0.
+    /// The Euclidean norm over `axes`, without overflow of the squares. Its derivative at 0 is 0.
+    ///
+    /// ```
+    /// # use isograd_core::Tensor;
+    /// # let ctx = isograd_reference::Reference;
+    /// let x = Tensor::from_slice(&ctx, &[3e20f32, 4e20], [2])?;
+    /// assert_eq!(x.norm((), false)?.asscalar::<f32>()?, 5e20);
+    /// # Ok::<(), isograd_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Tensor::mean`].
     pub fn norm(&self, axes: impl Axes, keepdims: bool) -> Result<Tensor<B>> {
         self.need_float("norm")?;
         let axes = self.resolve_axes("norm", &axes)?;
-        // The squares of f16 overflow where the norm does not, so they are added up in f32.
-        let wide = self.cast(self.dtype().compute())?;
-        let squares = wide.square()?.sum_axes(&axes)?;
-        apply(SAFE_SQRT.on(squares.dtype())?, &[&squares], &[])?.cast(self.dtype())?.drop_axes(&axes, keepdims)
+        self.norm_axes(&axes)?.cast(self.dtype())?.drop_axes(&axes, keepdims)
+    }
+
+    /// The norm over `axes`, which keep size 1, in the dtype that is computed in.
+    fn norm_axes(&self, axes: &[usize]) -> Result<Tensor<B>> {
+        let (d, c, ctx) = (self.dtype(), self.dtype().compute(), self.ctx());
+        let run = |kernel: &PerDType, inputs: &[&Tensor<B>]| {
+            super::formula::run_map(ctx, kernel.program(c), inputs, &[], inputs[0].shape())
+        };
+        let largest = self.fold(ReduceOp::Max, MAGNITUDE.program(d), &[], &[], axes, c)?;
+        let factor = run(&INTO_RANGE, &[&largest])?;
+        let squares = self.fold(ReduceOp::Sum, SCALED_SQUARE.program(d), &[&factor], &[], axes, c)?;
+        let output = run(&ROOT, &[&squares, &factor])?;
+        if let Some(recorder) = Recorder::new(&[self]) {
+            let (x, norm) = (recorder.input(0, self), recorder.output(&output));
+            recorder.finish("norm", &output, move |head, context| {
+                let (x, norm) = (x.get(context)?, norm.get(context)?);
+                Ok(smallvec![Some(apply(NORM_GRADIENT.on(d)?, &[head, &x, &norm], &[])?)])
+            });
+        }
+        Ok(output)
     }
 
     /// ln Σ e^x over `axes`, without overflow; -∞ over no elements.
@@ -429,13 +493,17 @@ impl<B: Backend> Tensor<B> {
     pub fn logsumexp(&self, axes: impl Axes, keepdims: bool) -> Result<Tensor<B>> {
         self.need_float("logsumexp")?;
         let axes = self.resolve_axes("logsumexp", &axes)?;
-        if self.count_of(&axes) == 0 {
-            return self.sum_axes(&axes)?.log()?.drop_axes(&axes, keepdims);
-        }
-        let largest = self.detach().extreme("logsumexp", ReduceOp::Max, &axes)?;
-        // An infinite shift would give ∞ - ∞.
-        let shift = largest.masked_fill(&largest.is_inf()?, 0)?;
-        self.sub(&shift)?.exp()?.sum_axes(&axes)?.log()?.add(&shift)?.drop_axes(&axes, keepdims)
+        // In the dtype that is computed in: the sum of f16 overflows where its logarithm does not.
+        let x = self.cast(self.dtype().compute())?;
+        let logarithm = if self.count_of(&axes) == 0 {
+            x.sum_axes(&axes)?.log()?
+        } else {
+            let largest = x.detach().extreme("logsumexp", ReduceOp::Max, &axes)?;
+            // An infinite shift would give ∞ - ∞.
+            let shift = largest.masked_fill(&largest.is_inf()?, 0)?;
+            x.sub(&shift)?.exp()?.sum_axes(&axes)?.log()?.add(&shift)?
+        };
+        logarithm.cast(self.dtype())?.drop_axes(&axes, keepdims)
     }
 
     /// Running sums along `axis`, each element included.

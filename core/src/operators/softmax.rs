@@ -11,15 +11,16 @@ impl<B: Backend> Tensor<B> {
         let output = self.along_last(at, self.dtype(), |x, mut y| self.ctx().softmax(logarithm, &x, &mut y))?;
         if let Some(recorder) = Recorder::new(&[self]) {
             let y = recorder.output(&output);
-            let axis = at as isize;
+            let (d, axis) = (self.dtype(), at as isize);
             recorder.finish(op, &output, move |head, context| {
-                let y = y.get(context)?;
+                // In the dtype that is computed in: the sum of the heads could overflow f16 where the gradient does not.
+                let (head, y) = (head.cast(d.compute())?, y.get(context)?.cast(d.compute())?);
                 let gradient = if logarithm {
                     head.sub(&y.exp()?.mul(&head.sum(axis, true)?)?)?
                 } else {
                     y.mul(&head.sub(&head.mul(&y)?.sum(axis, true)?)?)?
                 };
-                Ok(smallvec![Some(gradient)])
+                Ok(smallvec![Some(gradient.cast(d)?)])
             });
         }
         Ok(output)

@@ -379,3 +379,17 @@ fn expressions_are_checked_when_they_are_built() {
     let x = ones(&[2]).cast(DType::F64).unwrap();
     assert!(matches!(failed(f.call(&[&x], &[])), Error::DTypeMismatch { op: "twice", .. }));
 }
+
+#[test]
+fn bounds_that_nothing_lies_between_are_refused() {
+    let x = ones(&[2]);
+    for (low, high, told) in [(3.0, 1.0, "3"), (f64::NAN, 1.0, "NaN"), (0.0, f64::NAN, "NaN")] {
+        let e = failed(x.clamp(low, high));
+        assert!(matches!(e, Error::InvalidArgument { op: "clamp", .. }) && e.to_string().contains(told), "{e}");
+    }
+    let e = failed(x.cast(DType::I64).unwrap().clamp(i64::MAX, i64::MAX - 1));
+    assert!(matches!(e, Error::InvalidArgument { op: "clamp", .. }), "{e}");
+    for (low, high) in [(1.0, 1.0), (f64::NEG_INFINITY, 1.0), (0.0, f64::INFINITY)] {
+        assert_eq!(x.clamp(low, high).unwrap().to_vec::<f32>().unwrap(), [1.0; 2]);
+    }
+}

@@ -141,4 +141,83 @@ fn gradients_at_kinks() {
     assert_eq!(gradient(&[5.0, f64::NAN, 7.0, f64::NAN], &global), [0.0, 1.0, 0.0, 0.0]);
     // Every sign of the exponent at 0.
     assert_eq!(gradient(&[-1.0, 0.0, 1.0], &|x| x.leaky_relu(0.1)), [0.1, 0.1, 1.0]);
+    assert_eq!(gradient(&[0.0, 800.0], &|x| x.elu(1.0)), [1.0, 1.0]);
+    assert_eq!(gradient(&[-3.0, 0.0, 3.0], &|x| x.hard_swish()), [0.0, 0.5, 1.0]);
+    assert_eq!(gradient(&[-3.0, 3.0], &|x| x.hard_sigmoid_with(1.0 / 6.0, 0.5)), [0.0, 0.0]);
+    assert_eq!(gradient(&[-2.5, 2.5], &|x| x.hard_sigmoid()), [0.0, 0.0]);
+    assert_eq!(gradient(&[2.0, 2.0], &|x| x.std((), false, 0)), [0.0, 0.0]);
+    // The mean of these is not quite 0.1.
+    for g in gradient(&[0.1; 7], &|x| x.std((), false, 1)) {
+        assert!(g.abs() < 1e-12, "{g}");
+    }
+}
+
+/// The gradients of gradients of half precision are computed in f32 throughout, as the gradients are.
+#[test]
+fn half_precision_does_not_overflow_on_the_way() {
+    let mut values = [0.0f64; 100];
+    values[0] = 1000.0;
+    let twice = |dtype: DType, f: &dyn Fn(&Tensor<Reference>) -> isograd_core::Result<Tensor<Reference>>| {
+        let x = Tensor::from_slice(&Reference, &values, [100]).unwrap().cast(dtype).unwrap();
+        let weight = Tensor::linspace(&Reference, -1.0, 1.0, 100, dtype).unwrap();
+        x.attach_grad().unwrap();
+        let slope = autograd::record(|| {
+            let y = f(&x).unwrap().mul(&weight).unwrap();
+            let g = autograd::grad(&[&y], &[&x], &[], true, true).unwrap().remove(0);
+            (g.clone(), g.mul(&weight).unwrap())
+        });
+        let second = autograd::grad(&[&slope.1], &[&x], &[], true, false).unwrap().remove(0);
+        [slope.0, second].map(|g| g.cast(DType::F64).unwrap().to_vec::<f64>().unwrap())
+    };
+    type Body = dyn Fn(&Tensor<Reference>) -> isograd_core::Result<Tensor<Reference>>;
+    let bodies: [(&str, &Body); 4] = [
+        ("standardize", &|x| Ok(x.standardize((), 1e-3)?.output)),
+        ("std", &|x| x.std((), true, 0)?.mul(x)),
+        ("var", &|x| x.var((), true, 0)?.mul_scalar(1e-3)?.mul(x)),
+        ("norm", &|x| x.norm((), true)?.mul(x)),
+    ];
+    for (what, f) in bodies {
+        for (got, right) in twice(DType::F16, f).iter().zip(&twice(DType::F64, f)) {
+            let largest = right.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (g, r) in got.iter().zip(right) {
+                assert!((g - r).abs() <= 0.02 * largest, "{what}: {g} instead of {r}");
+            }
+        }
+    }
+    // The heads' sum is 100,000, what flows back about 0.
+    let zeros = Tensor::zeros(&Reference, [1000], DType::F16).unwrap();
+    zeros.attach_grad().unwrap();
+    autograd::record(|| zeros.log_softmax(0).unwrap().mul_scalar(100).unwrap()).backward().unwrap();
+    for g in zeros.grad().unwrap().cast(DType::F64).unwrap().to_vec::<f64>().unwrap() {
+        assert!(g.abs() < 0.2, "{g}");
+    }
+}
+
+/// Recording changes no result.
+#[test]
+fn what_is_recorded_has_the_same_bits() {
+    let x = Tensor::uniform(&Reference, [70, 3], -1.0, 1.0, DType::F32).unwrap();
+    for dtype in [DType::F16, DType::BF16, DType::F32] {
+        let x = x.cast(dtype).unwrap();
+        x.attach_grad().unwrap();
+        let all = || -> isograd_core::Result<Vec<Vec<u8>>> {
+            let every = [
+                x.sum(0, false)?,
+                x.mean(0, false)?,
+                x.prod(0, false)?,
+                x.max(0, false)?,
+                x.var(0, false, 1)?,
+                x.std(0, false, 1)?,
+                x.norm(0, false)?,
+                x.logsumexp(0, false)?,
+                x.cumsum(0)?,
+                x.softmax(0)?,
+                x.log_softmax(0)?,
+                x.standardize(1, 1e-5)?.output,
+                x.pow_scalar(3)?,
+            ];
+            every.iter().map(Tensor::to_bytes).collect()
+        };
+        assert_eq!(all().unwrap(), autograd::record(all).unwrap(), "{dtype}");
+    }
 }

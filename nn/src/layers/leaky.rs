@@ -225,7 +225,9 @@ impl<B: Backend> PReLU<B> {
             shape[0] = alpha.size();
             alpha = alpha.reshape(&isograd_core::Shape::from(shape))?;
         }
-        x.relu()?.sub(&x.neg()?.relu()?.mul(&alpha)?)
+        let positive = x.greater_scalar(0)?;
+        // The gradient in α must not read what is positive, which may be infinite.
+        positive.where_(x, &x.masked_fill(&positive, 0)?.mul(&alpha)?)
     }
 }
 

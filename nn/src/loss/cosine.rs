@@ -43,13 +43,15 @@ impl CosineEmbeddingLoss {
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
         const OP: &str = "CosineEmbeddingLoss";
-        const TINY: f64 = 1e-12;
         options::finite(OP, "margin", self.margin)?;
         let b = like(OP, "the second vectors", b, a.shape())?;
         same_dtype(OP, a, &b)?;
-        let (wide_a, wide_b) = (widened(a)?, widened(&b)?);
-        let per_length = |x: &Tensor<B>| x.square()?.sum(-1, false)?.add_scalar(TINY)?.rsqrt();
-        let cosine = wide_a.mul(&wide_b)?.sum(-1, false)?.mul(&per_length(&wide_a)?)?.mul(&per_length(&wide_b)?)?;
+        // Each vector by its own length, so that no product of lengths overflows; √(‖x‖² + 1e-12) is smooth and never 0.
+        let unit = |x: &Tensor<B>| {
+            let x = widened(x)?;
+            x.div(&x.norm(-1, true)?.hypot_scalar(1e-6)?)
+        };
+        let cosine = unit(a)?.mul(&unit(&b)?)?.sum(-1, false)?;
         let label = like(OP, "the label", &label.detach(), cosine.shape())?;
         let (like, other) = (label.equal_scalar(1)?, label.not_equal_scalar(1)?);
         if any_seen(&other.logical_and(&label.not_equal_scalar(-1)?)?)? {

@@ -206,3 +206,71 @@ fn half_precision_is_single_precision_rounded<B: Backend>(ctx: &B) {
         }
     }
 }
+
+/// The gradient of the sum of `f`, at scores `x`.
+fn slope(x: &[f64], f: impl Fn(&Tensor) -> isograd_core::Result<Tensor>) -> Vec<f64> {
+    let x = Tensor::from_slice(&isograd_core::Dyn::new(isograd_reference::Reference), x, [x.len(), 1]).unwrap();
+    x.attach_grad().unwrap();
+    autograd::record(|| f(&x)).unwrap().backward().unwrap();
+    x.grad().unwrap().to_vec().unwrap()
+}
+
+/// Logistic regression begins at scores of 0, where a loss that is spelled with kinks has no right gradient.
+#[test]
+fn losses_of_scores_are_smooth_at_zero() {
+    let like = |x: &Tensor, values: &[f64]| Tensor::from_slice(x.ctx(), values, [values.len(), 1]).unwrap();
+    let bce = SigmoidBinaryCrossEntropyLoss::default();
+    assert_eq!(slope(&[0.0, 0.0], |x| bce.loss(x, &like(x, &[0.0, 1.0]))), [0.5, -0.5]);
+    let weighted = |x: &Tensor| bce.loss_with_pos_weight(x, &like(x, &[0.0, 1.0]), &like(x, &[3.0]), None);
+    assert_eq!(slope(&[0.0, 0.0], weighted), [0.5, -1.5]);
+    assert_eq!(slope(&[0.0, 0.0], |x| LogisticLoss::default().loss(x, &like(x, &[-1.0, 1.0]))), [0.5, -0.5]);
+    let binary = LogisticLoss { binary: true, ..LogisticLoss::default() };
+    assert_eq!(slope(&[0.0, 0.0], |x| binary.loss(x, &like(x, &[0.0, 1.0]))), [0.5, -0.5]);
+}
+
+/// Far from 0 neither the loss nor its gradient is lost in a difference of large numbers.
+#[test]
+fn losses_of_scores_are_accurate_far_from_zero() {
+    let ctx = isograd_core::Dyn::new(isograd_reference::Reference);
+    let tensor = |values: &[f32]| Tensor::from_slice(&ctx, values, [values.len(), 1]).unwrap();
+    let (x, label) = (tensor(&[20.0, -20.0, 200.0, -200.0]), tensor(&[1.0, 0.0, 0.0, 1.0]));
+    let loss = SigmoidBinaryCrossEntropyLoss::default().loss(&x, &label).unwrap().to_vec::<f32>().unwrap();
+    let small = (-20.0f32).exp();
+    for (got, right) in loss.into_iter().zip([small, small, 200.0, 200.0]) {
+        assert!((got / right - 1.0).abs() < 1e-5, "{got} instead of {right}");
+    }
+}
+
+/// PyTorch's numbers: lengths are the root of the sum of squares and 1e-12.
+#[test]
+fn the_cosine_of_a_zero_vector_has_the_gradient_of_pytorch() {
+    let ctx = isograd_core::Dyn::new(isograd_reference::Reference);
+    let a = Tensor::from_slice(&ctx, &[0.0f64, 0.0, 3e200, 4e200], [2, 2]).unwrap();
+    let b = Tensor::from_slice(&ctx, &[3.0f64, 4.0, 3e200, 4e200], [2, 2]).unwrap();
+    let like = Tensor::ones(&ctx, [2], DType::F64).unwrap();
+    a.attach_grad().unwrap();
+    let loss = autograd::record(|| CosineEmbeddingLoss::default().loss(&a, &b, &like, None)).unwrap();
+    let [zero, same] = loss.to_vec::<f64>().unwrap()[..] else { panic!("two pairs have two losses") };
+    assert!(zero == 1.0 && same.abs() < 1e-12, "{zero} {same}");
+    loss.backward().unwrap();
+    let g = a.grad().unwrap().to_vec::<f64>().unwrap();
+    assert!((g[0] / -6e5 - 1.0).abs() < 1e-9 && (g[1] / -8e5 - 1.0).abs() < 1e-9, "{g:?}");
+    let half = |x: &Tensor| x.detach().clamp(0, 60_000).unwrap().cast(DType::F16).unwrap();
+    let loss = CosineEmbeddingLoss::default().loss(&half(&a), &half(&b), &like, None).unwrap();
+    let loss = loss.cast(DType::F64).unwrap().to_vec::<f64>().unwrap();
+    assert!(loss[0] == 1.0 && loss[1].abs() < 2e-3, "{loss:?}");
+    assert!(CosineEmbeddingLoss::default().loss(&half(&a), &b, &like, None).is_err());
+}
+
+#[test]
+fn prelu_has_its_slope_at_zero() {
+    use isograd_nn::{Block, PReLU, Parameters, initializers::Zero};
+    let ctx = isograd_core::Dyn::new(isograd_reference::Reference);
+    let layer = PReLU::new();
+    layer.initialize(Zero, &ctx).unwrap();
+    let x = Tensor::from_slice(&ctx, &[0.0f32, -1.0, f32::INFINITY], [3]).unwrap();
+    x.attach_grad().unwrap();
+    autograd::record(|| layer.forward(&x)).unwrap().backward().unwrap();
+    assert_eq!(x.grad().unwrap().to_vec::<f32>().unwrap(), [0.25, 0.25, 1.0]);
+    assert_eq!(layer.alpha().grad().unwrap().to_vec::<f32>().unwrap(), [-1.0]);
+}
