@@ -111,16 +111,6 @@ impl<B: Backend> Parameter<B> {
         }
     }
 
-    /// Whether it stays f32 when it is cast to f16 or bf16: for what is gathered over many batches, such as a running variance,
-    /// which those could not hold, and whose small steps they would lose.
-    #[must_use]
-    pub fn with_wide(self, wide: bool) -> Self {
-        self.configured(|state| {
-            state.wide = wide;
-            Ok(())
-        })
-    }
-
     /// Fails for a handle that was asked what cannot hold.
     pub(crate) fn check(&self) -> Result<()> {
         self.open().map(drop)

@@ -338,7 +338,7 @@ mod tests {
         let valid = to_bytes(&[("first", &array(1)), ("again", &array(2))], Compression::Deflated).unwrap();
         let mut plain = to_bytes(&[("first", &array(1)), ("again", &array(2))], Compression::Stored).unwrap();
         assert_eq!(
-            parse(Cursor::new(&valid), &|name| name == "again").unwrap().arrays,
+            parse(Cursor::new(&valid), MAX_EXPANDED, &|name| name == "again").unwrap().arrays,
             [("again".to_string(), array(2))]
         );
         for (descr, dtype) in
@@ -347,7 +347,7 @@ mod tests {
             // The sum over the bytes is not looked at, since only the header is read.
             let at = plain.windows(5).position(|w| w == b"descr").unwrap() + 8;
             plain[at..at + 7].copy_from_slice(descr.as_bytes());
-            let contents = parse(Cursor::new(&plain), &|_| true).unwrap();
+            let contents = parse(Cursor::new(&plain), MAX_EXPANDED, &|_| true).unwrap();
             assert_eq!(contents.arrays, [("again".to_string(), array(2))]);
             assert_eq!(contents.foreign, [("first".to_string(), dtype.to_string())]);
         }

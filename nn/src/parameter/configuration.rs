@@ -77,6 +77,16 @@ impl<B: Backend> Parameter<B> {
         })
     }
 
+    /// Whether it stays f32 when it is cast to f16 or bf16: for what is gathered over many batches, such as a running variance,
+    /// which those could not hold, and whose small steps they would lose.
+    #[must_use]
+    pub fn with_wide(self, wide: bool) -> Self {
+        self.configured(|state| {
+            state.wide = wide;
+            Ok(())
+        })
+    }
+
     /// Whether it is trained at all. One that is not, such as a running mean, never wants a gradient, whatever is asked of the
     /// whole network. A change is refused once it is shared.
     #[must_use]
