@@ -239,16 +239,23 @@ fn damaged_jpegs(count: u64) -> impl Iterator<Item = Vec<u8>> {
     let encoder = ::image::codecs::jpeg::JpegEncoder::new_with_quality(&mut whole, 60);
     let color = ::image::ExtendedColorType::Rgb8;
     ::image::ImageEncoder::write_image(encoder, image.data(), 24, 24, color).unwrap();
+    // The frame header: its kind, height, width, and how the three channels are sampled.
+    let frame = whole.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     (0..count).map(move |seed| {
         let (mut bytes, mut generator) = (whole.clone(), generator(seed));
-        for _ in 0..generator.random_range(1..6) {
-            let at = generator.random_range(2..bytes.len());
-            match generator.random_range(0..4) {
-                0 => bytes[at] = generator.random(),
-                1 => bytes[at] ^= 1 << generator.random_range(0..8),
-                2 => drop(bytes.remove(at)),
-                _ => bytes.truncate(at.max(200)),
-            }
+        if generator.random_bool(0.5) {
+            bytes[frame + 1] = 0xc2;
+        }
+        if generator.random_bool(0.5) {
+            let factors = [0x11, 0x12, 0x21, 0x22, 0x41, 0x14, 0x42];
+            (0..3).for_each(|channel| bytes[frame + 11 + 3 * channel] = factors[generator.random_range(0..7)]);
+        }
+        if generator.random_bool(0.3) {
+            (bytes[frame + 6], bytes[frame + 8]) = (generator.random_range(1..80), generator.random_range(1..80));
+        }
+        for _ in 0..generator.random_range(0..4) {
+            let at = generator.random_range(frame..bytes.len());
+            bytes[at] = generator.random();
         }
         bytes
     })

@@ -247,3 +247,16 @@ impl TryFrom<HostArray> for Image {
         }
     }
 }
+
+#[cfg(all(test, feature = "image"))]
+mod tests {
+    use super::unpanicked;
+
+    #[test]
+    fn a_decoder_that_panics_gives_a_fault() {
+        let fault = unpanicked(|| -> ::image::ImageResult<()> { panic!("index out of bounds") });
+        assert!(fault.unwrap_err().contains("damaged"));
+        assert_eq!(unpanicked(|| Ok(7)), Ok(7));
+        assert!(unpanicked(|| Err::<(), _>(std::io::Error::other("short").into())).unwrap_err().contains("short"));
+    }
+}
