@@ -268,6 +268,7 @@ impl Blocks {
             half /= 2;
         }
         self.levels[level].0 = Accumulator::new(self.op, self.dtype, Reducer::PARTIALS * self.len);
+        partial.len = self.len;
         partial
     }
 
