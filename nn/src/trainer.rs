@@ -447,21 +447,21 @@ impl<B: Backend> Slot<B> {
         fresh.first().unwrap_or(&data).grad()?.as_in_context(data.ctx())
     }
 
-    /// Makes what the optimizer keeps, or takes it to where `weight` is.
+    /// Makes what the optimizer keeps, or takes it to where `weight` is, and to its dtype.
     fn prepare(&mut self, optimizer: &dyn Optimizer<B>, weight: &Tensor<B>) -> Result<()> {
-        match &mut self.state {
-            None => self.state = Some(optimizer.new_state(weight)?),
-            Some(state) if state.iter().any(|tensor| tensor.ctx() != weight.ctx()) => {
-                *state = state.iter().map(|tensor| tensor.as_in_context(weight.ctx())).collect::<Result<_>>()?;
-            }
-            Some(_) => {}
+        if let Some(state) = &mut self.state
+            && state.iter().any(|tensor| tensor.ctx() != weight.ctx())
+        {
+            *state = state.iter().map(|tensor| tensor.as_in_context(weight.ctx())).collect::<Result<_>>()?;
         }
-        // One that was cast has its state cast.
         if self.dtype != weight.dtype() {
             if let Some(state) = &self.state {
                 self.state = Some(optimizer.cast_state(self.dtype, weight, state.clone())?);
             }
             self.dtype = weight.dtype();
+        }
+        if self.state.is_none() {
+            self.state = Some(optimizer.new_state(weight)?);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use isograd_conformance::{
     report::{Line, Status},
 };
 use isograd_core::{
-    Backend, DType, Dyn, Result, Tensor, autograd,
+    Backend, DType, Dyn, Layout, Operand, OperandMut, Result, Tensor, Window, autograd,
     operators::{ConvOptions, Fused},
 };
 use isograd_reference::Reference;
@@ -264,27 +264,40 @@ fn convolutions_agree_with_the_reference() {
     }
 }
 
-/// Windows that reach further than 32 bits count: taps 2^31 apart, between as much padding.
+/// Windows that reach further than 32 bits count: taps 2^31 apart, between as much padding. `Tensor::conv` refuses so much, the
+/// backend's methods do not.
 #[test]
 fn positions_beyond_32_bits_are_counted_with_64() {
     let Some((cuda, host)) = device() else { return };
-    let ctx = Dyn::new(cuda);
-    let (x, w) = ([1.0f32, 2.0, 3.0, 4.0, 5.0], [10.0f32, 7.0]);
-    let (x, w) = (Tensor::from_slice(&ctx, &x, [1, 1, 5]).unwrap(), Tensor::from_slice(&ctx, &w, [1, 1, 2]).unwrap());
-    x.attach_grad().unwrap();
-    w.attach_grad().unwrap();
-    let options = ConvOptions {
-        stride: vec![1 << 30],
-        padding: vec![(1 << 31) - 2],
-        dilation: vec![1 << 31],
-        ..ConvOptions::default()
+    let window = Window {
+        kernel: [2][..].into(),
+        stride: [1 << 30][..].into(),
+        padding: [(1 << 31) - 2][..].into(),
+        dilation: [1 << 31][..].into(),
+        groups: 1,
     };
-    let y = autograd::record(|| x.conv(&w, None, &options)).unwrap();
-    assert_eq!(y.to_vec::<f32>().unwrap(), [3.0 * 7.0, 0.0, 3.0 * 10.0]);
-    let head = Tensor::from_slice(&ctx, &[2.0f32, 5.0, 3.0], [1, 1, 3]).unwrap();
-    y.backward_with(autograd::Backward { head: Some(head), ..Default::default() }).unwrap();
-    assert_eq!(x.grad().unwrap().to_vec::<f32>().unwrap(), [0.0, 0.0, 2.0 * 7.0 + 3.0 * 10.0, 0.0, 0.0]);
-    assert_eq!(w.grad().unwrap().to_vec::<f32>().unwrap(), [3.0 * 3.0, 3.0 * 2.0]);
+    let run = |x: &[f32], y: &[f32], n: usize, call: &Call<'_>| {
+        let layouts = [x.len(), y.len(), n].map(|n| Layout::contiguous([1, 1, n]));
+        let [x, y] = [x, y].map(|values| {
+            let mut buffer = cuda.alloc(values.len() * 4).unwrap();
+            cuda.upload(bytemuck::cast_slice(values), &mut buffer, 0).unwrap();
+            buffer
+        });
+        let mut out = cuda.alloc(n * 4).unwrap();
+        let operands = [Operand::new(&x, DType::F32, &layouts[0]), Operand::new(&y, DType::F32, &layouts[1])];
+        call(&operands[0], &operands[1], &mut OperandMut::new(&mut out, DType::F32, &layouts[2])).unwrap();
+        let mut values = vec![0f32; n];
+        cuda.download(&out, 0, bytemuck::cast_slice_mut(&mut values)).unwrap();
+        values
+    };
+    type Call<'a> = dyn Fn(&Operand<'_, Cuda>, &Operand<'_, Cuda>, &mut OperandMut<'_, Cuda>) -> Result<()> + 'a;
+    let (x, w, head) = ([1.0, 2.0, 3.0, 4.0, 5.0], [10.0, 7.0], [2.0, 5.0, 3.0]);
+    let y = run(&x, &w, 3, &|x, w, y| cuda.conv(&window, x, w, y));
+    assert_eq!(y, [3.0 * 7.0, 0.0, 3.0 * 10.0]);
+    let in_x = run(&head, &w, 5, &|head, w, x| cuda.conv_input_gradient(&window, head, w, x));
+    assert_eq!(in_x, [0.0, 0.0, 2.0 * 7.0 + 3.0 * 10.0, 0.0, 0.0]);
+    let in_w = run(&x, &head, 2, &|x, head, w| cuda.conv_weight_gradient(&window, x, head, w));
+    assert_eq!(in_w, [3.0 * 3.0, 3.0 * 2.0]);
     host.check_guards();
 }
 
