@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 /// use isograd_core::{DType, ReduceOp, Value, backend::Reducer};
 /// let mut sum = Reducer::new(ReduceOp::Sum, DType::F32);
 /// (0..1_000_000).for_each(|_| sum.push(Value::F32(0.1)));
-/// assert_eq!(sum.finish(), Value::F32(100_000.0));
+/// assert!((sum.finish().to_f64() - 100_000.0).abs() < 0.02);                // one after another they give 100,958.3
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reducer {
