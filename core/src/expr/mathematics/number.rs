@@ -1,7 +1,7 @@
 //! What the definitions of functions are written in: the basic operations on one real number, its bits, and a truth value.
 //!
-//! They are implemented for `f32` and `f64`, which gives functions to call, and for [`super::traced`]'s handles, which gives
-//! the list of instructions that a backend runs or prints.
+//! They are implemented for `f32` and `f64`, which gives functions to call, and for handles that write down what is done with
+//! them, which gives the list of instructions that a backend runs or prints.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
