@@ -225,15 +225,20 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "the links lead in a circle"))
 }
 
-/// Gives `file` the permissions of `old`, and where it may its owner. Where it may not, they are the new owner's alone: a group
-/// of the same rights would be another one.
+/// Gives `file` the permissions of `old`, and where it may its owner and group. Where it may not give the group, they are the new
+/// owner's alone: a group of the same rights would be another one.
 fn keep_permissions(file: &File, old: &fs::Metadata) -> io::Result<()> {
     let permissions = old.permissions();
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
         let new = file.metadata()?;
-        if (new.uid(), new.gid()) != (old.uid(), old.gid()) && fchown(file, Some(old.uid()), Some(old.gid())).is_err() {
+        let differs = (new.uid(), new.gid()) != (old.uid(), old.gid());
+        if differs
+            && fchown(file, Some(old.uid()), Some(old.gid())).is_err()
+            && new.gid() != old.gid()
+            && fchown(file, None, Some(old.gid())).is_err()
+        {
             return file.set_permissions(fs::Permissions::from_mode(permissions.mode() & 0o700));
         }
     }

@@ -35,14 +35,17 @@ fn check<B: Backend>(op: &'static str, x: &Tensor<B>) -> Result<(usize, usize)> 
 /// # Ok::<(), isograd_core::Error>(())
 /// ```
 ///
-/// The table of what is added is made at the first pass, and again for longer inputs, others units, another dtype or device.
-/// Clones share it.
+/// The table of what is added is made at the first pass, and again for longer inputs, other units, another dtype or device.
+/// Clones share the tables.
 #[derive(Clone, Default)]
 pub struct PositionalEncoding {
     dropout: f64,
-    /// A tensor of whatever backend ran last.
-    table: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
+    /// Tensors of whatever backends ran, the last one last; at most [`TABLES`].
+    tables: Arc<Mutex<Vec<Box<dyn Any + Send>>>>,
 }
+
+/// How many tables are kept, for so many devices or dtypes that a layer is used on in turn.
+const TABLES: usize = 16;
 
 impl fmt::Debug for PositionalEncoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,15 +108,21 @@ impl PositionalEncoding {
 
     /// The table for `x`, as far as it was not made before.
     fn kept_table<B: Backend>(&self, x: &Tensor<B>, positions: usize, units: usize) -> Result<Tensor<B>> {
-        let mut kept = self.table.lock().unwrap_or_else(|e| e.into_inner());
-        let fits = |t: &&Tensor<B>| {
-            t.ctx() == x.ctx() && t.dtype() == x.dtype() && t.shape()[0] >= positions && t.shape()[1] == units
+        let mut kept = self.tables.lock().unwrap_or_else(|e| e.into_inner());
+        let alike = |any: &Box<dyn Any + Send>| {
+            let table = any.downcast_ref::<Tensor<B>>();
+            table.filter(|t| t.ctx() == x.ctx() && t.dtype() == x.dtype() && t.shape()[1] == units).cloned()
         };
-        if let Some(table) = kept.as_ref().and_then(|any| any.downcast_ref::<Tensor<B>>()).filter(fits) {
+        if let Some(table) = kept.iter().find_map(alike).filter(|t| t.shape()[0] >= positions) {
             return table.narrow(0, 0, positions);
         }
         let table = Self::table(x.ctx(), positions, units, x.dtype())?;
-        *kept = Some(Box::new(table.clone()));
+        // The shorter one goes, and the oldest where there are many.
+        kept.retain(|any| alike(any).is_none());
+        if kept.len() == TABLES {
+            kept.remove(0);
+        }
+        kept.push(Box::new(table.clone()));
         Ok(table)
     }
 }

@@ -128,9 +128,12 @@ impl<B: Backend> Parameter<B> {
         })
     }
 
-    /// A handle of `given`, to stand in the place of this one: its shape must be as far as this one's is known.
+    /// A handle of `given`, to stand in the place of this one: its shape must be as far as this one's is known, and what is not
+    /// trained cannot be one that is.
     pub(crate) fn replaced(self, given: &Parameter<B>) -> Self {
-        given.clone().shaped(&self.partial_shape())
+        let trained = self.lock().differentiable;
+        let given = given.clone().shaped(&self.partial_shape());
+        if trained { given } else { given.with_differentiable(false) }
     }
 
     /// A new parameter of the same layer: named `name` where this one is named `own`.

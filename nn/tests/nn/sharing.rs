@@ -106,6 +106,11 @@ fn options_that_contradict_are_errors<B: Backend>(ctx: &B) {
         )* };
     }
     cells!(RNNCell LSTMCell GRUCell);
+    // What is filled with ones at each pass is no parameter that another layer trains.
+    let a = norm();
+    let b = BatchNorm::<B>::new().scale(false).with_gamma(a.gamma());
+    let error = b.initialize(Uniform::default(), ctx).unwrap_err();
+    assert!(matches!(error, Error::Parameter { .. }) && error.to_string().contains("trained"), "{error}");
 }
 
 /// The same of a layer that is initialized already.
