@@ -514,6 +514,7 @@ names! { ($)
     primitive_map_layouts
     primitive_map_old
     primitive_map_outputs
+    primitive_map_rounding
     primitive_map_index
     primitive_map_random
     primitive_map_unary

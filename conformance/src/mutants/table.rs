@@ -341,7 +341,7 @@ table! {
     "tanh of f32 goes by f64" Formula(Map, unary_becomes!(Tanh, x => x.cast(DType::F64).tanh().cast(x.dtype())));
     "division rounds twice" Formula(Map, binary_becomes!(Div, a, b =>
         if a.dtype().is_float() { a * b.reciprocal() } else { a / b }));
-    "a product is contracted into the sum" Formula(Map, |e| match e.kind() {
+    "map contracts a product into the sum" Formula(Map, |e| match e.kind() {
         Kind::Binary(Binary::Add, a, b) if a.dtype().is_float() => match (a.kind(), b.kind()) {
             (Kind::Binary(Binary::Mul, x, y), _) => Some(x.mul_add(y, b)),
             (_, Kind::Binary(Binary::Mul, x, y)) => Some(x.mul_add(y, a)),
@@ -349,11 +349,11 @@ table! {
         },
         _ => None,
     });
-    "a fused product is rounded before its sum" Formula(Map, |e| match e.kind() {
+    "map rounds a fused product before its sum" Formula(Map, |e| match e.kind() {
         Kind::MulAdd(a, b, c) => Some(a * b + c),
         _ => None,
     });
-    "a product with zero has no sign" Formula(Map, binary_becomes!(Mul, a, b =>
+    "map gives a product with zero no sign" Formula(Map, binary_becomes!(Mul, a, b =>
         if a.dtype().is_float() { a * b + 0.0 } else { a * b }));
     "sin in degrees" Formula(Map, unary_becomes!(Sin, x => (x * 0.017453).sin()));
     "cos is sin" Formula(Map, unary_becomes!(Cos, x => x.sin()));

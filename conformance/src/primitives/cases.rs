@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("map_layouts", &DType::ALL, map_layouts),
         ("map_old", NUMBERS, map_old),
         ("map_outputs", NUMBERS, map_outputs),
+        ("map_rounding", FLOATS, map_rounding),
         ("map_index", NUMBERS, map_index),
         ("map_random", &[DType::I64], map_random),
         ("map_unary", &DType::ALL, map_unary),
@@ -171,6 +172,21 @@ fn map_outputs(e: &Environment<'_>, n: &mut Numbers) -> Checked {
         .collect();
     let outputs = [d, DType::Bool, d].map(|d| Region::output(d, distinct(n, &s)));
     check(e, &map("three", &roots, &[d, d])?, &regions, &outputs)
+}
+
+/// Products and sums that round twice, and those that round once: compilers like to make the second of the first.
+fn map_rounding(e: &Environment<'_>, n: &mut Numbers) -> Checked {
+    let (d, s) = (e.dtype, not_empty(n, e.size * 4));
+    let x = inputs(d, 3);
+    let roots = [&x[0] * &x[1] + &x[2], &x[2] - &x[0] * &x[1], x[0].mul_add(&x[1], &x[2]), &x[0] / &x[1]];
+    let regions: Vec<Region> = (0..3)
+        .map(|_| {
+            let layout = any(n, &s);
+            Region::input(n, d, layout, Domain::Any)
+        })
+        .collect();
+    let outputs = [0; 4].map(|_| Region::output(d, distinct(n, &s)));
+    check(e, &map("rounded once and twice", &roots, &[d; 3])?, &regions, &outputs)
 }
 
 fn map_index(e: &Environment<'_>, n: &mut Numbers) -> Checked {
