@@ -19,6 +19,7 @@ pub mod window;
 pub use dynamic::{Dyn, DynBuffer};
 pub use operand::{Operand, OperandMut};
 pub use reducer::Reducer;
+pub(crate) use reducer::{Blocks, Fold};
 pub use window::Window;
 
 use crate::{DType, Result, Value, expr::Kernel};

@@ -21,16 +21,8 @@ use smallvec::SmallVec;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reducer {
-    op: ReduceOp,
-    identity: Value,
-    /// The block that is being filled at each level: of terms, of results of blocks, and so on.
-    levels: SmallVec<[Block; 2]>,
-}
-
-#[derive(Clone, Debug)]
-struct Block {
-    partial: [Value; Reducer::PARTIALS],
-    terms: usize,
+    numbers: Numbers,
+    blocks: Blocks<Value>,
 }
 
 impl Reducer {
@@ -41,62 +33,116 @@ impl Reducer {
 
     /// A reduction of nothing. `dtype` is one that is computed in.
     pub fn new(op: ReduceOp, dtype: DType) -> Reducer {
-        Reducer { op, identity: op.identity(dtype), levels: SmallVec::new() }
+        Reducer { numbers: Numbers { op, identity: op.identity(dtype) }, blocks: Blocks::default() }
     }
 
     /// The next term, of the dtype that the reduction was made for.
     pub fn push(&mut self, term: Value) {
-        self.push_at(0, term);
+        self.blocks.push(&self.numbers, 0, term);
     }
 
     /// The result of the next block of 256 terms (the last may have fewer), which somebody else has folded.
     pub fn push_block(&mut self, result: Value) {
-        self.push_at(1, result);
-    }
-
-    fn push_at(&mut self, level: usize, term: Value) {
-        while self.levels.len() <= level {
-            self.levels.push(Block { partial: [self.identity; Reducer::PARTIALS], terms: 0 });
-        }
-        let block = &mut self.levels[level];
-        let partial = &mut block.partial[block.terms % Reducer::PARTIALS];
-        *partial = self.op.fold(*partial, term);
-        block.terms += 1;
-        if block.terms == Reducer::BLOCK {
-            let result = self.close(level);
-            self.push_at(level + 1, result);
-        }
-    }
-
-    /// The result of the block at `level`, which begins anew.
-    fn close(&mut self, level: usize) -> Value {
-        let block = &mut self.levels[level];
-        let mut width = Reducer::PARTIALS / 2;
-        while width > 0 {
-            for i in 0..width {
-                block.partial[i] = self.op.fold(block.partial[i], block.partial[i + width]);
-            }
-            width /= 2;
-        }
-        let result = block.partial[0];
-        *block = Block { partial: [self.identity; Reducer::PARTIALS], terms: 0 };
-        result
+        self.blocks.push(&self.numbers, 1, result);
     }
 
     /// The result of all terms; the identity where there were none.
-    pub fn finish(mut self) -> Value {
+    pub fn finish(self) -> Value {
+        self.blocks.finish(&self.numbers).unwrap_or(self.numbers.identity)
+    }
+}
+
+/// How terms are folded.
+pub(crate) trait Fold<T> {
+    /// What a partial result starts from.
+    fn identity(&self) -> T;
+    /// Folds a term, or a later partial result, into one.
+    fn fold(&self, into: &mut T, term: &T);
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    op: ReduceOp,
+    identity: Value,
+}
+
+impl Fold<Value> for Numbers {
+    fn identity(&self) -> Value {
+        self.identity
+    }
+    fn fold(&self, into: &mut Value, term: &Value) {
+        *into = self.op.fold(*into, *term);
+    }
+}
+
+/// The partial results of a block, as far as there are terms, and the number of its terms.
+type Block<T> = (SmallVec<[T; Reducer::PARTIALS]>, usize);
+
+/// The block that is being filled at each level: of terms, of results of blocks, and so on. `T` is a number, or a row of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Blocks<T> {
+    levels: SmallVec<[Block<T>; 2]>,
+}
+
+impl<T> Default for Blocks<T> {
+    fn default() -> Self {
+        Blocks { levels: SmallVec::new() }
+    }
+}
+
+impl<T> Blocks<T> {
+    /// The next term of the block at `level`.
+    pub fn push(&mut self, fold: &impl Fold<T>, level: usize, term: T) {
+        self.push_with(fold, level, |partial| fold.fold(partial, &term));
+    }
+
+    /// The next term of the block at `level`, which `into` folds into a partial result.
+    pub fn push_with(&mut self, fold: &impl Fold<T>, level: usize, into: impl FnOnce(&mut T)) {
+        while self.levels.len() <= level {
+            self.levels.push(Block::default());
+        }
+        let (partial, terms) = &mut self.levels[level];
+        let at = *terms % Reducer::PARTIALS;
+        if partial.len() == at {
+            partial.push(fold.identity());
+        }
+        into(&mut partial[at]);
+        *terms += 1;
+        if *terms == Reducer::BLOCK
+            && let Some(result) = self.close(fold, level)
+        {
+            self.push(fold, level + 1, result);
+        }
+    }
+
+    /// The result of the block at `level`, which begins anew; none where it has no terms. Partial results without terms would be
+    /// identities, which change nothing.
+    fn close(&mut self, fold: &impl Fold<T>, level: usize) -> Option<T> {
+        let (mut partial, _) = std::mem::take(&mut self.levels[level]);
+        let mut half = Reducer::PARTIALS / 2;
+        while half > 0 {
+            if partial.len() > half {
+                let (first, second) = partial.split_at_mut(half);
+                first.iter_mut().zip(second).for_each(|(a, b)| fold.fold(a, b));
+                partial.truncate(half);
+            }
+            half /= 2;
+        }
+        partial.pop()
+    }
+
+    /// The result of all terms, if there were any.
+    pub fn finish(mut self, fold: &impl Fold<T>) -> Option<T> {
         let mut result = None;
         let mut level = 0;
         while level < self.levels.len() {
             if let Some(below) = result.take() {
-                self.push_at(level, below);
+                self.push(fold, level, below);
             }
-            if self.levels[level].terms > 0 {
-                result = Some(self.close(level));
-            }
+            result = self.close(fold, level);
             level += 1;
         }
-        result.unwrap_or(self.identity)
+        result
     }
 }
 

@@ -8,7 +8,11 @@ use super::{
     machine::{Chunk, Machine, Source, scatter},
     map::check,
 };
-use crate::{DType, Layout, ReduceOp, Result, Shape, Value, backend::Reducer, expr::Kernel};
+use crate::{
+    DType, Layout, ReduceOp, Result, Shape, Value,
+    backend::{Blocks, Fold, Reducer},
+    expr::Kernel,
+};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -52,22 +56,12 @@ impl Accumulator {
 
     /// The results of all terms from those of blocks, each of 256 to the power of `level` terms (the last may have fewer), in
     /// order. `None` where there are no blocks.
-    pub fn join<L: Lanes>(lanes: L, op: ReduceOp, level: u32, parts: Vec<Accumulator>) -> Option<Accumulator> {
-        let first = parts.first()?;
-        if parts.len() == 1 {
-            return parts.into_iter().next();
-        }
-        let mut blocks = Blocks::new(op, first.dtype, first.len);
-        parts.iter().for_each(|part| blocks.push_part(lanes, level as usize, part));
-        Some(blocks.finish(lanes))
-    }
-
-    /// Folds `rest` elements from number `half` on into the first ones.
-    fn halve<L: Lanes>(&mut self, lanes: L, op: ReduceOp, half: usize, rest: usize) {
-        let size = self.dtype.size();
-        let (first, second) = bytemuck::cast_slice_mut::<u64, u8>(&mut self.words).split_at_mut(half * size);
-        let (first, second) = (&mut first[..rest * size], &second[..rest * size]);
-        lanes.combine(op, Lane::of(self.dtype, second), LaneMut::of(self.dtype, first));
+    pub fn join<L: Lanes>(lanes: L, op: ReduceOp, level: u32, mut parts: Vec<Accumulator>) -> Option<Accumulator> {
+        let [first, _, ..] = &parts[..] else { return parts.pop() };
+        let rows = Rows { lanes, op, dtype: first.dtype, len: first.len };
+        let mut blocks = Blocks::default();
+        parts.into_iter().for_each(|part| blocks.push(&rows, level as usize, part));
+        blocks.finish(&rows)
     }
 
     /// Writes the results as elements `start..` of `output`, rounded to its dtype.
@@ -198,7 +192,8 @@ fn columns<L: Lanes>(
     result: &mut Accumulator,
     at: usize,
 ) {
-    let mut blocks = Blocks::new(op, result.dtype, len);
+    let rows = Rows { lanes, op, dtype: result.dtype, len };
+    let mut blocks = Blocks::default();
     for r in reduced {
         let sources: SmallVec<[Source<'_>; 4]> = (inputs.iter().zip(halves))
             .map(|(x, (kept, reduced, offset))| Source {
@@ -213,79 +208,28 @@ fn columns<L: Lanes>(
             &sources,
             &mut [],
         );
-        blocks.push(lanes, 0, machine.result(&sources, len));
+        let term = machine.result(&sources, len);
+        blocks.push_with(&rows, 0, |partial| lanes.combine(op, term, partial.lane_mut(0..len)));
     }
-    let all = blocks.finish(lanes);
-    lanes.combine(op, all.lane(0..len), result.lane_mut(at..at + len));
+    if let Some(all) = blocks.finish(&rows) {
+        lanes.combine(op, all.lane(0..len), result.lane_mut(at..at + len));
+    }
 }
 
-/// [`Reducer`] for many outputs at once: a term is one element of each.
-struct Blocks {
+/// Folds rows of `len` outputs: a term is one element of each.
+struct Rows<L> {
+    lanes: L,
     op: ReduceOp,
     dtype: DType,
     len: usize,
-    /// At each level the partial results, one row after another, and the number of terms in them.
-    levels: SmallVec<[(Accumulator, usize); 2]>,
 }
 
-impl Blocks {
-    /// For `len` outputs, computed in `dtype`.
-    fn new(op: ReduceOp, dtype: DType, len: usize) -> Blocks {
-        Blocks { op, dtype, len, levels: SmallVec::new() }
+impl<L: Lanes> Fold<Accumulator> for Rows<L> {
+    fn identity(&self) -> Accumulator {
+        Accumulator::new(self.op, self.dtype, self.len)
     }
-
-    /// The results of the next block of 256 to the power of `level` terms.
-    fn push_part<L: Lanes>(&mut self, lanes: L, level: usize, part: &Accumulator) {
-        self.push(lanes, level, part.lane(0..self.len));
-    }
-
-    fn push<L: Lanes>(&mut self, lanes: L, level: usize, row: Lane<'_>) {
-        while self.levels.len() <= level {
-            self.levels.push((Accumulator::new(self.op, self.dtype, Reducer::PARTIALS * self.len), 0));
-        }
-        let (partial, terms) = &mut self.levels[level];
-        let at = *terms % Reducer::PARTIALS * self.len;
-        lanes.combine(self.op, row, partial.lane_mut(at..at + self.len));
-        *terms += 1;
-        if *terms == Reducer::BLOCK {
-            let result = self.close(lanes, level);
-            self.push_part(lanes, level + 1, &result);
-        }
-    }
-
-    /// The results of the block at `level`, which begins anew.
-    fn close<L: Lanes>(&mut self, lanes: L, level: usize) -> Accumulator {
-        let empty = (Accumulator::new(self.op, self.dtype, 0), 0);
-        let (mut partial, terms) = std::mem::replace(&mut self.levels[level], empty);
-        // Rows that took no term hold the identity, which changes nothing.
-        let mut rows = terms.min(Reducer::PARTIALS);
-        let mut half = Reducer::PARTIALS / 2;
-        while half > 0 {
-            if rows > half {
-                partial.halve(lanes, self.op, half * self.len, (rows - half) * self.len);
-                rows = half;
-            }
-            half /= 2;
-        }
-        self.levels[level].0 = Accumulator::new(self.op, self.dtype, Reducer::PARTIALS * self.len);
-        partial.len = self.len;
-        partial
-    }
-
-    /// The results of all terms, in the first elements; identities where there were none.
-    fn finish<L: Lanes>(mut self, lanes: L) -> Accumulator {
-        let mut result: Option<Accumulator> = None;
-        let mut level = 0;
-        while level < self.levels.len() {
-            if let Some(below) = result.take() {
-                self.push_part(lanes, level, &below);
-            }
-            if self.levels[level].1 > 0 {
-                result = Some(self.close(lanes, level));
-            }
-            level += 1;
-        }
-        result.unwrap_or_else(|| Accumulator::new(self.op, self.dtype, self.len))
+    fn fold(&self, into: &mut Accumulator, term: &Accumulator) {
+        self.lanes.combine(self.op, term.lane(0..self.len), into.lane_mut(0..self.len));
     }
 }
 

@@ -43,9 +43,10 @@ impl<B: Backend> Loss<B> for KLDivLoss {
         sample_weight: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
         let reduction = Reduction { op: "KLDivLoss", weight: self.weight, sample_weight, batch_axis: self.batch_axis };
-        reduction.sum(prediction, label, |prediction, label| {
+        let loss = reduction.each(prediction, label, |prediction, label| {
             let logarithm = if self.from_logits { prediction.clone() } else { prediction.log_softmax(self.axis)? };
             label.mul(&label.add_scalar(1e-12)?.log()?.sub(&logarithm)?)
-        })
+        })?;
+        reduction.over_samples(&loss, |loss, axes| loss.sum(axes, false))?.cast(prediction.dtype())
     }
 }

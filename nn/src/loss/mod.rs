@@ -85,17 +85,7 @@ impl<B: Backend> Reduction<'_, B> {
         self.over_samples(&loss, |loss, axes| loss.mean(axes, false))?.cast(prediction.dtype())
     }
 
-    /// The weighted sum, over all axes but the batch, of `each` of the prediction and the label in its shape.
-    fn sum(
-        &self,
-        prediction: &Tensor<B>,
-        label: &Tensor<B>,
-        each: impl FnOnce(&Tensor<B>, &Tensor<B>) -> Result<Tensor<B>>,
-    ) -> Result<Tensor<B>> {
-        let loss = self.each(prediction, label, each)?;
-        self.over_samples(&loss, |loss, axes| loss.sum(axes, false))?.cast(prediction.dtype())
-    }
-
+    /// `each` of the prediction and the label in its shape, weighted.
     fn each(
         &self,
         prediction: &Tensor<B>,

@@ -165,7 +165,7 @@ fn split<D: Double>(x: D) -> Split<D> {
 
 /// What a logarithm of `x` is where `result` does not hold: at 0, infinity, NaN and below 0.
 #[inline(always)]
-fn logarithm_edges<R: Real>(x: R, result: R) -> R {
+pub(super) fn logarithm_edges<R: Real>(x: R, result: R) -> R {
     let result = R::select(x.less(c(f64::INFINITY)), result, x);
     let result = R::select(x.equals(c(0.0)), c(f64::NEG_INFINITY), result);
     R::select(x.less(c(0.0)), c(f64::NAN), result)

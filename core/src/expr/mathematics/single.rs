@@ -73,9 +73,7 @@ pub fn log<S: Single>(x: S) -> S {
     let half_square = c::<S>(0.5) * f * f;
     let low = s.mul_add(half_square + (odd + even), k * c(9.058_001e-6));
     let result = (low - half_square) + f + k * c(0.693_138_1);
-    let result = S::select(x.less(c(f64::INFINITY)), result, x);
-    let result = S::select(x.equals(c(0.0)), c(f64::NEG_INFINITY), result);
-    S::select(x.less(c(0.0)), c(f64::NAN), result)
+    double::logarithm_edges(x, result)
 }
 
 /// The hyperbolic tangent.
