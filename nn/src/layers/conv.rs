@@ -1,11 +1,11 @@
 //! [`Conv`]: convolution over one, two or three spatial axes.
 
-use super::{Spatial, epilogue, tuple};
+use super::{Spatial, epilogue, tuple, weight_and_bias::weight_and_bias};
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,
     hooks,
-    initializers::{Initializer, Zero},
+    initializers::Zero,
     naming,
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, operators::ConvOptions};
@@ -135,20 +135,6 @@ impl<B: Backend, const N: usize> Conv<B, N> {
         self
     }
 
-    /// Initializes the weight by `initializer`, whatever the network is initialized with.
-    #[must_use]
-    pub fn weight_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.weight = self.weight.with_initializer(initializer);
-        self
-    }
-
-    /// Initializes the bias by `initializer` instead of zeros.
-    #[must_use]
-    pub fn bias_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.bias = self.bias.map(|b| b.with_initializer(initializer));
-        self
-    }
-
     /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
     #[must_use]
     pub fn share(mut self, other: &Self) -> Self {
@@ -159,32 +145,13 @@ impl<B: Backend, const N: usize> Conv<B, N> {
         self
     }
 
-    /// Uses `weight`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this
-    /// layer's, as far as both are known; the bias takes its dtype.
-    #[must_use]
-    pub fn with_weight(mut self, weight: &Parameter<B>) -> Self {
-        self.weight = self.weight.replaced(weight);
-        self.bias = self.bias.map(|b| b.with_dtype(weight.dtype()));
-        self
-    }
-
-    /// Uses `bias`, `[channels]`, in the place of its own.
-    #[must_use]
-    pub fn with_bias(mut self, bias: &Parameter<B>) -> Self {
-        self.bias = Some(bias.clone().shaped(&[Some(self.channels)]));
-        self
-    }
-
     /// W, `[channels, in_channels / groups, kernel..]`.
     pub fn weight(&self) -> &Parameter<B> {
         &self.weight
     }
-
-    /// b, `[channels]`.
-    pub fn bias(&self) -> Option<&Parameter<B>> {
-        self.bias.as_ref()
-    }
 }
+
+weight_and_bias!(impl [B: Backend, const N: usize] Conv<B, N>, channels);
 
 impl<B: Backend, const N: usize> Parameters<B> for Conv<B, N> {
     fn visit(&self, visitor: &mut dyn Visitor<B>) {

@@ -1,11 +1,11 @@
 //! [`Dense`]: a fully connected layer.
 
-use super::epilogue::linear;
+use super::{epilogue::linear, weight_and_bias::weight_and_bias};
 use crate::{
     Activation, Block, Parameter, Parameters, Visitor,
     describe::print_blocks,
     hooks,
-    initializers::{Initializer, Zero},
+    initializers::Zero,
     naming,
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
@@ -26,6 +26,17 @@ use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
 /// assert_eq!(layer.forward(&x)?.shape(), &[2, 3]);
 /// assert_eq!(layer.weight().data()?.shape(), &[3, 20]);
 /// # Ok::<(), isograd_core::Error>(())
+/// ```
+///
+/// A layer can be given the parameters of another, such as an embedding's table:
+///
+/// ```
+/// use isograd_nn::{Dense, Embedding};
+/// let table: Embedding = Embedding::new(100, 8);
+/// let scores = Dense::new(100).use_bias(false).with_weight(table.weight());
+/// assert!(scores.weight().is(table.weight()));
+/// let error = Dense::new(99).with_weight(table.weight()).weight().data().unwrap_err().to_string();
+/// assert!(error.contains("(100, 8)") && error.contains("(99, ?)"), "{error}");
 /// ```
 #[derive(Clone)]
 pub struct Dense<B: Backend = Dyn> {
@@ -90,20 +101,6 @@ impl<B: Backend> Dense<B> {
         self
     }
 
-    /// Initializes the weight by `initializer`, whatever the network is initialized with.
-    #[must_use]
-    pub fn weight_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.weight = self.weight.with_initializer(initializer);
-        self
-    }
-
-    /// Initializes the bias by `initializer` instead of zeros.
-    #[must_use]
-    pub fn bias_initializer(mut self, initializer: impl Initializer<B> + 'static) -> Self {
-        self.bias = self.bias.map(|b| b.with_initializer(initializer));
-        self
-    }
-
     /// Uses the parameters of `other`: gradients add up, and a step changes both layers.
     #[must_use]
     pub fn share(mut self, other: &Dense<B>) -> Self {
@@ -113,41 +110,13 @@ impl<B: Backend> Dense<B> {
         self
     }
 
-    /// Uses `weight`, such as that of another layer, in the place of its own: the two are one. Its shape must be that of this
-    /// layer's, as far as both are known; the bias takes its dtype.
-    ///
-    /// ```
-    /// use isograd_nn::{Dense, Embedding};
-    /// let table: Embedding = Embedding::new(100, 8);
-    /// let scores = Dense::new(100).use_bias(false).with_weight(table.weight());
-    /// assert!(scores.weight().is(table.weight()));
-    /// let error = Dense::new(99).with_weight(table.weight()).weight().data().unwrap_err().to_string();
-    /// assert!(error.contains("(100, 8)") && error.contains("(99, ?)"), "{error}");
-    /// ```
-    #[must_use]
-    pub fn with_weight(mut self, weight: &Parameter<B>) -> Self {
-        self.weight = self.weight.replaced(weight);
-        self.bias = self.bias.map(|b| b.with_dtype(weight.dtype()));
-        self
-    }
-
-    /// Uses `bias`, `[units]`, in the place of its own.
-    #[must_use]
-    pub fn with_bias(mut self, bias: &Parameter<B>) -> Self {
-        self.bias = Some(bias.clone().shaped(&[Some(self.units)]));
-        self
-    }
-
     /// W, `[units, in_units]`.
     pub fn weight(&self) -> &Parameter<B> {
         &self.weight
     }
-
-    /// b, `[units]`.
-    pub fn bias(&self) -> Option<&Parameter<B>> {
-        self.bias.as_ref()
-    }
 }
+
+weight_and_bias!(impl [B: Backend] Dense<B>, units);
 
 impl<B: Backend> Parameters<B> for Dense<B> {
     fn visit(&self, visitor: &mut dyn Visitor<B>) {

@@ -25,6 +25,7 @@ mod positional;
 mod python;
 mod recurrent;
 mod transformer;
+mod weight_and_bias;
 
 pub(crate) use affine::size_of_axis;
 pub(crate) use dropout::dropped;

@@ -30,7 +30,7 @@ pub use softmax_cross_entropy::SoftmaxCrossEntropyLoss;
 pub use triplet::TripletLoss;
 
 use crate::{labels::like, options};
-use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
+use isograd_core::{Backend, Dyn, Error, Result, Shape, Tensor};
 
 /// What a prediction costs.
 ///
@@ -61,7 +61,7 @@ pub trait Loss<B: Backend = Dyn> {
 
 /// f16 and bf16 as f32, in which 1e-12 is not 0; others as they are.
 fn widened<B: Backend>(x: &Tensor<B>) -> Result<Tensor<B>> {
-    if matches!(x.dtype(), DType::F16 | DType::BF16) { x.cast(DType::F32) } else { Ok(x.clone()) }
+    x.cast(x.dtype().compute())
 }
 
 /// What becomes of the loss of each element: what all losses have in common.
