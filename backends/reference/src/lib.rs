@@ -1,4 +1,5 @@
-//! The smallest complete backend: plain slices, one element at a time, no threads, no overrides.
+//! The smallest complete backend: plain slices, one element at a time, no threads, and of the kernels that have a default only the
+//! matrix product, whose loops can be read beside the book's chapter *Arithmetic*.
 //!
 //! It is the oracle of the conformance suite, so everything is written the most obvious way, and the one to copy when
 //! writing a backend of your own. It shares no loop with the CPU backend.
@@ -14,7 +15,7 @@
 
 use isograd_core::{
     Backend, Capabilities, DType, Error, Operand, OperandMut, ReduceOp, Result, Value,
-    backend::Reducer,
+    backend::{DotProduct, Reducer},
     expr::{Evaluator, Kernel},
 };
 
@@ -144,6 +145,22 @@ impl Backend for Reference {
             sums[to] = add.fold(sums[to], source.buffer.get(source.dtype, from).cast(compute));
         }
         output.layout.positions().for_each(|at| output.buffer.set(at, sums[at].cast(output.dtype)));
+        Ok(())
+    }
+
+    fn matmul(&self, a: &Operand<'_, Self>, b: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
+        let rank = output.layout.rank();
+        let (m, n, k) = (output.shape()[rank - 2], output.shape()[rank - 1], a.shape()[rank - 1]);
+        let compute = output.dtype.compute();
+        let element = |x: &Operand<'_, Self>, i| x.buffer.get(x.dtype, x.layout.position_of_linear(i)).cast(compute);
+        for (o, to) in output.layout.positions().enumerate() {
+            let (row, column, matrix) = (o / n, o % n, o / (m * n));
+            let mut dot = DotProduct::new(compute);
+            for q in 0..k {
+                dot.push(element(a, row * k + q), element(b, (matrix * k + q) * n + column));
+            }
+            output.buffer.set(to, dot.finish().cast(output.dtype));
+        }
         Ok(())
     }
 }

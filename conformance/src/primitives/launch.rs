@@ -38,11 +38,6 @@ impl Launch {
         }
     }
 
-    /// Whether its result is defined to the last bit.
-    pub fn is_defined(&self) -> bool {
-        matches!(self, Launch::Map(..) | Launch::Reduce(..) | Launch::Gather(_) | Launch::Argsort(_))
-    }
-
     /// Whether core has a default for it.
     pub fn is_provided(&self) -> bool {
         !matches!(self, Launch::Map(..) | Launch::Reduce(..) | Launch::Gather(_) | Launch::ScatterAdd(_))

@@ -1,8 +1,8 @@
 //! What a device must do: the [`Backend`] trait, its operands, and the defaults composed from its primitives.
 //!
 //! Where things are: this file has the trait; `operand` what a kernel is given; [`launch`] merges axes and calls the
-//! primitives; [`Reducer`] the order of reductions; [`composed`] has a default for everything that is not a primitive;
-//! [`window`] the arithmetic of convolution and pooling; [`replay`] what changes from one run of a captured step to the
+//! primitives; [`Reducer`] and [`DotProduct`] are the orders of sums; [`composed`] has a default for everything that is not a
+//! primitive; [`window`] the arithmetic of convolution and pooling; [`replay`] what changes from one run of a captured step to the
 //! next; `dynamic` the backend that holds any other.
 //!
 //! To add an operator that backends may want to make faster: its composed form in `composed`, and a provided method here
@@ -18,8 +18,8 @@ pub mod window;
 
 pub use dynamic::{Dyn, DynBuffer};
 pub use operand::{Operand, OperandMut};
-pub use reducer::Reducer;
 pub(crate) use reducer::{Blocks, Fold};
+pub use reducer::{DotProduct, Reducer};
 pub use window::Window;
 
 use crate::{DType, Result, Value, expr::Kernel};
@@ -273,7 +273,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         Ok(false)
     }
 
-    /// `output[.., m, n] = Σ_k a[.., m, k] * b[.., k, n]`. Batch axes of all three agree (inputs may have stride 0 there).
+    /// `output[.., m, n] = Σ_k a[.., m, k] * b[.., k, n]`, each element in the order of [`DotProduct`]. Batch axes of all three
+    /// agree (inputs may have stride 0 there).
     ///
     /// # Errors
     /// What the device reports.
@@ -284,7 +285,7 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
     /// `output[.., m, n] = kernel(Σ_k a[.., m, k] * b[.., k, n], inputs[..][.., m, n])`: a product that ends in an elementwise
     /// function of it, the kernel's first input, and of others, such as a bias. The inputs have the output's shape, and may be
     /// strided, broadcast or reversed; the output's dtype is the kernel's. The sum enters the kernel rounded to the
-    /// dtype of `a`, or before.
+    /// dtype of `a`.
     ///
     /// # Errors
     /// What the device reports.
@@ -300,7 +301,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
     }
 
     /// Convolution (cross-correlation): input `[batch, channels, spatial..]`, weight
-    /// `[out channels, channels / groups, kernel..]`, output `[batch, out channels, spatial..]`.
+    /// `[out channels, channels / groups, kernel..]`, output `[batch, out channels, spatial..]`. The terms of a result are those
+    /// of channels and taps, row-major, in the order of [`DotProduct`]; what lies in the padding is 0.
     ///
     /// # Errors
     /// What the device reports.
@@ -315,7 +317,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
     }
 
     /// The gradient of `conv` in its input, also the transposed convolution: `head` is shaped like the output of `conv`,
-    /// `output` like its input.
+    /// `output` like its input. The terms of a result are those of output channels and taps, the last tap first, in the order of
+    /// [`DotProduct`]; taps that meet no window meet a 0.
     ///
     /// # Errors
     /// What the device reports.
@@ -329,7 +332,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         composed::conv_input_gradient(self, window, head, weight, output)
     }
 
-    /// The gradient of `conv` in its weight.
+    /// The gradient of `conv` in its weight. The terms of a result are those of images and positions, in the order of
+    /// [`DotProduct`]; what lies in the padding is 0.
     ///
     /// # Errors
     /// What the device reports.
@@ -343,7 +347,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         composed::conv_weight_gradient(self, window, input, head, output)
     }
 
-    /// Pooling of `[batch, channels, spatial..]`; the window has no groups.
+    /// Pooling of `[batch, channels, spatial..]`; the window has no groups. The elements of a window are folded
+    /// over all axes but the last, one after another from the identity, and these results along the last axis in the same way.
     ///
     /// # Errors
     /// What the device reports.
@@ -357,7 +362,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         composed::pool(self, kind, window, input, output)
     }
 
-    /// The gradient of `pool` in its input, given that input and the head gradient.
+    /// The gradient of `pool` in its input, given that input and the head gradient. What windows give to one element is added
+    /// to 0 in the order of the windows.
     ///
     /// # Errors
     /// What the device reports.
@@ -396,7 +402,8 @@ pub trait Backend: Clone + PartialEq + Debug + Send + Sync + 'static {
         composed::normalize(self, epsilon, input, output, mean, rstd)
     }
 
-    /// Running `Sum` or `Prod` over the last axis, the element itself included.
+    /// Running `Sum` or `Prod` over the last axis, the element itself included: in blocks of 256, one element after another;
+    /// then the last result before a block is joined to each of it, from the left.
     ///
     /// # Errors
     /// What the device reports.

@@ -1,7 +1,7 @@
-//! The order in which the terms of a reduction are folded.
+//! The order in which the terms of a reduction are folded, and the products of an inner product added up.
 
 use super::ReduceOp;
-use crate::{DType, Value};
+use crate::{DType, Value, expr::scalar};
 use smallvec::SmallVec;
 
 /// Folds terms, given one after another, in the order that every exact backend follows.
@@ -49,6 +49,55 @@ impl Reducer {
     /// The result of all terms; the identity where there were none.
     pub fn finish(self) -> Value {
         self.blocks.finish(&self.numbers).unwrap_or(self.numbers.identity)
+    }
+}
+
+/// Sums the products of two rows of numbers, given pair after pair, in the order that every exact backend follows: elements of
+/// products of matrices and of convolutions.
+///
+/// The terms are cut into chunks of 256. A chunk is a chain from zero: each pair is multiplied and added with one rounding. The
+/// chunks' sums are added to zero one after another. Integers wrap; bool is the or of ands.
+///
+/// So the tiles of a fast kernel, of whatever shape, follow it; and so do those who work on several chunks at the same time.
+///
+/// ```
+/// use isograd_core::{DType, Value, backend::DotProduct};
+/// let mut dot = DotProduct::new(DType::F32);
+/// (1..=1000).for_each(|i| dot.push(Value::F32(i as f32), Value::F32(0.5)));
+/// assert_eq!(dot.finish(), Value::F32(250_250.0));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct DotProduct {
+    total: Value,
+    chain: Value,
+    terms: usize,
+}
+
+impl DotProduct {
+    /// Terms of a chunk.
+    pub const CHUNK: usize = 256;
+
+    /// A sum of nothing. `dtype` is one that is computed in.
+    pub fn new(dtype: DType) -> DotProduct {
+        DotProduct { total: Value::zero(dtype), chain: Value::zero(dtype), terms: 0 }
+    }
+
+    /// The next pair, of the dtype that the sum was made for.
+    pub fn push(&mut self, a: Value, b: Value) {
+        if self.terms == DotProduct::CHUNK {
+            *self =
+                DotProduct { total: ReduceOp::Sum.fold(self.total, self.chain), ..DotProduct::new(self.total.dtype()) };
+        }
+        self.terms += 1;
+        self.chain = match self.total.dtype().is_float() {
+            true => scalar::mul_add(a, b, self.chain),
+            false => ReduceOp::Sum.fold(self.chain, ReduceOp::Prod.fold(a, b)),
+        };
+    }
+
+    /// The sum of all products.
+    pub fn finish(self) -> Value {
+        ReduceOp::Sum.fold(self.total, self.chain)
     }
 }
 

@@ -2,11 +2,7 @@
 
 use super::{Spatial, epilogue, tuple, weight_and_bias::weight_and_bias};
 use crate::{
-    Activation, Block, Parameter, Parameters, Visitor,
-    describe::print_blocks,
-    hooks,
-    initializers::Zero,
-    naming,
+    Activation, Block, Parameter, Parameters, Visitor, describe::print_blocks, hooks, initializers::Zero, naming,
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, operators::ConvOptions};
 

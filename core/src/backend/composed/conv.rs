@@ -1,17 +1,13 @@
 //! Convolution as a copy of windows and a matrix product ("im2col"), and its two gradients.
 
-use super::{is_half, narrow, widened};
 use crate::{
     Backend, Layout, Operand, OperandMut, Result, Shape, Value, Window,
     backend::launch::{self, Temporary},
-    expr::{Expr, PerDType},
 };
+use smallvec::SmallVec;
 
-/// Elements of the copy of windows that are held at once: the batch is cut so that it stays below this.
+/// Elements of the copy of windows that are held at once: batch or channels are cut so that it stays below this.
 const COLUMNS_AT_ONCE: usize = 1 << 23;
-
-static ACCUMULATE: PerDType =
-    PerDType::new("accumulate", |d| (vec![Expr::old(0, d) + Expr::input(0, d)], vec![d], vec![]));
 
 /// The sizes that the three kernels share, all per group.
 struct Sizes {
@@ -43,9 +39,9 @@ impl Sizes {
         }
     }
 
-    /// How many images of the batch are processed at once.
-    fn at_once(&self) -> usize {
-        (COLUMNS_AT_ONCE / (self.groups * self.inputs * self.taps * self.positions).max(1)).clamp(1, self.batch)
+    /// The windows of `padded` as `[batch, groups, inputs, output.., kernel..]`.
+    fn windows(&self, window: &Window, padded: &Layout) -> Layout {
+        window.view(padded, &self.output).split_axis(1, self.groups, self.inputs)
     }
 }
 
@@ -70,23 +66,19 @@ pub(super) fn padded<B: Backend>(
 /// The windows of `input` as rows: `[batch, groups, positions, inputs * taps]`.
 fn columns<B: Backend>(ctx: &B, window: &Window, s: &Sizes, input: &Operand<'_, B>) -> Result<Temporary<B>> {
     let padded = padded(ctx, window, input, &s.output, Value::zero(input.dtype))?;
-    let view = window.view(padded.layout(), &s.output).split_axis(1, s.groups, s.inputs);
-    // [batch, groups, inputs, output.., kernel..] to [batch, groups, output.., inputs, kernel..]
+    // [batch, groups, output.., inputs, kernel..]
     let axes = window.axes();
     let order: Vec<usize> = [0, 1].into_iter().chain(3..3 + axes).chain([2]).chain(3 + axes..3 + 2 * axes).collect();
-    let view = view.permute(&order);
+    let view = s.windows(window, padded.layout()).permute(&order);
     let batch = input.shape()[0];
-    let mut t = Temporary::new(ctx, input.dtype, [batch, s.groups, s.positions, s.inputs * s.taps])?;
-    let target = Layout::contiguous(view.shape().clone());
-    launch::copy(ctx, &padded.through(&view), &mut t.through_mut(&target))?;
-    Ok(t)
+    gathered(ctx, &padded.through(&view), [batch, s.groups, s.positions, s.inputs * s.taps])
 }
 
-/// The weight as a contiguous `[groups, outputs, inputs * taps]`.
-fn weight_matrix<B: Backend>(ctx: &B, s: &Sizes, weight: &Operand<'_, B>) -> Result<Temporary<B>> {
-    let mut t = Temporary::new(ctx, weight.dtype, [s.groups, s.outputs, s.inputs * s.taps])?;
-    let target = Layout::contiguous(weight.shape().clone());
-    launch::copy(ctx, weight, &mut t.through_mut(&target))?;
+/// A copy of `from`, in its order, as a contiguous array of `shape`.
+fn gathered<B: Backend>(ctx: &B, from: &Operand<'_, B>, shape: impl Into<Shape>) -> Result<Temporary<B>> {
+    let mut t = Temporary::new(ctx, from.dtype, shape)?;
+    let target = Layout::contiguous(from.shape().clone());
+    launch::copy(ctx, from, &mut t.through_mut(&target))?;
     Ok(t)
 }
 
@@ -102,9 +94,9 @@ pub fn conv<B: Backend>(
     output: &mut OperandMut<'_, B>,
 ) -> Result<()> {
     let s = Sizes::new(window, input.shape(), output.shape());
-    let weight = weight_matrix(ctx, &s, weight)?;
+    let weight = gathered(ctx, weight, [s.groups, s.outputs, s.inputs * s.taps])?;
     let result = Layout::contiguous([s.batch, s.groups, s.outputs, s.positions]);
-    for (start, count) in pieces(s.batch, s.at_once()) {
+    for (start, count) in pieces(s.batch, s.groups * s.inputs * s.taps * s.positions) {
         let part = input.layout.slice(0, start, count, 1);
         let columns = columns(ctx, window, &s, &input.with_layout(&part))?;
         let columns_t = columns.layout().permute(&[0, 1, 3, 2]);
@@ -115,7 +107,8 @@ pub fn conv<B: Backend>(
     Ok(())
 }
 
-/// See [`Backend::conv_input_gradient`].
+/// See [`Backend::conv_input_gradient`]: the convolution of the head, whose elements lie as far apart as windows did, with the
+/// weight, whose taps are reversed and whose channels are exchanged.
 ///
 /// # Errors
 /// What the backend reports.
@@ -126,46 +119,36 @@ pub fn conv_input_gradient<B: Backend>(
     weight: &Operand<'_, B>,
     output: &mut OperandMut<'_, B>,
 ) -> Result<()> {
-    if is_half(head.dtype) {
-        let (head, weight) = (widened(ctx, head)?, widened(ctx, weight)?);
-        let mut wide = Temporary::new(ctx, output.dtype.compute(), output.shape().clone())?;
-        ctx.conv_input_gradient(window, &head.operand(), &weight.operand(), &mut wide.operand_mut())?;
-        return narrow(ctx, &wide.operand(), output);
-    }
     let s = Sizes::new(window, output.shape(), head.shape());
-    let weight = weight_matrix(ctx, &s, weight)?;
-    let weight_t = weight.layout().permute(&[0, 2, 1]);
-    let channels = s.groups * s.inputs;
-    for (start, count) in pieces(s.batch, s.at_once()) {
-        let part = head.layout.slice(0, start, count, 1);
-        let mut heads = Temporary::new(ctx, head.dtype, [count, s.groups, s.outputs, s.positions])?;
-        let target = Layout::contiguous(part.shape().clone());
-        launch::copy(ctx, &head.with_layout(&part), &mut heads.through_mut(&target))?;
-        let mut columns = Temporary::new(ctx, head.dtype, [count, s.groups, s.inputs * s.taps, s.positions])?;
-        let repeated = weight_t.insert_axis(0, count);
-        ctx.matmul(&weight.through(&repeated), &heads.operand(), &mut columns.operand_mut())?;
-        // Each tap of the kernel adds its share to where the windows lie.
-        let mut shape = Shape::from([count, channels]);
-        window.padded(&s.input, &s.output).iter().for_each(|&n| shape.push(n));
-        let mut sum = Temporary::new(ctx, head.dtype, shape)?;
-        launch::fill(ctx, Value::zero(head.dtype), &mut sum.operand_mut())?;
-        let mut shares = Shape::from([count, channels, s.taps]);
-        s.output.iter().for_each(|&n| shares.push(n));
-        let shares = Layout::contiguous(shares);
-        for (tap, offset) in window.offsets().enumerate() {
-            let place = window.at_offset(sum.layout(), &s.output, &offset);
-            let share = shares.select(2, tap);
-            let kernel = ACCUMULATE.kernel(head.dtype, &[]);
-            launch::map(ctx, &kernel, &[columns.through(&share)], &mut [sum.through_mut(&place)])?;
-        }
-        let interior = window.interior(sum.layout(), &s.input);
-        let target = output.layout.slice(0, start, count, 1);
-        launch::copy(ctx, &sum.through(&interior), &mut output.with_layout(&target))?;
+    let axes = window.axes();
+    // Element x of the input meets tap t of the window that stands at x + padding - t * dilation. In `spread`, where the windows
+    // stand from `lead` on, that is x + `skip` + (taps - 1 - t) * dilation.
+    let reach: SmallVec<[usize; 3]> = (0..axes).map(|a| window.extent(a) - 1).collect();
+    let lead = |a: usize| reach[a].saturating_sub(window.padding[a]);
+    let skip = |a: usize| window.padding[a].saturating_sub(reach[a]);
+    let mut shape: Shape = head.shape()[..2].into();
+    for a in 0..axes {
+        let last = (s.output[a] - 1) * window.stride[a];
+        shape.push((lead(a) + last + 1).max(skip(a) + s.input[a] + reach[a]));
     }
-    Ok(())
+    let mut spread = Temporary::new(ctx, head.dtype, shape)?;
+    launch::fill(ctx, Value::zero(head.dtype), &mut spread.operand_mut())?;
+    let places =
+        (0..axes).fold(spread.layout().clone(), |l, a| l.slice(2 + a, lead(a), s.output[a], window.stride[a] as isize));
+    launch::copy(ctx, head, &mut spread.through_mut(&places))?;
+    let seen = (0..axes).fold(spread.layout().clone(), |l, a| l.slice(2 + a, skip(a), s.input[a] + reach[a], 1));
+    // [groups, inputs, outputs, kernel..]
+    let order: Vec<usize> = [0, 2, 1].into_iter().chain(3..3 + axes).collect();
+    let reversed = weight.layout.split_axis(0, s.groups, s.outputs).permute(&order);
+    let reversed = (0..axes).fold(reversed, |l, a| l.slice(3 + a, window.kernel[a] - 1, window.kernel[a], -1));
+    let mut shape = Shape::from([s.groups * s.inputs, s.outputs]);
+    window.kernel.iter().for_each(|&n| shape.push(n));
+    let weight = gathered(ctx, &weight.with_layout(&reversed), shape)?;
+    let window = Window { dilation: window.dilation.clone(), groups: window.groups, ..Window::new(&window.kernel) };
+    ctx.conv(&window, &spread.through(&seen), &weight.operand(), output)
 }
 
-/// See [`Backend::conv_weight_gradient`].
+/// See [`Backend::conv_weight_gradient`]: the product of the head and the windows, over images and positions as one axis.
 ///
 /// # Errors
 /// What the backend reports.
@@ -176,32 +159,24 @@ pub fn conv_weight_gradient<B: Backend>(
     head: &Operand<'_, B>,
     output: &mut OperandMut<'_, B>,
 ) -> Result<()> {
-    if is_half(head.dtype) {
-        let (input, head) = (widened(ctx, input)?, widened(ctx, head)?);
-        let mut wide = Temporary::new(ctx, output.dtype.compute(), output.shape().clone())?;
-        ctx.conv_weight_gradient(window, &input.operand(), &head.operand(), &mut wide.operand_mut())?;
-        return narrow(ctx, &wide.operand(), output);
-    }
     let s = Sizes::new(window, input.shape(), head.shape());
-    let result = offset_by(&Layout::contiguous([s.groups, s.outputs, s.inputs * s.taps]), output.layout);
-    let mut share = Temporary::new(ctx, head.dtype, result.shape().clone())?;
-    launch::fill(ctx, Value::zero(head.dtype), &mut output.with_layout(&result))?;
-    for (start, count) in pieces(s.batch, s.at_once()) {
-        let part = input.layout.slice(0, start, count, 1);
-        let columns = columns(ctx, window, &s, &input.with_layout(&part))?;
-        // Batch and positions become one axis, the one that the matrix product sums over.
-        let mut rows = Temporary::new(ctx, head.dtype, [s.groups, count * s.positions, s.inputs * s.taps])?;
-        let target = Layout::contiguous([s.groups, count, s.positions, s.inputs * s.taps]).permute(&[1, 0, 2, 3]);
-        launch::copy(ctx, &columns.operand(), &mut rows.through_mut(&target))?;
-        let part = head.layout.slice(0, start, count, 1).split_axis(1, s.groups, s.outputs);
-        let mut heads = Temporary::new(ctx, head.dtype, [s.groups, s.outputs, count * s.positions])?;
-        let mut shape = Shape::from([s.groups, s.outputs, count]);
-        s.output.iter().for_each(|&n| shape.push(n));
-        let order: Vec<usize> = [2, 0, 1].into_iter().chain(3..3 + window.axes()).collect();
-        let target = Layout::contiguous(shape).permute(&order);
-        launch::copy(ctx, &head.with_layout(&part), &mut heads.through_mut(&target))?;
-        ctx.matmul(&heads.operand(), &rows.operand(), &mut share.operand_mut())?;
-        launch::map(ctx, &ACCUMULATE.kernel(head.dtype, &[]), &[share.operand()], &mut [output.with_layout(&result)])?;
+    let (axes, terms) = (window.axes(), s.batch * s.positions);
+    let order: Vec<usize> = [1, 2, 0].into_iter().chain(3..3 + axes).collect();
+    let heads = head.layout.split_axis(1, s.groups, s.outputs).permute(&order);
+    let heads = gathered(ctx, &head.with_layout(&heads), [s.groups, s.outputs, terms])?;
+    let padded = padded(ctx, window, input, &s.output, Value::zero(input.dtype))?;
+    // [groups, batch, output.., inputs, kernel..]
+    let order: Vec<usize> = [1, 0].into_iter().chain(3..3 + axes).chain([2]).chain(3 + axes..3 + 2 * axes).collect();
+    let windows = s.windows(window, padded.layout()).permute(&order);
+    let result = offset_by(&Layout::contiguous([s.groups, s.outputs, s.inputs, s.taps]), output.layout);
+    for (start, count) in pieces(s.inputs, s.groups * terms * s.taps) {
+        let part = windows.slice(2 + axes, start, count, 1);
+        let rows = gathered(ctx, &padded.through(&part), [s.groups, terms, count * s.taps])?;
+        let mut product = Temporary::new(ctx, output.dtype, [s.groups, s.outputs, count * s.taps])?;
+        ctx.matmul(&heads.operand(), &rows.operand(), &mut product.operand_mut())?;
+        let product_layout = product.layout().split_axis(2, count, s.taps);
+        let target = result.slice(2, start, count, 1);
+        launch::copy(ctx, &product.through(&product_layout), &mut output.with_layout(&target))?;
     }
     Ok(())
 }
@@ -211,6 +186,8 @@ fn offset_by(shape: &Layout, like: &Layout) -> Layout {
     Layout::new(shape.shape().clone(), shape.strides(), like.offset())
 }
 
-fn pieces(total: usize, at_once: usize) -> impl Iterator<Item = (usize, usize)> {
+/// `total` things in runs, starts and lengths, of which one takes `elements` elements of windows.
+fn pieces(total: usize, elements: usize) -> impl Iterator<Item = (usize, usize)> {
+    let at_once = (COLUMNS_AT_ONCE / elements.max(1)).clamp(1, total);
     (0..total).step_by(at_once).map(move |start| (start, at_once.min(total - start)))
 }

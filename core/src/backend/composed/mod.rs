@@ -13,11 +13,11 @@ pub use pool::{pool, pool_gradient};
 pub use sort::argsort;
 
 use super::{
-    Backend, Operand, OperandMut, ReduceOp,
+    Backend, DotProduct, Operand, OperandMut, ReduceOp,
     launch::{self, Temporary},
 };
 use crate::{
-    DType, Result, Shape, Value,
+    DType, Layout, Result, Shape, Value,
     expr::{Expr, Kernel, PerDType},
 };
 use smallvec::SmallVec;
@@ -25,7 +25,26 @@ use smallvec::SmallVec;
 static MULTIPLY: PerDType =
     PerDType::new("multiply", |d| (vec![Expr::input(0, d) * Expr::input(1, d)], vec![d, d], vec![]));
 
-/// The matrix product as one reduction over two broadcast views.
+/// Terms that one launch adds to a chain.
+const LINKS: usize = 8;
+
+/// `old + a b + a' b' + ..`, each product and sum rounded once together, of so many pairs of inputs.
+fn chain(d: DType, pairs: usize) -> (Vec<Expr>, Vec<DType>, Vec<DType>) {
+    let c = d.compute();
+    let input = |k: usize| Expr::input(k as u8, d).cast(c);
+    let links = (0..pairs).fold(Expr::old(0, c), |sum, pair| input(2 * pair).mul_add(&input(2 * pair + 1), &sum));
+    (vec![links], vec![d; 2 * pairs], vec![])
+}
+static CHAIN: PerDType = PerDType::new("chain", |d| chain(d, LINKS));
+static LINK: PerDType = PerDType::new("link", |d| chain(d, 1));
+pub(super) static ACCUMULATE: PerDType =
+    PerDType::new("accumulate", |d| (vec![Expr::old(0, d) + Expr::input(0, d)], vec![d], vec![]));
+
+/// Elements of sums of chunks that are held at once.
+const SUMS_AT_ONCE: usize = 1 << 22;
+
+/// The matrix product, each element of it in the order of [`super::DotProduct`]: the chains of many chunks are lengthened
+/// together, and their sums are added one after another. Of integers, as one reduction over two broadcast views.
 ///
 /// # Errors
 /// What the backend reports.
@@ -35,15 +54,67 @@ pub fn matmul<B: Backend>(
     b: &Operand<'_, B>,
     output: &mut OperandMut<'_, B>,
 ) -> Result<()> {
-    let rank = output.layout.rank();
+    let (d, c, rank) = (a.dtype, a.dtype.compute(), output.layout.rank());
     let (m, n, k) = (output.shape()[rank - 2], output.shape()[rank - 1], a.shape()[rank - 1]);
-    let rows = a.layout.insert_axis(rank - 1, n);
+    // Both as [.., m, n, k].
     let swapped: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
-    let columns = b.layout.permute(&swapped).insert_axis(rank - 2, m);
-    let mut shape = output.shape().clone();
-    shape.push(k);
-    let kernel = MULTIPLY.kernel(a.dtype, &[]);
-    launch::reduce(ctx, ReduceOp::Sum, &kernel, &shape, &[a.with_layout(&rows), b.with_layout(&columns)], output)
+    let factors = [a.layout.insert_axis(rank - 1, n), b.layout.permute(&swapped).insert_axis(rank - 2, m)];
+    if !d.is_float() {
+        let mut shape = output.shape().clone();
+        shape.push(k);
+        let inputs = [a.with_layout(&factors[0]), b.with_layout(&factors[1])];
+        return launch::reduce(ctx, ReduceOp::Sum, &MULTIPLY.kernel(d, &[]), &shape, &inputs, output);
+    }
+    if is_half(d) {
+        let mut wide = Temporary::new(ctx, c, output.shape().clone())?;
+        products(ctx, a, b, &factors, &mut wide.operand_mut())?;
+        return narrow(ctx, &wide.operand(), output);
+    }
+    products(ctx, a, b, &factors, output)
+}
+
+/// [`matmul`] of floats into the dtype that is computed in; `factors` are the layouts of `a` and `b` as `[.., m, n, k]`.
+fn products<B: Backend>(
+    ctx: &B,
+    a: &Operand<'_, B>,
+    b: &Operand<'_, B>,
+    factors: &[Layout; 2],
+    output: &mut OperandMut<'_, B>,
+) -> Result<()> {
+    let (d, c, axis) = (a.dtype, output.dtype, output.layout.rank());
+    let k = factors[0].shape()[axis];
+    launch::fill(ctx, Value::zero(c), &mut output.with_layout(output.layout))?;
+    let (whole, rest) = (k / DotProduct::CHUNK, k % DotProduct::CHUNK);
+    let at_once = (SUMS_AT_ONCE / output.layout.size().max(1)).max(1);
+    let runs = (0..whole).step_by(at_once).map(|first| (first, at_once.min(whole - first), DotProduct::CHUNK));
+    for (first, chunks, terms) in runs.chain((rest > 0).then_some((whole, 1, rest))) {
+        // [chunks, .., m, n, terms]
+        let order: Vec<usize> = std::iter::once(axis).chain(0..axis).chain([axis + 1]).collect();
+        let parts = factors.each_ref().map(|l| {
+            let part = l.slice(axis, first * DotProduct::CHUNK, chunks * terms, 1);
+            part.split_axis(axis, chunks, terms).permute(&order)
+        });
+        let mut shape = Shape::from([chunks]);
+        output.shape().iter().for_each(|&size| shape.push(size));
+        let mut sums = Temporary::new(ctx, c, shape)?;
+        launch::fill(ctx, Value::zero(c), &mut sums.operand_mut())?;
+        let mut term = 0;
+        while term < terms {
+            let (kernel, links) = if terms - term >= LINKS { (&CHAIN, LINKS) } else { (&LINK, 1) };
+            let layouts: Vec<[Layout; 2]> =
+                (term..term + links).map(|t| parts.each_ref().map(|l| l.select(axis + 1, t))).collect();
+            let inputs: Vec<Operand<'_, B>> =
+                layouts.iter().flat_map(|[x, y]| [a.with_layout(x), b.with_layout(y)]).collect();
+            launch::map(ctx, &kernel.kernel(d, &[]), &inputs, &mut [sums.operand_mut()])?;
+            term += links;
+        }
+        for chunk in 0..chunks {
+            let sum = sums.layout().select(0, chunk);
+            let total = &mut [output.with_layout(output.layout)];
+            launch::map(ctx, &ACCUMULATE.kernel(c, &[]), &[sums.through(&sum)], total)?;
+        }
+    }
+    Ok(())
 }
 
 /// The matrix product, then a map over it.
@@ -81,7 +152,7 @@ static NARROW: PerDType =
     PerDType::new("narrow", |d| (vec![Expr::input(0, d.compute()).cast(d)], vec![d.compute()], vec![]));
 
 /// `[outer.., 1]` with stride 0 along the last axis of `shape`: one value per row, seen by the whole row.
-fn per_row(t: &Temporary<impl Backend>, shape: &Shape) -> crate::Layout {
+fn per_row(t: &Temporary<impl Backend>, shape: &Shape) -> Layout {
     t.layout().insert_axis(t.layout().rank(), shape[shape.rank() - 1])
 }
 
@@ -171,7 +242,11 @@ pub fn normalize<B: Backend>(
 
 static ADD: PerDType = PerDType::new("add", |d| (vec![Expr::input(0, d) + Expr::input(1, d)], vec![d, d], vec![]));
 
-/// Hillis and Steele's scan (*Data parallel algorithms*, CACM 1986): log2 n passes, each adding the element 2^p before.
+/// Elements of a row whose running results start from those of the block before.
+const SCANNED: usize = 256;
+
+/// Blocks of 256 elements: within a block one element after another, those of all blocks at the same time; then the last
+/// result of each block is joined to all of the next.
 ///
 /// # Errors
 /// What the backend reports.
@@ -182,15 +257,23 @@ pub fn scan<B: Backend>(ctx: &B, op: ReduceOp, input: &Operand<'_, B>, output: &
     let kernel = if op == ReduceOp::Prod { MULTIPLY.kernel(c, &[]) } else { ADD.kernel(c, &[]) };
     let mut now = widened(ctx, input)?;
     let mut next = Temporary::new(ctx, c, input.shape().clone())?;
-    let mut distance = 1;
-    while distance < n {
-        let head = now.layout().slice(axis, 0, distance, 1);
-        let body = now.layout().slice(axis, distance, n - distance, 1);
-        let before = now.layout().slice(axis, 0, n - distance, 1);
-        launch::copy(ctx, &now.through(&head), &mut next.through_mut(&head))?;
-        launch::map(ctx, &kernel, &[now.through(&body), now.through(&before)], &mut [next.through_mut(&body)])?;
-        std::mem::swap(&mut now, &mut next);
-        distance *= 2;
+    // Elements that have so many before them in their block.
+    let at = |l: &Layout, i: usize| l.slice(axis, i, (n - i).div_ceil(SCANNED), SCANNED as isize);
+    let first = at(now.layout(), 0);
+    launch::copy(ctx, &now.through(&first), &mut next.through_mut(&first))?;
+    for i in 1..n.min(SCANNED) {
+        let here = at(now.layout(), i);
+        let before = at(now.layout(), i - 1).slice(axis, 0, here.shape()[axis], 1);
+        let mut sums = Temporary::new(ctx, c, here.shape().clone())?;
+        launch::map(ctx, &kernel, &[next.through(&before), now.through(&here)], &mut [sums.operand_mut()])?;
+        launch::copy(ctx, &sums.operand(), &mut next.through_mut(&here))?;
+    }
+    std::mem::swap(&mut now, &mut next);
+    for start in (SCANNED..n).step_by(SCANNED) {
+        let block = now.layout().slice(axis, start, SCANNED.min(n - start), 1);
+        let before = now.layout().slice(axis, start - 1, 1, 1).broadcast_to(block.shape()).expect("of size 1");
+        launch::map(ctx, &kernel, &[now.through(&before), now.through(&block)], &mut [next.through_mut(&block)])?;
+        launch::copy(ctx, &next.through(&block), &mut now.through_mut(&block))?;
     }
     narrow(ctx, &now.operand(), output)
 }

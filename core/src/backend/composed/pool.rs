@@ -1,6 +1,6 @@
-//! Pooling as a reduction over windows, and its gradient tap by tap.
+//! Pooling and its gradient, tap by tap.
 
-use super::{conv::padded, is_half, narrow, widened};
+use super::{ACCUMULATE, conv::padded, is_half, narrow, widened};
 use crate::{
     Backend, DType, Operand, OperandMut, Pool, ReduceOp, Result, Shape, Value, Window,
     backend::launch::{self, Temporary},
@@ -12,18 +12,24 @@ static QUOTIENT: PerDType =
     PerDType::new("quotient", |d| (vec![Expr::input(0, d) / Expr::input(1, d)], vec![d, d], vec![]));
 static ADD_SHARE: PerDType =
     PerDType::new("add_share", |d| (vec![Expr::old(0, d) + Expr::input(0, d) / Expr::input(1, d)], vec![d, d], vec![]));
-/// Adds the head gradient where this tap is the first to hold the largest element, and notes that it was found.
-static ADD_IF_FIRST: PerDType = PerDType::new("add_if_first", |d| {
-    let [x, largest, head] = [0, 1, 2].map(|k| Expr::input(k, d));
-    let inside = Expr::input(3, DType::Bool);
-    let found = Expr::old(1, DType::Bool);
+static LARGER: PerDType =
+    PerDType::new("larger", |d| (vec![Expr::old(0, d).maximum(&Expr::input(0, d))], vec![d], vec![]));
+/// Notes the tap where it is the first, of those in the input, to hold the largest element.
+static FIRST: PerDType = PerDType::new("first", |d| {
+    let [x, largest] = [0, 1].map(|k| Expr::input(k, d));
+    let (inside, found) = (Expr::input(2, DType::Bool), Expr::old(0, DType::I64));
     let mut equal = x.equal(&largest);
     if d.is_float() {
         equal = equal.or(&x.is_nan().and(&largest.is_nan()));
     }
-    let hit = equal.and(&inside).and(&!&found);
-    let sum = Expr::old(0, d) + hit.select(&head, &head.like(0));
-    (vec![sum, found.or(&hit)], vec![d, d, d, DType::Bool], vec![])
+    let hit = equal.and(&inside).and(&found.less(&found.like(0)));
+    (vec![hit.select(&Expr::scalar(0, DType::I64), &found)], vec![d, d, DType::Bool], vec![DType::I64])
+});
+/// Adds the head gradient where the tap is the one that was noted.
+static ADD_WHERE: PerDType = PerDType::new("add_where", |d| {
+    let (head, old) = (Expr::input(0, d), Expr::old(0, d));
+    let hit = Expr::input(1, DType::I64).equal(&Expr::scalar(0, DType::I64));
+    (vec![hit.select(&(&old + &head), &old)], vec![d, DType::I64], vec![DType::I64])
 });
 
 /// For every window, how many elements its mean divides by: `[1, 1, output..]` in `dtype`.
@@ -60,7 +66,7 @@ fn counts<B: Backend>(
     Ok(t)
 }
 
-/// See [`Backend::pool`].
+/// See [`Backend::pool`]: the taps of each column of the window, then the columns.
 ///
 /// # Errors
 /// What the backend reports.
@@ -71,39 +77,36 @@ pub fn pool<B: Backend>(
     input: &Operand<'_, B>,
     output: &mut OperandMut<'_, B>,
 ) -> Result<()> {
-    let spatial = &output.shape()[2..];
-    if kind == Pool::Max {
-        let padded = padded(ctx, window, input, spatial, ReduceOp::Max.identity(input.dtype))?;
-        let view = window.view(padded.layout(), spatial);
-        return launch::reduce(
-            ctx,
-            ReduceOp::Max,
-            &IDENTITY.kernel(input.dtype, &[]),
-            view.shape(),
-            &[padded.through(&view)],
-            output,
-        );
-    }
-    let wide = widened(ctx, input)?;
+    let spatial: Shape = output.shape()[2..].into();
     let d = input.dtype.compute();
-    let padded = padded(ctx, window, &wide.operand(), spatial, Value::zero(d))?;
-    let view = window.view(padded.layout(), spatial);
-    let mut sum = Temporary::new(ctx, d, output.shape().clone())?;
-    launch::reduce(
-        ctx,
-        ReduceOp::Sum,
-        &IDENTITY.kernel(d, &[]),
-        view.shape(),
-        &[padded.through(&view)],
-        &mut sum.operand_mut(),
-    )?;
-    let counts = counts(ctx, kind, window, d, &input.shape()[2..], spatial)?;
-    let mut mean = Temporary::new(ctx, d, output.shape().clone())?;
-    launch::map(ctx, &QUOTIENT.kernel(d, &[]), &[sum.operand(), counts.operand()], &mut [mean.operand_mut()])?;
-    narrow(ctx, &mean.operand(), output)
+    let wide = widened(ctx, input)?;
+    let (identity, fold) = match kind {
+        Pool::Max => (ReduceOp::Max.identity(d), &LARGER),
+        _ => (Value::zero(d), &ACCUMULATE),
+    };
+    let padded = padded(ctx, window, &wide.operand(), &spatial, identity)?;
+    let mut result = Temporary::new(ctx, d, output.shape().clone())?;
+    let mut column = Temporary::new(ctx, d, output.shape().clone())?;
+    launch::fill(ctx, identity, &mut result.operand_mut())?;
+    let along = window.kernel[window.axes() - 1];
+    for last in 0..along {
+        launch::fill(ctx, identity, &mut column.operand_mut())?;
+        for offset in window.offsets().skip(last).step_by(along) {
+            let place = window.at_offset(padded.layout(), &spatial, &offset);
+            launch::map(ctx, &fold.kernel(d, &[]), &[padded.through(&place)], &mut [column.operand_mut()])?;
+        }
+        launch::map(ctx, &fold.kernel(d, &[]), &[column.operand()], &mut [result.operand_mut()])?;
+    }
+    if kind == Pool::Max {
+        return narrow(ctx, &result.operand(), output);
+    }
+    let counts = counts(ctx, kind, window, d, &input.shape()[2..], &spatial)?;
+    launch::map(ctx, &QUOTIENT.kernel(d, &[]), &[result.operand(), counts.operand()], &mut [column.operand_mut()])?;
+    narrow(ctx, &column.operand(), output)
 }
 
-/// See [`Backend::pool_gradient`].
+/// See [`Backend::pool_gradient`]. The taps go backwards, so that what overlapping windows give to an element is added in the
+/// order of the windows.
 ///
 /// # Errors
 /// What the backend reports.
@@ -128,29 +131,34 @@ pub fn pool_gradient<B: Backend>(
     window.padded(inner, spatial).iter().for_each(|&n| shape.push(n));
     let mut sum = Temporary::new(ctx, d, shape)?;
     launch::fill(ctx, Value::zero(d), &mut sum.operand_mut())?;
+    let taps: Vec<_> = window.offsets().enumerate().map(|(tap, offset)| (Value::I64(tap as i64), offset)).collect();
     if kind == Pool::Max {
         let padded = padded(ctx, window, input, spatial, ReduceOp::Max.identity(d))?;
         let mut largest = Temporary::new(ctx, d, head.shape().clone())?;
         pool(ctx, kind, window, input, &mut largest.operand_mut())?;
-        let mut found = Temporary::new(ctx, DType::Bool, head.shape().clone())?;
-        launch::fill(ctx, Value::Bool(false), &mut found.operand_mut())?;
+        let mut first = Temporary::new(ctx, DType::I64, head.shape().clone())?;
+        launch::fill(ctx, Value::I64(-1), &mut first.operand_mut())?;
         let mut one: Shape = Shape::from([1, 1]);
         padded.layout().shape()[2..].iter().for_each(|&n| one.push(n));
         let mut inside = Temporary::new(ctx, DType::Bool, one)?;
         launch::fill(ctx, Value::Bool(false), &mut inside.operand_mut())?;
         let interior = window.interior(inside.layout(), inner);
         launch::fill(ctx, Value::Bool(true), &mut inside.through_mut(&interior))?;
-        for offset in window.offsets() {
-            let place = window.at_offset(sum.layout(), spatial, &offset);
-            let mask = window.at_offset(inside.layout(), spatial, &offset);
-            let inputs = [padded.through(&place), largest.operand(), *head, inside.through(&mask)];
-            let outputs = &mut [sum.through_mut(&place), found.operand_mut()];
-            launch::map(ctx, &ADD_IF_FIRST.kernel(d, &[]), &inputs, outputs)?;
+        for (tap, offset) in &taps {
+            let place = window.at_offset(padded.layout(), spatial, offset);
+            let mask = window.at_offset(inside.layout(), spatial, offset);
+            let inputs = [padded.through(&place), largest.operand(), inside.through(&mask)];
+            launch::map(ctx, &FIRST.kernel(d, &[*tap]), &inputs, &mut [first.operand_mut()])?;
+        }
+        for (tap, offset) in taps.iter().rev() {
+            let place = window.at_offset(sum.layout(), spatial, offset);
+            let target = &mut [sum.through_mut(&place)];
+            launch::map(ctx, &ADD_WHERE.kernel(d, &[*tap]), &[*head, first.operand()], target)?;
         }
     } else {
         let counts = counts(ctx, kind, window, d, inner, spatial)?;
-        for offset in window.offsets() {
-            let place = window.at_offset(sum.layout(), spatial, &offset);
+        for (_, offset) in taps.iter().rev() {
+            let place = window.at_offset(sum.layout(), spatial, offset);
             launch::map(ctx, &ADD_SHARE.kernel(d, &[]), &[*head, counts.operand()], &mut [sum.through_mut(&place)])?;
         }
     }
