@@ -1,16 +1,17 @@
-//! Convolution and its gradients for f32 and f64 (f16 and bf16 by way of f32), as products whose factors are packed straight
-//! from the arrays: a column of the right factor is a window. The input gradient is the convolution of the head, spread out by the
-//! stride, with the weight, its taps reversed and its channels exchanged. With one input channel per group there is hardly
-//! anything to multiply, see [`crate::depthwise`].
+//! Convolution and its gradients for f32 and f64 (f16 and bf16 by way of f32), as products ([`crate::gemm`]). Windows are read where
+//! they lie, in a copy of the planes with zeros around: the terms of a tile are so many neighbours at an offset that depends on
+//! channel and tap alone. The input gradient is the convolution of the head, spread out by the stride, with the weight, its taps
+//! reversed and its channels exchanged.
 
 use crate::{
-    Cpu, depthwise,
-    gemm::{self, Products, Scratch, Strided},
+    Cpu,
+    elementwise::pieces,
+    gemm::{self, Pack, Products, Right, Scratch, Strided},
     math::Real,
     matmul::{narrow, widened},
     rows::{contiguous, slice, slice_mut},
     sliding::Sliding,
-    threads::Shared,
+    threads::{self, Shared},
 };
 use isograd_core::{
     DType, Operand, OperandMut, Result, Shape, Window,
@@ -54,11 +55,6 @@ impl Sizes {
         self.groups * self.outputs * self.inputs * self.sliding.taps()
     }
 
-    /// Whether planes are convolved one by one.
-    fn is_depthwise(&self) -> bool {
-        self.inputs == 1 && self.outputs < 8 && self.sliding.taps() <= DotProduct::CHUNK
-    }
-
     /// The parts of `range`, a range of positions of all images one after another: image, positions, and where they begin in
     /// `range`.
     fn images(&self, range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>, usize)> {
@@ -74,77 +70,221 @@ impl Sizes {
     }
 }
 
-/// Output channels by positions of all images: the weight's rows times windows.
-struct Forward<'a, T> {
-    s: &'a Sizes,
-    x: &'a [T],
-    w: &'a [T],
-    y: Shared<T>,
+/// Planes with zeros around, read in place by products. Along each axis an element of the input is `u * step + phase - padding` for
+/// the element `u` of a phase, so that windows that are `step` apart see neighbours.
+struct Grid {
+    step: [usize; 3],
+    phases: [Vec<usize>; 3],
+    padding: [usize; 3],
+    /// Sizes of a phase.
+    size: [usize; 3],
 }
 
-// SAFETY: a column is a position of an image, its elements are one per output channel, `positions` apart, in the output that is
-// borrowed for them alone.
-unsafe impl<T: Real> Products<T> for Forward<'_, T> {
+/// The product of three sizes.
+fn volume(size: [usize; 3]) -> usize {
+    size.iter().product()
+}
+
+impl Grid {
+    /// Elements of a plane, all phases.
+    fn plane(&self) -> usize {
+        volume([0, 1, 2].map(|a| self.phases[a].len() * self.size[a]))
+    }
+
+    /// Where element `at` of phase number `phase` is in a plane.
+    fn offset(&self, phase: [usize; 3], at: [usize; 3]) -> usize {
+        let [_, h, w] = self.size;
+        let number = (phase[0] * self.phases[1].len() + phase[1]) * self.phases[2].len() + phase[2];
+        number * volume(self.size) + (at[0] * h + at[1]) * w + at[2]
+    }
+
+    /// Copies planes of sizes `input` into it, with room for `beyond` elements that are read and do not matter.
+    fn filled<T: Real>(&self, cpu: &Cpu, x: &[T], input: [usize; 3], beyond: usize) -> Result<Scratch<T>> {
+        let (size, plane) = (volume(input), self.plane());
+        let planes = x.len() / size;
+        let mut copy = Scratch::<T>::new(planes * plane + beyond)?;
+        let (all, rest) = copy.get().split_at_mut(planes * plane);
+        rest.fill(T::ZERO);
+        let at_once = (PIECE / plane).max(1);
+        let mut parts: Vec<(&[T], &mut [T])> = x.chunks(at_once * size).zip(all.chunks_mut(at_once * plane)).collect();
+        threads::each(cpu.threads(), &mut parts, &|(from, to)| {
+            to.fill(T::ZERO);
+            from.chunks(size).zip(to.chunks_mut(plane)).for_each(|(from, to)| self.fill(from, input, to));
+        });
+        Ok(copy)
+    }
+
+    fn fill<T: Copy>(&self, from: &[T], [_, height, width]: [usize; 3], to: &mut [T]) {
+        // The elements u of a phase that are in the input, along an axis of n elements.
+        let inside = |a: usize, phase: usize, n: usize| {
+            let first = self.padding[a].saturating_sub(phase).div_ceil(self.step[a]);
+            let last = (n + self.padding[a]).saturating_sub(phase).div_ceil(self.step[a]).min(self.size[a]);
+            first.min(last)..last
+        };
+        let depth = from.len() / (height * width);
+        let each = |a: usize| self.phases[a].iter().copied().enumerate();
+        for (p0, f0) in each(0) {
+            for (p1, f1) in each(1) {
+                for (p2, f2) in each(2) {
+                    let columns = inside(2, f2, width);
+                    if columns.is_empty() {
+                        continue;
+                    }
+                    for u0 in inside(0, f0, depth) {
+                        for u1 in inside(1, f1, height) {
+                            let at = |u: usize, a: usize, f: usize| u * self.step[a] + f - self.padding[a];
+                            let row = (at(u0, 0, f0) * height + at(u1, 1, f1)) * width;
+                            let from = &from[row + at(columns.start, 2, f2)..row + width];
+                            let start = self.offset([p0, p1, p2], [u0, u1, columns.start]);
+                            let to = &mut to[start..start + columns.len()];
+                            match self.step[2] {
+                                1 => to.copy_from_slice(&from[..to.len()]),
+                                step => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(t, &v)| *t = v),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of weights by the positions of a grid, those between the lines among them, whose results are thrown away.
+struct InPlace<'a, T> {
+    groups: usize,
+    batch: usize,
+    /// `[groups][m][k]`.
+    weights: &'a [T],
+    m: usize,
+    chunks: Vec<Range<usize>>,
+    data: &'a [T],
+    offsets: Vec<usize>,
+    /// Positions of an image, rounded up to whole tiles; the results among them, and the sizes of the grid.
+    positions: usize,
+    results: [usize; 3],
+    size: [usize; 3],
+    out: Shared<T>,
+    /// Elements of a plane of the output, where in it the first result is, and how far they are apart.
+    plane: usize,
+    first: usize,
+    strides: [usize; 3],
+    place: &'a (dyn Fn(usize, usize) -> usize + Sync),
+}
+
+// SAFETY: a column is a result of an image, its elements are one per output channel, `plane` apart, in the output that is borrowed
+// for them alone.
+unsafe impl<T: Real> Products<T> for InPlace<'_, T> {
     fn count(&self) -> usize {
-        self.s.groups
+        self.groups
     }
     fn size(&self) -> [usize; 3] {
-        let s = self.s;
-        [s.outputs, s.inputs * s.sliding.taps(), s.batch * s.sliding.positions()]
+        [self.m, self.offsets.len(), self.batch * self.positions]
+    }
+    fn chunks(&self) -> Vec<Range<usize>> {
+        self.chunks.clone()
     }
     fn left(&self, i: usize, terms: Range<usize>, rows: Range<usize>, out: &mut [T]) {
         let [m, k, _] = self.size();
         let height = rows.len();
-        Strided { data: self.w, start: i * m * k, lane: k as isize, term: 1 }.pack(terms, rows, height, out);
+        Strided { data: self.weights, start: i * m * k, lane: k as isize, term: 1 }.pack(terms, rows, height, out);
     }
-    fn right(&self, i: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [T]) {
-        let Sizes { inputs, sliding, .. } = self.s;
-        let (taps, size, step, depth) = (sliding.taps(), sliding.size(), sliding.step(), terms.len());
-        for (image, positions, start) in self.s.images(columns) {
-            for (t, term) in terms.clone().enumerate() {
-                let plane = &self.x[image * self.s.image() + (i * inputs + term / taps) * size..][..size];
-                sliding.stretches(term % taps, positions.clone(), |windows, place| {
-                    let (mut column, end) = (start + windows.start, start + windows.end);
-                    let mut from = place;
-                    while column < end {
-                        // As far as the panel goes.
-                        let count = (width - column % width).min(end - column);
-                        let out = &mut out[(column / width * depth + t) * width + column % width..][..count];
-                        match &mut from {
-                            None => out.fill(T::ZERO),
-                            Some(at) => {
-                                if step == 1 {
-                                    out.copy_from_slice(&plane[*at..*at + count]);
-                                } else {
-                                    out.iter_mut().zip(plane[*at..].iter().step_by(step)).for_each(|(o, &v)| *o = v);
-                                }
-                                *at += count * step;
-                            }
-                        }
-                        column += count;
-                    }
-                });
+    fn right(&self) -> Right<'_, T> {
+        Right::InPlace { data: self.data, offsets: &self.offsets, place: self.place }
+    }
+    fn columns(&self, i: usize, columns: Range<usize>, run: &mut dyn FnMut(usize, usize, *mut T)) {
+        let ([_, h, w], [depth, height, width]) = (self.size, self.results);
+        let mut column = columns.start;
+        while column < columns.end {
+            let (image, position) = (column / self.positions, column % self.positions);
+            let (line, x) = (position / w, position % w);
+            let next = column + w - x;
+            let (z, y) = (line / h, line % h);
+            if x < width && y < height && z < depth {
+                let count = (width - x).min(columns.end - column);
+                let plane = ((image * self.groups + i) * self.m) * self.plane + self.first;
+                let place = plane + z * self.strides[0] + y * self.strides[1] + x * self.strides[2];
+                match self.strides[2] {
+                    1 => run(column, count, self.out.at(place)),
+                    step => (0..count).for_each(|c| run(column + c, 1, self.out.at(place + c * step))),
+                }
             }
+            // A line ends, or the image with what rounds it up.
+            column = next.min((image + 1) * self.positions);
         }
     }
-    fn column(&self, i: usize, column: usize) -> *mut T {
-        let positions = self.s.sliding.positions();
-        let image = column / positions * self.s.result();
-        self.y.at(image + i * self.s.outputs * positions + column % positions)
-    }
     fn row_stride(&self) -> usize {
-        self.s.sliding.positions()
+        self.plane
     }
 }
+
+/// The widest tile, in elements.
+const WIDEST: usize = 32;
+
+/// Elements of planes that are copied by a thread at once.
+const PIECE: usize = 1 << 15;
 
 fn forward<T: Real>(cpu: &Cpu, s: &Sizes, x: &[T], w: &[T], y: &mut [T]) -> Result<()> {
     // What the unsafe code relies on.
     assert!(x.len() == s.batch * s.image() && y.len() == s.batch * s.result() && w.len() == s.weights());
-    if s.is_depthwise() {
-        depthwise::forward(cpu, s, x, w, y);
-        return Ok(());
+    let Sliding { input, output, kernel, stride, padding, dilation } = s.sliding;
+    let taps = |a: usize| (0..kernel[a]).map(move |t| (t * dilation[a] % stride[a], t * dilation[a] / stride[a]));
+    let phases = [0, 1, 2].map(|a| {
+        let mut all: Vec<usize> = taps(a).map(|(phase, _)| phase).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    });
+    let size = [0, 1, 2].map(|a| output[a] + (kernel[a] - 1) * dilation[a] / stride[a]);
+    let grid = Grid { step: stride, phases, padding, size };
+    // For each axis and tap its phase's number and its distance.
+    let places = [0, 1, 2].map(|a| -> Vec<(usize, usize)> {
+        taps(a).map(|(phase, at)| (grid.phases[a].iter().position(|&p| p == phase).unwrap_or(0), at)).collect()
+    });
+    let plane = grid.plane();
+    let mut offsets = Vec::with_capacity(s.inputs * s.sliding.taps());
+    for channel in 0..s.inputs {
+        for &(p0, at0) in &places[0] {
+            for &(p1, at1) in &places[1] {
+                for &(p2, at2) in &places[2] {
+                    offsets.push(channel * plane + grid.offset([p0, p1, p2], [at0, at1, at2]));
+                }
+            }
+        }
     }
-    gemm::products(cpu, &Forward { s, x, w, y: Shared::new(y) })
+    let [depth, height, _] = output;
+    let lines = ((depth - 1) * size[1] + height) * size[2];
+    let positions = lines.next_multiple_of(WIDEST);
+    // Nothing to copy: a window of one element, and no tile that reaches beyond the last plane.
+    let as_it_is = plane == s.sliding.size() && size == input && positions == plane && s.sliding.taps() == 1;
+    let mut copy;
+    let data = if as_it_is {
+        x
+    } else {
+        copy = grid.filled(cpu, x, input, positions + WIDEST)?;
+        let whole = s.batch * s.groups * s.inputs * plane + positions + WIDEST;
+        &copy.get()[..whole]
+    };
+    let (group, image) = (s.inputs * plane, s.groups * s.inputs * plane);
+    let place = move |i: usize, column: usize| column / positions * image + i * group + column % positions;
+    let results = volume(output);
+    let products = InPlace {
+        groups: s.groups,
+        batch: s.batch,
+        weights: w,
+        m: s.outputs,
+        chunks: pieces(offsets.len(), DotProduct::CHUNK),
+        data,
+        offsets,
+        positions,
+        results: output,
+        size,
+        out: Shared::new(y),
+        plane: results,
+        first: 0,
+        strides: [output[1] * output[2], output[2], 1],
+        place: &place,
+    };
+    gemm::products(cpu, &products)
 }
 
 fn input_gradient<T: Real>(cpu: &Cpu, s: &Sizes, head: &[T], w: &[T], out: &mut [T]) -> Result<()> {
@@ -181,9 +321,9 @@ fn input_gradient<T: Real>(cpu: &Cpu, s: &Sizes, head: &[T], w: &[T], out: &mut 
 /// Output channels by input channels and taps: the heads times windows, over the positions of all images.
 struct WeightGradient<'a, T> {
     s: &'a Sizes,
-    x: &'a [T],
     head: &'a [T],
     out: Shared<T>,
+    pack: &'a Pack<'a, T>,
 }
 
 // SAFETY: the results are contiguous and follow one another in the output that is borrowed for them alone.
@@ -205,12 +345,27 @@ unsafe impl<T: Real> Products<T> for WeightGradient<'_, T> {
             }
         }
     }
-    fn right(&self, i: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [T]) {
-        let Sizes { inputs, sliding, .. } = self.s;
-        let (taps, size, step, depth) = (sliding.taps(), sliding.size(), sliding.step(), terms.len());
-        for (image, positions, start) in self.s.images(terms) {
+    fn right(&self) -> Right<'_, T> {
+        Right::Packed(self.pack)
+    }
+    fn columns(&self, i: usize, columns: Range<usize>, run: &mut dyn FnMut(usize, usize, *mut T)) {
+        let [m, _, n] = self.size();
+        run(columns.start, columns.len(), self.out.at(i * m * n + columns.start));
+    }
+    fn row_stride(&self) -> usize {
+        self.s.inputs * self.s.sliding.taps()
+    }
+}
+
+fn weight_gradient<T: Real>(cpu: &Cpu, s: &Sizes, x: &[T], head: &[T], out: &mut [T]) -> Result<()> {
+    assert!(x.len() == s.batch * s.image() && head.len() == s.batch * s.result() && out.len() == s.weights());
+    let Sizes { inputs, sliding, .. } = *s;
+    let (taps, size, step) = (sliding.taps(), sliding.size(), sliding.step());
+    let pack = |i: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [T]| {
+        let depth = terms.len();
+        for (image, positions, start) in s.images(terms) {
             for (lane, column) in columns.clone().enumerate() {
-                let plane = &self.x[image * self.s.image() + (i * inputs + column / taps) * size..][..size];
+                let plane = &x[image * s.image() + (i * inputs + column / taps) * size..][..size];
                 let out = &mut out[(lane / width * depth + start) * width + lane % width..];
                 sliding.stretches(column % taps, positions.clone(), |windows, place| {
                     let out = out[windows.start * width..].iter_mut().step_by(width).take(windows.len());
@@ -221,19 +376,8 @@ unsafe impl<T: Real> Products<T> for WeightGradient<'_, T> {
                 });
             }
         }
-    }
-    fn column(&self, i: usize, column: usize) -> *mut T {
-        let [m, _, n] = self.size();
-        self.out.at(i * m * n + column)
-    }
-    fn row_stride(&self) -> usize {
-        self.s.inputs * self.s.sliding.taps()
-    }
-}
-
-fn weight_gradient<T: Real>(cpu: &Cpu, s: &Sizes, x: &[T], head: &[T], out: &mut [T]) -> Result<()> {
-    assert!(x.len() == s.batch * s.image() && head.len() == s.batch * s.result() && out.len() == s.weights());
-    gemm::products(cpu, &WeightGradient { s, x, head, out: Shared::new(out) })
+    };
+    gemm::products(cpu, &WeightGradient { s, head, out: Shared::new(out), pack: &pack })
 }
 
 /// Which of the three kernels: what the operands of the common part are.

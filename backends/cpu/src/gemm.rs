@@ -12,12 +12,12 @@ use crate::{
     math::{Real, Vector},
     matmul::elements_mut,
     memory::{Buffer, POOL},
+    registers::Register,
     threads::{self, Shared},
 };
 use isograd_core::{Result, backend::DotProduct};
+use smallvec::SmallVec;
 use std::{marker::PhantomData, ops::Range, sync::Mutex};
-
-const CHUNK: usize = DotProduct::CHUNK;
 
 /// Columns of a block: with a chunk of terms, what the second cache holds.
 const COLUMNS: usize = 192;
@@ -50,23 +50,39 @@ impl<T: Real> Scratch<T> {
 /// Products of one size, each `m` by `k` by `n`, none of them 0, whose factors lie wherever they lie.
 ///
 /// # Safety
-/// `column` gives memory that is valid for writing the `m` elements of the column, `row_stride` apart, while the product runs,
-/// that nobody else reads or writes, and no element twice.
+/// `columns` gives memory that is valid for reading and writing the `m` elements of each column, `row_stride` apart, while the
+/// product runs, that nobody else reads or writes, and no element twice.
 pub(crate) unsafe trait Products<T>: Sync {
     /// How many.
     fn count(&self) -> usize;
     /// `m`, `k`, `n`.
     fn size(&self) -> [usize; 3];
+    /// The chunks of terms.
+    fn chunks(&self) -> Vec<Range<usize>> {
+        pieces(self.size()[1], DotProduct::CHUNK)
+    }
     /// Copies terms of a panel of rows of the left factor of product `i` to `out`, term by term: `[terms][rows]`.
     fn left(&self, i: usize, terms: Range<usize>, rows: Range<usize>, out: &mut [T]);
-    /// Copies terms of columns of the right factor of product `i` to `out`, in panels of `width` columns: `[panels][terms][width]`.
-    /// What lies beyond the last column does not matter.
-    fn right(&self, i: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [T]);
-    /// Where column `column` of result `i` begins.
-    fn column(&self, i: usize, column: usize) -> *mut T;
+    /// The right factor.
+    fn right(&self) -> Right<'_, T>;
+    /// Calls `run(column, count, place)` for runs of columns of result `i` that lie side by side: the first, how many, and where
+    /// the first begins. Columns that are in no run are thrown away.
+    fn columns(&self, i: usize, columns: Range<usize>, run: &mut dyn FnMut(usize, usize, *mut T));
     /// Elements from a row of the result to the next.
     fn row_stride(&self) -> usize;
 }
+
+/// Where a right factor is.
+pub(crate) enum Right<'a, T> {
+    /// A function copies terms of columns of product `i` to its last argument, in panels of `width` columns:
+    /// `(i, terms, columns, width, out)`, out `[panels][terms][width]`. What lies beyond the last column does not matter.
+    Packed(&'a Pack<'a, T>),
+    /// In `data`: column `c + j` of a panel that begins with column `c` has term `t` at `place(i, c) + offsets[t] + j`.
+    InPlace { data: &'a [T], offsets: &'a [usize], place: &'a (dyn Fn(usize, usize) -> usize + Sync) },
+}
+
+/// How a right factor is packed.
+pub(crate) type Pack<'a, T> = dyn Fn(usize, Range<usize>, Range<usize>, usize, &mut [T]) + Sync + 'a;
 
 /// A matrix in memory, its lanes (rows of a left factor, columns of a right one) and terms some elements apart.
 #[derive(Clone, Copy, Debug)]
@@ -136,17 +152,23 @@ enum Then {
     Keep,
 }
 
+/// Columns of a panel that lie side by side: the first one's number in the panel, how many, where the first begins.
+type Run<T> = (usize, usize, *mut T);
+
+/// A panel of columns: where its first term begins, and its runs.
+struct Panel<T> {
+    first: *const T,
+    runs: SmallVec<[Run<T>; 4]>,
+}
+
 /// One chunk of terms of a block of the result.
 struct Block<'a, T> {
     /// Panels of rows.
     left: &'a [T],
-    /// Panels of columns.
-    right: &'a [T],
-    terms: usize,
-    /// Rows, from the first of `columns` on.
+    /// Panels of columns, and where their terms are from the first on: a whole register of memory each.
+    panels: &'a [Panel<T>],
+    offsets: &'a [usize],
     rows: usize,
-    /// Where the columns of the result begin.
-    columns: &'a [*mut T],
     row_stride: usize,
     then: Then,
 }
@@ -156,94 +178,117 @@ impl<T: Real> Work for Block<'_, T> {
 
     #[inline(always)]
     fn run<M: Vector>(self) {
-        // The vectors of a tile's row: two of eight f32, or of sixteen.
-        match (M::WIDE, size_of::<T>()) {
-            (false, 4) => self.tiles::<M, 6, 8>(),
-            (false, _) => self.tiles::<M, 6, 4>(),
-            (true, 4) => self.tiles::<M, 12, 16>(),
-            (true, _) => self.tiles::<M, 12, 8>(),
-        }
+        if M::ROWS == 12 { self.tiles::<T::In<M>, 12>() } else { self.tiles::<T::In<M>, 6>() }
     }
 }
 
 impl<T: Real> Block<'_, T> {
     #[inline(always)]
-    fn tiles<M: Vector, const R: usize, const L: usize>(&self) {
+    fn tiles<V: Register<T>, const R: usize>(&self) {
         let mut left = self.left;
         for rows in panels(0..self.rows, R) {
-            let panel;
-            (panel, left) = left.split_at(rows.len() * self.terms);
-            for (right, columns) in self.right.chunks(2 * L * self.terms).zip(self.columns.chunks(2 * L)) {
-                match rows.len() {
-                    4 => self.one::<M, 4, L>(panel, right, columns, rows.start),
-                    2 => self.one::<M, 2, L>(panel, right, columns, rows.start),
-                    1 => self.one::<M, 1, L>(panel, right, columns, rows.start),
-                    _ => self.one::<M, R, L>(panel, right, columns, rows.start),
-                }
+            let factor;
+            (factor, left) = left.split_at(rows.len() * self.offsets.len());
+            // Few rows have few chains: then those of several panels go side by side.
+            match rows.len() {
+                4 => self.row::<V, 4, 1>(factor, rows.start),
+                2 => self.row::<V, 2, 2>(factor, rows.start),
+                1 => self.row::<V, 1, 4>(factor, rows.start),
+                _ => self.row::<V, R, 1>(factor, rows.start),
             }
         }
     }
 
-    /// One tile: `R` rows from `row` on, of two vectors of `L` columns.
+    /// Tiles of `R` rows from `row` on, `P` at a time.
     #[inline(always)]
-    fn one<M: Vector, const R: usize, const L: usize>(&self, left: &[T], right: &[T], columns: &[*mut T], row: usize) {
-        let mut sums = [[[T::ZERO; L]; 2]; R];
-        let (left, _) = left.as_chunks::<R>();
-        let (right, _) = right.as_chunks::<L>();
-        let (right, _) = right.as_chunks::<2>();
-        for (a, b) in left.iter().zip(right) {
-            for r in 0..R {
-                for v in 0..2 {
-                    for l in 0..L {
-                        sums[r][v][l] = a[r].mul_add(b[v][l], sums[r][v][l]);
+    fn row<V: Register<T>, const R: usize, const P: usize>(&self, left: &[T], row: usize) {
+        let (several, rest) = self.panels.as_chunks::<P>();
+        several.iter().for_each(|panels| self.some::<V, R, P>(left, panels, row));
+        rest.iter().for_each(|panel| self.some::<V, R, 1>(left, std::array::from_ref(panel), row));
+    }
+
+    /// `P` tiles, each of `R` rows from `row` on and two registers of columns.
+    #[inline(always)]
+    fn some<V: Register<T>, const R: usize, const P: usize>(&self, left: &[T], panels: &[Panel<T>; P], row: usize) {
+        let width = 2 * V::LANES;
+        assert!(left.len() == R * self.offsets.len());
+        let mut sums;
+        // SAFETY: `T::In<M>` is the register of the instruction set that this is compiled for. The left panel has `R` numbers for
+        // each term, and there are `width` numbers at each offset of the right ones.
+        unsafe {
+            sums = [[[V::splat(T::ZERO); 2]; R]; P];
+            let mut a = left.as_ptr();
+            for &offset in self.offsets {
+                for p in 0..P {
+                    let b = panels[p].first.add(offset);
+                    let columns = [V::load(b), V::load(b.add(V::LANES))];
+                    for r in 0..R {
+                        let x = V::splat(*a.add(r));
+                        for v in 0..2 {
+                            sums[p][r][v] = x.mul_add(columns[v], sums[p][r][v]);
+                        }
                     }
                 }
+                a = a.add(R);
             }
         }
-        let beside = columns.len() == 2 * L && columns[2 * L - 1] == columns[0].wrapping_add(2 * L - 1);
-        for (r, sums) in sums.iter().enumerate() {
-            let row = (row + r) * self.row_stride;
-            if beside {
-                // SAFETY: the columns lie side by side and, as `Products` promises, in memory that is this block's.
-                let out = unsafe { &mut *columns[0].wrapping_add(row).cast::<[[T; L]; 2]>() };
-                for v in 0..2 {
-                    for l in 0..L {
-                        out[v][l] = self.put(out[v][l], sums[v][l]);
-                    }
-                }
-                continue;
-            }
-            for (column, &sum) in columns.iter().zip(sums.as_flattened()) {
-                // SAFETY: an element of a column, as `Products` promises in memory that is this block's.
-                let out = unsafe { &mut *column.wrapping_add(row) };
-                *out = self.put(*out, sum);
-            }
+        for p in 0..P {
+            self.put(&sums[p], &panels[p].runs, row, width);
         }
     }
 
+    /// Puts the sums of a tile where they belong.
     #[inline(always)]
-    fn put(&self, old: T, sum: T) -> T {
-        match self.then {
-            Then::Begin => T::ZERO.add(sum),
-            Then::Add => old.add(sum),
-            Then::Keep => sum,
+    fn put<V: Register<T>, const R: usize>(&self, sums: &[[V; 2]; R], runs: &[Run<T>], row: usize, width: usize) {
+        // Memory for a tile whose columns are not side by side: up to sixteen rows of two registers.
+        let mut copy = [T::ZERO; 16 * 32];
+        let (first, stride, then) = match *runs {
+            [(0, count, place)] if count == width => {
+                (place.wrapping_add(row * self.row_stride), self.row_stride, self.then)
+            }
+            _ => (copy.as_mut_ptr(), width, Then::Keep),
+        };
+        for r in 0..R {
+            for v in 0..2 {
+                // SAFETY: the register is of the instruction set that this is compiled for. The rows of the tile lie in `copy`, or
+                // side by side and, as `Products` promises, in memory that is this block's.
+                unsafe {
+                    let to = first.wrapping_add(r * stride + v * V::LANES);
+                    let sum = match then {
+                        Then::Begin => V::splat(T::ZERO).add(sums[r][v]),
+                        Then::Add => V::load(to).add(sums[r][v]),
+                        Then::Keep => sums[r][v],
+                    };
+                    sum.store(to);
+                }
+            }
+        }
+        if first != copy.as_mut_ptr() {
+            return;
+        }
+        for (r, sums) in copy.chunks(width).take(R).enumerate() {
+            for &(start, count, place) in runs {
+                // SAFETY: elements of a run of columns, as `Products` promises in memory that is this block's.
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(place.wrapping_add((row + r) * self.row_stride), count) };
+                let sums = &sums[start..start + count];
+                match self.then {
+                    Then::Begin => out.iter_mut().zip(sums).for_each(|(o, &sum)| *o = T::ZERO.add(sum)),
+                    Then::Add => out.iter_mut().zip(sums).for_each(|(o, &sum)| *o = o.add(sum)),
+                    Then::Keep => out.copy_from_slice(sums),
+                }
+            }
         }
     }
 }
 
-/// A piece of work: a block of a product, and of its terms some chunks.
+/// A piece of work: a block of a product, and some of its chunks, by number.
 #[derive(Clone, Debug)]
 struct Task {
     product: usize,
     rows: Range<usize>,
     columns: Range<usize>,
-    terms: Range<usize>,
-}
-
-impl Task {
-    fn work(&self) -> usize {
-        self.rows.len() * self.columns.len() * self.terms.len()
-    }
+    chunks: Range<usize>,
 }
 
 /// How the products are cut.
@@ -251,12 +296,12 @@ impl Task {
 struct Cut {
     /// Rows and columns of a block.
     block: [usize; 2],
-    /// Terms of a task; all, unless the sums of chunks are kept.
-    terms: usize,
+    /// Chunks of a task; all, unless the sums of chunks are kept.
+    chunks: usize,
 }
 
 /// For `threads` threads: blocks that are many enough for all and large enough to be worth it.
-fn cut(count: usize, [m, k, n]: [usize; 3], tile: [usize; 2], threads: usize) -> Cut {
+fn cut(count: usize, [m, k, n]: [usize; 3], chunks: usize, tile: [usize; 2], threads: usize) -> Cut {
     let work = m * k * n;
     let wanted = if threads == 1 { 1 } else { (count * work / WORTH).clamp(1, threads * PER_THREAD) };
     let columns = COLUMNS.next_multiple_of(tile[1]).min(n);
@@ -275,25 +320,8 @@ fn cut(count: usize, [m, k, n]: [usize; 3], tile: [usize; 2], threads: usize) ->
             break;
         }
     }
-    let (chunks, sums) = (k.div_ceil(CHUNK), count * k.div_ceil(CHUNK) * m * n);
-    let terms = if blocks(block) < wanted.min(threads) && chunks > 1 && sums <= SUMS {
-        chunks.div_ceil(wanted.div_ceil(blocks(block))) * CHUNK
-    } else {
-        k
-    };
-    Cut { block, terms }
-}
-
-/// Runs `f` on every task, so many at once that they are worth it, and gives the first error if there is one.
-fn run(cpu: &Cpu, tasks: &mut [Task], f: impl Fn(&Task) -> Result<()> + Sync) -> Result<()> {
-    let failed = Mutex::new(None);
-    let mut several: Vec<&mut [Task]> = tasks.chunks_mut((WORTH / tasks[0].work()).max(1)).collect();
-    threads::each(cpu.threads(), &mut several, &|tasks| {
-        if let Err(e) = tasks.iter().try_for_each(&f) {
-            *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
-        }
-    });
-    failed.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+    let few = blocks(block) < wanted.min(threads) && chunks > 1 && count * chunks * m * n <= SUMS;
+    Cut { block, chunks: if few { chunks.div_ceil(wanted.div_ceil(blocks(block))) } else { chunks } }
 }
 
 /// Computes `products`.
@@ -307,14 +335,14 @@ pub(crate) fn products<T: Real, P: Products<T>>(cpu: &Cpu, products: &P) -> Resu
 fn products_with<T: Real, P: Products<T>>(cpu: &Cpu, simd: Simd, products: &P) -> Result<()> {
     let (count, [m, k, n]) = (products.count(), products.size());
     debug_assert!(count * m * k * n > 0);
-    let tile = tile::<T>(simd);
-    let Cut { block: [rows, columns], terms } = cut(count, [m, k, n], tile, threads::available(cpu.threads()));
-    let mut tasks = Vec::new();
+    let (tile, all) = (tile::<T>(simd), products.chunks());
+    let Cut { block: [rows, columns], chunks } =
+        cut(count, [m, k, n], all.len(), tile, threads::available(cpu.threads()));
+    let mut tasks: SmallVec<[Task; 1]> = SmallVec::new();
     for product in 0..count {
-        for first in (0..k).step_by(terms) {
+        for chunks in pieces(all.len(), chunks) {
             for columns in pieces(n, columns) {
-                let terms = first..k.min(first + terms);
-                let task = |rows| Task { product, rows, columns: columns.clone(), terms: terms.clone() };
+                let task = |rows| Task { product, rows, columns: columns.clone(), chunks: chunks.clone() };
                 tasks.extend(pieces(m, rows).into_iter().map(task));
             }
         }
@@ -323,106 +351,155 @@ fn products_with<T: Real, P: Products<T>>(cpu: &Cpu, simd: Simd, products: &P) -
     let shared = columns < n;
     let mut packed = Scratch::<T>::new(if shared { count * m * k } else { 0 })?;
     if shared {
-        let mut chunks: Vec<(usize, Range<usize>, &mut [T])> = Vec::new();
+        let mut parts: Vec<(usize, Range<usize>, &mut [T])> = Vec::new();
         let mut rest = &mut packed.get()[..count * m * k];
         for product in 0..count {
-            for terms in pieces(k, CHUNK) {
-                let chunk;
-                (chunk, rest) = rest.split_at_mut(m * terms.len());
-                chunks.push((product, terms, chunk));
+            for terms in &all {
+                let part;
+                (part, rest) = rest.split_at_mut(m * terms.len());
+                parts.push((product, terms.clone(), part));
             }
         }
         let pack = |(product, terms, out): &mut (usize, Range<usize>, &mut [T])| {
-            pack_left(products, *product, terms.clone(), pieces(m, rows), tile[0], out);
+            for rows in pieces(m, rows) {
+                let out = &mut out[rows.start * terms.len()..rows.end * terms.len()];
+                pack_left(products, *product, terms.clone(), rows, tile[0], out);
+            }
         };
         if count * m * k < MANY {
-            chunks.iter_mut().for_each(pack)
+            parts.iter_mut().for_each(pack)
         } else {
-            threads::each(cpu.threads(), &mut chunks, &pack)
+            threads::each(cpu.threads(), &mut parts, &pack)
         }
     }
     let packed = shared.then(|| &packed.get()[..]);
-    if terms >= k {
-        return run(cpu, &mut tasks, |task| {
-            let row_stride = products.row_stride();
-            let columns: Vec<*mut T> = task.columns.clone().map(|c| products.column(task.product, c)).collect();
-            multiply(products, simd, task, packed, |terms| {
-                (if terms.start == 0 { Then::Begin } else { Then::Add }, columns.clone(), row_stride)
-            })
-        });
+    let mut sums = Scratch::<T>::new(if chunks < all.len() { count * all.len() * m * n } else { 0 })?;
+    let kept = (chunks < all.len()).then(|| Shared::new(sums.get()));
+    let work = rows * columns * k / all.len().div_ceil(chunks);
+    let mut several: SmallVec<[&mut [Task]; 1]> = tasks.chunks_mut((WORTH / work.max(1)).max(1)).collect();
+    let failed = Mutex::new(None);
+    threads::each(cpu.threads(), &mut several, &|tasks| {
+        if let Err(e) = tasks.iter().try_for_each(|task| multiply(products, simd, task, &all, packed, kept)) {
+            *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
+        }
+    });
+    if let Some(error) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        return Err(error);
     }
-    let mut sums = Scratch::<T>::new(count * k.div_ceil(CHUNK) * m * n)?;
-    let chunk = |product: usize, term: usize| (product * k.div_ceil(CHUNK) + term / CHUNK) * m * n;
-    let at = Shared::new(sums.get());
-    run(cpu, &mut tasks, |task| {
-        multiply(products, simd, task, packed, |terms| {
-            let first = chunk(task.product, terms.start);
-            (Then::Keep, task.columns.clone().map(|c| at.at(first + c)).collect(), n)
-        })
-    })?;
+    if kept.is_none() {
+        return Ok(());
+    }
     let sums = sums.get();
     for product in 0..count {
-        for column in 0..n {
+        products.columns(product, 0..n, &mut |column, count, place| {
             for row in 0..m {
-                let terms = (0..k).step_by(CHUNK).map(|term| sums[chunk(product, term) + row * n + column]);
-                let total = terms.fold(T::ZERO, |total, sum| total.add(sum));
-                // SAFETY: an element of the column, as `Products` promises; all tasks are done.
-                unsafe { products.column(product, column).wrapping_add(row * products.row_stride()).write(total) };
+                // SAFETY: elements of a run of columns, as `Products` promises; all tasks are done.
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(place.wrapping_add(row * products.row_stride()), count) };
+                out.fill(T::ZERO);
+                for chunk in 0..all.len() {
+                    let sums = &sums[((product * all.len() + chunk) * m + row) * n + column..][..count];
+                    out.iter_mut().zip(sums).for_each(|(o, &sum)| *o = o.add(sum));
+                }
             }
-        }
+        });
     }
     Ok(())
 }
 
-/// Copies a chunk of the left factor of product `i`: for each block of rows its panels.
+/// Copies a chunk of a block of rows of the left factor of product `i`, in panels.
 fn pack_left<T: Real>(
     products: &impl Products<T>,
     i: usize,
     terms: Range<usize>,
-    blocks: Vec<Range<usize>>,
+    block: Range<usize>,
     tile: usize,
     out: &mut [T],
 ) {
     let mut rest = out;
-    for rows in blocks.into_iter().flat_map(|block| panels(block, tile)) {
+    for rows in panels(block, tile) {
         let panel;
         (panel, rest) = rest.split_at_mut(rows.len() * terms.len());
         products.left(i, terms.clone(), rows, panel);
     }
 }
 
-/// Does a task: chunk by chunk, `then` says what becomes of the results of the chunk, where its columns begin, and how far its
-/// rows are apart.
+/// Does a task, chunk by chunk; with `kept`, the sums of each chunk go there: `[products][chunks][m][n]`.
 fn multiply<T: Real>(
     products: &impl Products<T>,
     simd: Simd,
     task: &Task,
+    all: &[Range<usize>],
     packed: Option<&[T]>,
-    then: impl Fn(&Range<usize>) -> (Then, Vec<*mut T>, usize),
+    kept: Option<Shared<T>>,
 ) -> Result<()> {
-    let ([m, k, _], [height, width]) = (products.size(), tile::<T>(simd));
+    let ([m, k, n], [height, width]) = (products.size(), tile::<T>(simd));
     let (i, rows) = (task.product, task.rows.len());
+    let depth = all[task.chunks.clone()].iter().map(Range::len).max().unwrap_or(0);
     let wide = task.columns.len().next_multiple_of(width);
-    let depth = task.terms.len().min(CHUNK);
-    let mut right = Scratch::<T>::new(depth * wide)?;
+    let factor = products.right();
+    let mut right = Scratch::<T>::new(if matches!(factor, Right::Packed(_)) { depth * wide } else { 0 })?;
     let mut left = Scratch::<T>::new(if packed.is_none() { depth * rows } else { 0 })?;
-    for first in task.terms.clone().step_by(CHUNK) {
-        let terms = first..task.terms.end.min(first + CHUNK);
-        let right = &mut right.get()[..terms.len() * wide];
-        products.right(i, terms.clone(), task.columns.clone(), width, right);
+    let beside: SmallVec<[usize; 64]> = match factor {
+        Right::Packed(_) => (0..depth).map(|term| term * width).collect(),
+        Right::InPlace { .. } => SmallVec::new(),
+    };
+    let row_stride = if kept.is_some() { n } else { products.row_stride() };
+    let mut panels: SmallVec<[Panel<T>; 2]> = SmallVec::new();
+    panels.resize_with(wide / width, || Panel { first: std::ptr::null(), runs: SmallVec::new() });
+    let runs = |panels: &mut [Panel<T>], column: usize, count: usize, place: *mut T| {
+        let place = place.wrapping_add(task.rows.start * row_stride);
+        let start = column - task.columns.start;
+        let mut at = start;
+        while at < start + count {
+            let some = (width - at % width).min(start + count - at);
+            panels[at / width].runs.push((at % width, some, place.wrapping_add(at - start)));
+            at += some;
+        }
+    };
+    if kept.is_none() {
+        products.columns(i, task.columns.clone(), &mut |column, count, place| runs(&mut panels, column, count, place));
+    }
+    for chunk in task.chunks.clone() {
+        let terms = all[chunk].clone();
+        if let Some(kept) = kept {
+            panels.iter_mut().for_each(|panel| panel.runs.clear());
+            let place = kept.at((i * all.len() + chunk) * m * n + task.columns.start);
+            runs(&mut panels, task.columns.start, task.columns.len(), place);
+        }
+        let offsets = match &factor {
+            Right::Packed(pack) => {
+                let right = &mut right.get()[..terms.len() * wide];
+                pack(i, terms.clone(), task.columns.clone(), width, right);
+                let parts = right.chunks(terms.len() * width);
+                panels.iter_mut().zip(parts).for_each(|(panel, part)| panel.first = part.as_ptr());
+                &beside[..terms.len()]
+            }
+            Right::InPlace { data, offsets, place } => {
+                let offsets = &offsets[terms.clone()];
+                let reach = offsets.iter().max().copied().unwrap_or(0) + width;
+                for (panel, column) in panels.iter_mut().zip(task.columns.clone().step_by(width)) {
+                    panel.first = data[place(i, column)..][..reach].as_ptr();
+                }
+                offsets
+            }
+        };
         let left = match packed {
             Some(packed) => {
                 &packed[i * m * k + terms.start * m + task.rows.start * terms.len()..][..rows * terms.len()]
             }
             None => {
                 let left = &mut left.get()[..rows * terms.len()];
-                pack_left(products, i, terms.clone(), vec![task.rows.clone()], height, left);
+                pack_left(products, i, terms, task.rows.clone(), height, left);
                 left
             }
         };
-        let (then, columns, row_stride) = then(&terms);
-        let columns: Vec<*mut T> = columns.iter().map(|c| c.wrapping_add(task.rows.start * row_stride)).collect();
-        simd.run(Block { left, right, terms: terms.len(), rows, columns: &columns, row_stride, then });
+        let then = match (kept, chunk) {
+            (Some(_), _) => Then::Keep,
+            (None, 0) => Then::Begin,
+            (None, _) => Then::Add,
+        };
+        simd.run(Block { left, panels: &panels, offsets, rows, row_stride, then });
     }
     Ok(())
 }
@@ -438,6 +515,8 @@ mod tests {
         a: &'a [f32],
         b: &'a [f32],
         c: Shared<f32>,
+        in_place: Option<&'a [usize]>,
+        pack: &'a Pack<'a, f32>,
     }
 
     // SAFETY: the columns of a contiguous result, which the test lends alone.
@@ -452,11 +531,15 @@ mod tests {
             let height = rows.len();
             Strided { data: self.a, start: 0, lane: self.size[1] as isize, term: 1 }.pack(terms, rows, height, out);
         }
-        fn right(&self, _: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [f32]) {
-            Strided { data: self.b, start: 0, lane: 1, term: self.size[2] as isize }.pack(terms, columns, width, out);
+        fn right(&self) -> Right<'_, f32> {
+            match self.in_place {
+                Some(offsets) => Right::InPlace { data: self.b, offsets, place: &|_, column| column },
+                None => Right::Packed(self.pack),
+            }
         }
-        fn column(&self, _: usize, column: usize) -> *mut f32 {
-            self.c.at(column)
+        fn columns(&self, _: usize, columns: Range<usize>, run: &mut dyn FnMut(usize, usize, *mut f32)) {
+            // In pieces of seven, of which nobody knows that they lie side by side.
+            columns.clone().step_by(7).for_each(|c| run(c, 7.min(columns.end - c), self.c.at(c)));
         }
         fn row_stride(&self) -> usize {
             self.size[2]
@@ -470,7 +553,12 @@ mod tests {
             let numbers = |count: usize, seed: u32| -> Vec<f32> {
                 (0..count as u32).map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 * 1e-7 - 0.8).collect()
             };
-            let (a, b) = (numbers(m * k, 1), numbers(k * n, 99));
+            // Panels read beyond the last column.
+            let (a, b) = (numbers(m * k, 1), numbers(k * n + 64, 99));
+            let offsets: Vec<usize> = (0..k).map(|q| q * n).collect();
+            let pack = |_: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [f32]| {
+                Strided { data: &b, start: 0, lane: 1, term: n as isize }.pack(terms, columns, width, out);
+            };
             let mut right = vec![0f32; m * n];
             for (i, right) in right.iter_mut().enumerate() {
                 let mut dot = DotProduct::new(DType::F32);
@@ -478,12 +566,13 @@ mod tests {
                 *right = dot.finish().to_f64() as f32;
             }
             for isa in Isa::available() {
-                for threads in [1, 2, 5] {
+                for (threads, in_place) in [(1, false), (1, true), (2, false), (2, true), (5, true)] {
                     let mut c = vec![f32::NAN; m * n];
-                    let plain = Plain { size, a: &a, b: &b, c: Shared::new(&mut c) };
+                    let in_place = in_place.then_some(&offsets[..]);
+                    let plain = Plain { size, a: &a, b: &b, c: Shared::new(&mut c), in_place, pack: &pack };
                     products_with(&Cpu::with_threads(threads).unwrap(), Simd::for_test(isa), &plain).unwrap();
                     let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                    assert_eq!(bits(&c), bits(&right), "{size:?} {isa:?} {threads} threads");
+                    assert_eq!(bits(&c), bits(&right), "{size:?} {isa:?} {threads} threads {in_place:?}");
                 }
             }
         }
@@ -493,10 +582,10 @@ mod tests {
     fn every_element_is_in_one_block() {
         for size in [[1, 1, 1], [7, 100, 1000], [2048, 2048, 2048], [10, 100_000, 25], [100_000, 3, 10]] {
             for threads in [1, 2, 8] {
-                let Cut { block: [rows, columns], terms } = cut(3, size, [6, 16], threads);
+                let Cut { block: [rows, columns], chunks } = cut(3, size, size[1].div_ceil(256), [6, 16], threads);
                 assert!(rows > 0 && columns > 0 && (rows == size[0] || rows % 6 == 0), "{size:?}");
                 assert!(columns == size[2] || columns % 16 == 0);
-                assert!(terms >= size[1] || terms % CHUNK == 0);
+                assert!(chunks > 0 && chunks <= size[1].div_ceil(256));
             }
         }
     }

@@ -30,7 +30,6 @@
 #[cfg(feature = "blas")]
 mod blas;
 mod conv;
-mod depthwise;
 mod elementwise;
 mod gather;
 mod gemm;
@@ -40,6 +39,7 @@ mod matmul;
 mod memory;
 mod pool;
 mod reduce;
+mod registers;
 mod rows;
 mod sliding;
 mod sort;

@@ -1,6 +1,7 @@
 //! Numbers as the kernels of matrices, rows and windows use them, in loops that are compiled once per instruction set.
 //! Functions are their definitions in `isograd_core::expr::mathematics`, which LLVM turns into vector instructions.
 
+use crate::{lanes::Isa, registers::Register};
 use bytemuck::Pod;
 use isograd_core::expr::{
     Unary,
@@ -9,16 +10,36 @@ use isograd_core::expr::{
 
 /// An instruction set that loops are compiled for.
 pub(crate) trait Vector: Copy {
-    /// Whether there are 32 registers of 512 bits.
-    const WIDE: bool;
+    /// A register of f32.
+    type F32: Register<f32>;
+    /// A register of f64.
+    type F64: Register<f64>;
+    /// Rows of a tile of a product: with two registers a row, what the registers hold.
+    const ROWS: usize;
 }
 
 /// Instruction set number `ISA`. One type per set, so that each loop has one caller and is inlined.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fast<const ISA: u8>;
 
-impl<const ISA: u8> Vector for Fast<ISA> {
-    const WIDE: bool = ISA > 1;
+impl Vector for Fast<{ Isa::Baseline as u8 }> {
+    type F32 = [f32; 8];
+    type F64 = [f64; 4];
+    const ROWS: usize = 6;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for Fast<{ Isa::Avx2 as u8 }> {
+    type F32 = std::arch::x86_64::__m256;
+    type F64 = std::arch::x86_64::__m256d;
+    const ROWS: usize = 6;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for Fast<{ Isa::Avx512 as u8 }> {
+    type F32 = std::arch::x86_64::__m512;
+    type F64 = std::arch::x86_64::__m512d;
+    const ROWS: usize = 12;
 }
 
 /// Numbers with sums and products; those of integers wrap.
@@ -71,6 +92,8 @@ rings!(f32 f64; i32 i64 u8 i8);
 
 /// Floating numbers as the kernels of whole rows use them.
 pub(crate) trait Real: Ring + PartialOrd {
+    /// A register of these.
+    type In<M: Vector>: Register<Self>;
     /// The least.
     const LEAST: Self;
     /// The nearest to `x`.
@@ -88,8 +111,9 @@ pub(crate) trait Real: Ring + PartialOrd {
 }
 
 macro_rules! reals {
-    ($($float:ident $of_one:ident)*) => {
+    ($($float:ident $register:ident $of_one:ident)*) => {
         $(impl Real for $float {
+            type In<M: Vector> = M::$register;
             const LEAST: $float = $float::NEG_INFINITY;
             #[inline(always)]
             fn of(x: f64) -> $float {
@@ -118,4 +142,4 @@ macro_rules! reals {
         })*
     };
 }
-reals!(f32 of_one_f32 f64 of_one_f64);
+reals!(f32 F32 of_one_f32 f64 F64 of_one_f64);

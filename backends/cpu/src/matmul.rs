@@ -3,7 +3,7 @@
 
 use crate::{
     Cpu,
-    gemm::{self, Strided},
+    gemm::{self, Pack, Right, Strided},
     lanes::{Simd, Work},
     math::{Real, Ring, Vector},
     memory::Buffer,
@@ -177,8 +177,8 @@ fn one_axis(layout: &Layout, axes: usize) -> Option<isize> {
 struct InMemory<'a, T> {
     p: &'a Products,
     x: &'a [T],
-    y: &'a [T],
     z: Shared<T>,
+    pack: &'a Pack<'a, T>,
 }
 
 // SAFETY: the results are contiguous and follow one another in memory that is borrowed for them alone.
@@ -194,12 +194,11 @@ unsafe impl<T: Real> gemm::Products<T> for InMemory<'_, T> {
         Strided { data: self.x, start: self.p.starts[i].0, lane: self.p.a[0], term: self.p.a[1] }
             .pack(terms, rows, height, out);
     }
-    fn right(&self, i: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [T]) {
-        Strided { data: self.y, start: self.p.starts[i].1, lane: self.p.b[1], term: self.p.b[0] }
-            .pack(terms, columns, width, out);
+    fn right(&self) -> Right<'_, T> {
+        Right::Packed(self.pack)
     }
-    fn column(&self, i: usize, column: usize) -> *mut T {
-        self.z.at(i * self.p.m * self.p.n + column)
+    fn columns(&self, i: usize, columns: Range<usize>, run: &mut dyn FnMut(usize, usize, *mut T)) {
+        run(columns.start, columns.len(), self.z.at(i * self.p.m * self.p.n + columns.start));
     }
     fn row_stride(&self) -> usize {
         self.p.n
@@ -248,7 +247,10 @@ fn real<T: Float>(
             return Ok(());
         }
     }
-    gemm::products(cpu, &InMemory { p: &p, x, y, z: Shared::new(z) })
+    let pack = |i: usize, terms, columns, width, out: &mut [T]| {
+        Strided { data: y, start: p.starts[i].1, lane: p.b[1], term: p.b[0] }.pack(terms, columns, width, out);
+    };
+    gemm::products(cpu, &InMemory { p: &p, x, z: Shared::new(z), pack: &pack })
 }
 
 /// Plain loops: products of a few elements, of integers, and of a matrix by a vector.
@@ -261,7 +263,7 @@ fn by_loops<T: Ring>(cpu: &Cpu, p: &Products, x: &[T], y: &[T], z: &mut [T]) {
     let at_once = if each * of_one.max(1) <= piece || p.m * p.k * p.n <= piece {
         (piece / (p.m * p.k * p.n)).max(1) * of_one
     } else if vector {
-        (piece / p.k).max(256).min(of_one)
+        (piece / p.k).max(1024).min(of_one)
     } else {
         (piece / each).clamp(1, p.m) * p.n
     };

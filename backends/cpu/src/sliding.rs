@@ -10,10 +10,10 @@ pub(crate) struct Sliding {
     pub input: [usize; 3],
     /// Windows along each axis.
     pub output: [usize; 3],
-    kernel: [usize; 3],
-    stride: [usize; 3],
-    padding: [usize; 3],
-    dilation: [usize; 3],
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    pub padding: [usize; 3],
+    pub dilation: [usize; 3],
 }
 
 /// `v` as the last of three, the others being `fill`.
