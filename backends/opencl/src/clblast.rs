@@ -89,7 +89,6 @@ thread_local! {
 }
 
 /// Whether the library is there.
-#[cfg(test)]
 pub(crate) fn is_there() -> bool {
     functions().is_some()
 }

@@ -10,8 +10,8 @@ use crate::{
     walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
 };
 use isograd_core::{
-    DType, Layout, Operand, OperandMut, ReduceOp, Result,
-    backend::composed,
+    DType, Layout, Operand, OperandMut, ReduceOp, Result, Value,
+    backend::{Reducer, composed},
     expr::{
         Binary, Unary,
         render::{Dialect, Renderer, type_name},
@@ -77,6 +77,42 @@ ig_p p = W(4), rest = row;
     text
 }
 
+/// Rows that kernels here sum up: two levels of blocks.
+const LONGEST: usize = Reducer::BLOCK * Reducer::BLOCK;
+
+/// Declares `name`, the sum of `term`, made of the element `v`, over a row of at most [`LONGEST`] elements, in the order of
+/// `Reducer`.
+fn sum(ct: &str, name: &str, value: &str, term: &str) -> String {
+    const LANES: usize = Reducer::PARTIALS;
+    const BLOCK: usize = Reducer::BLOCK;
+    format!(
+        "{ct} {name};
+{{
+{ct} block[{LANES}];
+for (int l = 0; l < {LANES}; l++) block[l] = 0;
+for (ig_p from = 0; from < n; from += {BLOCK}) {{
+const ig_p to = min(from + {BLOCK}, n);
+{ct} lane[{LANES}];
+for (int l = 0; l < {LANES}; l++) lane[l] = 0;
+ig_p at = from;
+for (; at + {LANES} <= to; at += {LANES})
+for (int l = 0; l < {LANES}; l++) {{ const ig_p i = at + l; const {ct} v = {value}; lane[l] += {term}; }}
+for (int l = 0; l < to - at; l++) {{ const ig_p i = at + l; const {ct} v = {value}; lane[l] += {term}; }}
+for (int h = {LANES} / 2; h > 0; h /= 2) for (int l = 0; l < h; l++) lane[l] += lane[l + h];
+block[from / {BLOCK} % {LANES}] += lane[0];
+}}
+for (int h = {LANES} / 2; h > 0; h /= 2) for (int l = 0; l < h; l++) block[l] += block[l + h];
+{name} = block[0];
+}}\n"
+    )
+}
+
+/// Whether softmax and normalization of `input` are left to reductions.
+fn stays_composed(ctx: &OpenCl, input: &Operand<'_, OpenCl>) -> bool {
+    let fits = input.shape().last().is_some_and(|&length| length <= LONGEST);
+    ctx.shared.facts.class == Class::Gpu || !input.dtype.is_float() || !fits
+}
+
 fn softmax_source(native: bool, logarithm: bool, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let (ty, ct) = (type_name(dtype), type_name(compute));
@@ -93,17 +129,12 @@ fn softmax_source(native: bool, logarithm: bool, dtype: DType, w: &Walk) -> Stri
     writeln!(
         text,
         "__global {ty} *restrict to = out + W(5) + row * n;
-{ct} largest = {least}, sum = 0;
+{ct} largest = {least};
 for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; largest = {largest}; }}
-for (ig_p block = 0; block < n; block += 256) {{
-{ct} part = 0;
-const ig_p end = min(block + 256, n);
-for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += {exp}; }}
-sum += part;
+{}{shift}for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = {result}; to[i] = {stored}; }}
 }}
-{shift}for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = {result}; to[i] = {stored}; }}
-}}
-}}"
+}}",
+        sum(ct, "sum", &value, &exp)
     )
     .unwrap();
     text
@@ -116,8 +147,7 @@ pub(crate) fn softmax(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
-    if composed || !output.layout.is_contiguous() {
+    if stays_composed(ctx, input) || !output.layout.is_contiguous() {
         return composed::softmax(ctx, logarithm, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 64);
@@ -134,34 +164,25 @@ fn normalize_source(dtype: DType, w: &Walk) -> String {
     let mut renderer = Renderer::new(Dialect::OpenCl);
     let value = renderer.load(dtype, "x[i * s]");
     let stored = renderer.store(dtype, "y");
+    let rstd = renderer.unary(Unary::Rsqrt, compute, "variance");
     let outputs = format!(
-        "__global {ty} *restrict out, __global {ct} *restrict means, __global {ct} *restrict rstds, const {ct} epsilon"
+        "__global {ty} *restrict out, __global {ct} *restrict means, __global {ct} *restrict rstds, \
+         const {ct} per_element, const {ct} epsilon"
     );
     let mut text = opening(&renderer, dtype, w, &outputs);
-    // Sums of blocks, so that errors grow with their number, not that of the elements.
-    let sum = |name: &str, term: &str| {
-        format!(
-            "{ct} {name} = 0;
-for (ig_p block = 0; block < n; block += 256) {{
-{ct} part = 0;
-const ig_p end = min(block + 256, n);
-for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += {term}; }}
-{name} += part;
-}}\n"
-        )
-    };
     writeln!(
         text,
-        "{}const {ct} mean = total / ({ct})n;
-{}const {ct} rstd = ({ct})1 / sqrt(squares / ({ct})n + epsilon);
+        "{}const {ct} mean = total * per_element;
+{}const {ct} variance = squares * per_element + epsilon;
+const {ct} rstd = {rstd};
 means[W(6) + row] = mean;
 rstds[W(7) + row] = rstd;
 __global {ty} *restrict to = out + W(5) + row * n;
 for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = (v - mean) * rstd; to[i] = {stored}; }}
 }}
 }}",
-        sum("total", "v"),
-        sum("squares", "(v - mean) * (v - mean)"),
+        sum(ct, "total", &value, "v"),
+        sum(ct, "squares", &value, "(v - mean) * (v - mean)"),
     )
     .unwrap();
     text
@@ -176,8 +197,7 @@ pub(crate) fn normalize(
     rstd: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
-    if composed || [&*output, &*mean, &*rstd].iter().any(|o| !o.layout.is_contiguous()) {
+    if stays_composed(ctx, input) || [&*output, &*mean, &*rstd].iter().any(|o| !o.layout.is_contiguous()) {
         return composed::normalize(ctx, epsilon, input, output, mean, rstd);
     }
     let w = walk(ctx, input.layout, &[output.layout, mean.layout, rstd.layout], 24);
@@ -188,10 +208,14 @@ pub(crate) fn normalize(
         Arg::Memory(&*output.buffer),
         Arg::Memory(&*mean.buffer),
         Arg::Memory(&*rstd.buffer),
-        Arg::value(&isograd_core::Value::F64(epsilon).cast(dtype.compute())),
+        Arg::value(&Value::F64(1.0 / w.length as f64).cast(dtype.compute())),
+        Arg::value(&Value::F64(epsilon).cast(dtype.compute())),
     ];
     ctx.shared.launch(&kernel, &args, w.grid)
 }
+
+/// Elements of a row whose running results start anew.
+const SCANNED: usize = 256;
 
 fn scan_source(op: ReduceOp, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
@@ -199,14 +223,24 @@ fn scan_source(op: ReduceOp, dtype: DType, w: &Walk) -> String {
     let mut renderer = Renderer::new(Dialect::OpenCl);
     let value = renderer.load(dtype, "x[i * s]");
     let folded = renderer.binary(op.primitive(), compute, "acc", "v");
-    let identity = renderer.constant(op.identity(compute));
-    let stored = renderer.store(dtype, "acc");
+    let joined = renderer.binary(op.primitive(), compute, "before", "acc");
+    let stored = renderer.store(dtype, "y");
     let mut text = opening(&renderer, dtype, w, &format!("__global {ty} *restrict out"));
     writeln!(
         text,
         "__global {ty} *restrict to = out + W(5) + row * n;
-{ct} acc = {identity};
-for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; acc = {folded}; to[i] = {stored}; }}
+{ct} before = 0;
+for (ig_p from = 0; from < n; from += {SCANNED}) {{
+const ig_p end = min(from + {SCANNED}, n);
+{ct} acc = 0, y = 0;
+for (ig_p i = from; i < end; i++) {{
+const {ct} v = {value};
+acc = i == from ? v : {folded};
+y = from == 0 ? acc : {joined};
+to[i] = {stored};
+}}
+before = y;
+}}
 }}
 }}"
     )
