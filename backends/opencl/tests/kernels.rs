@@ -381,6 +381,7 @@ fn kernels_over_rows_agree() {
         let shape = match round % 5 {
             0 => vec![random.range(1, 70), random.range(200, 900)],
             1 => vec![random.range(2000, 4000)],
+            2 => vec![random.range(1, 3), 256 * random.range(1, 3)],
             _ => (0..random.range(1, 3)).map(|_| random.range(1, 20)).collect(),
         };
         let data = [Data::new(random, d, &shape)];
