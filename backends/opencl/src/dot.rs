@@ -29,15 +29,15 @@ pub(crate) const SUMS_AT_ONCE: usize = 1 << 20;
 /// Multiplications up to which chunks stay together.
 const LITTLE: usize = 1 << 16;
 
-/// Chains that a work item on a CPU lengthens one by one.
-const SINGLE: usize = 8;
+/// Chains that a work item on a CPU lengthens one by one: few enough for rows whose distance is a power of 2 to share a cache.
+const SINGLE: usize = 4;
 
 /// Vectors of chains that it lengthens together.
 const VECTORS: usize = 8;
 
 /// Words before the shape: results, terms, terms of a part, parts, results of a row, those of a strip, tasks, tasks of a work
-/// item, whether the results of a row lie a fixed distance apart, whether that is 0 in the first factor and 1 in the second,
-/// offset of the output.
+/// item, whether the results of a row lie a fixed distance apart, whether that is 0 in the first factor (2: and 1 in the
+/// second), offset of the output.
 const SHAPE: usize = 11;
 
 /// The loops over the terms of the chunks `first..end`: `before` and `after` each chunk, and `term` with the positions `ja` and
@@ -135,7 +135,7 @@ ig_p g = 0;",
             };
             writeln!(
                 text,
-                "for (; W(9) && g + {width} <= count; g += {width}) {{
+                "for (; W(9) == 2 && g + {width} <= count; g += {width}) {{
 ig_p pa = W({}), pb = W({}), rest = begin + g;
 {}{}{}{put}}}",
                 starts[0],
@@ -149,9 +149,13 @@ ig_p pa = W({}), pb = W({}), rest = begin + g;
     }
     // What lies beyond the end is another time the last.
     let many = |text: &str| format!("for (int w = 0; w < {single}; w++) {text}");
-    writeln!(
-        text,
-        "for (; g < count; g += {single}) {{
+    let one_factor = format!("const {ct} x = {};\n", renderer.load(dtype, "a[pa[0] + ja]"));
+    let same = ("W(9)", one_factor + &many(&format!("acc[w] = fma(x, {y}, acc[w]);\n")));
+    let any = ("1", many(&format!("acc[w] = fma({x}, {y}, acc[w]);\n")));
+    for (condition, term) in if class == Class::Cpu { vec![same, any] } else { vec![any] } {
+        writeln!(
+            text,
+            "for (; {condition} && g < count; g += {single}) {{
 ig_p pa[{single}], pb[{single}];
 {ct} total[{single}];
 for (int w = 0; w < {single}; w++) {{
@@ -163,25 +167,24 @@ ig_p p = W({}), q = W({}), rest = begin + o;
 pb[w] = q;
 }}
 {}{}
-}}
-}}
 }}",
-        starts[0],
-        starts[1],
-        positions("p", "q"),
-        chunks(
-            class,
-            kept,
-            rank,
-            strides,
-            &format!("{ct} acc[{single}];\n{}", many("acc[w] = 0;\n")),
-            &many(&format!("acc[w] = fma({x}, {y}, acc[w]);\n")),
-            &many("total[w] += acc[w];\n"),
-        ),
-        many(&format!("if (g + w < count) to[g + w] = {one};")),
-    )
-    .unwrap();
-    text
+            starts[0],
+            starts[1],
+            positions("p", "q"),
+            chunks(
+                class,
+                kept,
+                rank,
+                strides,
+                &format!("{ct} acc[{single}];\n{}", many("acc[w] = 0;\n")),
+                &term,
+                &many("total[w] += acc[w];\n"),
+            ),
+            many(&format!("if (g + w < count) to[g + w] = {one};")),
+        )
+        .unwrap();
+    }
+    text + "}\n}\n"
 }
 
 /// `output[kept..] = Σ a[kept.., terms..] * b[kept.., terms..]` of floats: both have one shape, whose first `kept` axes are the
@@ -208,7 +211,8 @@ pub(crate) fn dot(
     let shape = layouts[0].shape();
     let (results, terms) = (shape[..kept].iter().product::<usize>(), shape[kept..].iter().product::<usize>());
     let (lanes, _) = vector_of(ctx, a.dtype);
-    let dense = class == Class::Cpu && shape[kept - 1] >= lanes && along(0, &layouts) == 0 && along(1, &layouts) == 1;
+    let same = class == Class::Cpu && along(0, &layouts) == 0;
+    let dense = same && shape[kept - 1] >= lanes && along(1, &layouts) == 1;
     // Short rows are taken together.
     let in_row = class == Class::Cpu && (dense || shape[kept - 1] >= SINGLE);
     let width = if in_row { shape[kept - 1] } else { results };
@@ -232,7 +236,11 @@ pub(crate) fn dot(
     let (padded, reduced) = (padded_rank(class, kept), padded_rank(class, shape.rank() - kept));
     let mut words = Words::new();
     words.extend([results, terms, run, parts, width, strip, tasks, each].map(|n| n as u64));
-    words.extend([u64::from(in_row), u64::from(dense), if cut { 0 } else { output.layout.offset() as u64 }]);
+    words.extend([
+        u64::from(in_row),
+        u64::from(in_row && same) + u64::from(dense),
+        if cut { 0 } else { output.layout.offset() as u64 },
+    ]);
     push_shape(&mut words, &shape[..kept], padded);
     push_shape(&mut words, &shape[kept..], reduced);
     for layout in &layouts {
