@@ -206,7 +206,9 @@ fn every_kernel_builds_fast() {
 
             let square = Tensor::full(&ctx, [40, 40], 1.0, d).unwrap();
             square.matmul(&square).unwrap().sum((), false).unwrap();
+            square.matmul(&square.narrow(1, 0, 1).unwrap()).unwrap();
             square.cumsum(0).unwrap();
+            Tensor::full(&ctx, [1, 600], 1.0, d).unwrap().cumsum(1).unwrap();
             let order = square.argsort(1, false).unwrap();
             square.scatter_add(1, &order, &square.gather(1, &order).unwrap()).unwrap();
             if float {

@@ -382,6 +382,8 @@ fn kernels_over_rows_agree() {
             0 => vec![random.range(1, 70), random.range(200, 900)],
             1 => vec![random.range(2000, 4000)],
             2 => vec![random.range(1, 3), 256 * random.range(1, 3)],
+            // Three levels of blocks.
+            3 if round == 3 => vec![2, (1 << 16) + 300],
             _ => (0..random.range(1, 3)).map(|_| random.range(1, 20)).collect(),
         };
         let data = [Data::new(random, d, &shape)];
