@@ -117,7 +117,7 @@ ig_p g = 0;",
             let width = vectors * lanes;
             let each = |f: &dyn Fn(usize) -> String| -> String { (0..vectors).map(f).collect() };
             let load = match dtype == compute {
-                true => String::from("const __global {ty} *restrict q = b + pb + jb;\n").replace("{ty}", ty),
+                true => format!("const __global {ty} *restrict q = b + pb + jb;\n"),
                 false => format!("{ct} q[{width}];\nfor (int w = 0; w < {width}; w++) q[w] = {dense};\n"),
             };
             let term = format!(
