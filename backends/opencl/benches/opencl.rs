@@ -63,6 +63,7 @@ fn matmul<B: Backend>(ctx: &B, [m, n, k]: [usize; 3]) -> f64 {
 
 fn conv<B: Backend>(ctx: &B, x: [usize; 4], k: [usize; 4], padding: usize) -> [f64; 3] {
     let mut w = Window::new(&k[2..]);
+    w.groups = x[1] / k[1];
     w.padding = [padding; 2][..].into();
     let y = [x[0], k[0], x[2] + 2 * padding - k[2] + 1, x[3] + 2 * padding - k[3] + 1];
     let (mut input, mut weight, mut head) = (array(ctx, &x), array(ctx, &k), array(ctx, &y));
@@ -169,7 +170,7 @@ fn main() {
         let (mine, theirs) = (sum(&ctx, shape, transposed, kept), sum(&cpu, shape, transposed, kept));
         println!("sum {name:>8}: {:6.2} ms, {:.2} times the CPU backend", mine * 1e3, mine / theirs);
     }
-    for size in [[1024; 3], [256; 3], [64; 3], [32, 120, 400], [512, 512, 64], [1, 4096, 4096]] {
+    for size in [[1024; 3], [256; 3], [64; 3], [32, 120, 400], [512, 512, 64], [1, 4096, 4096], [4096, 1, 4096]] {
         let (mine, theirs) = (matmul(&ctx, size), matmul(&cpu, size));
         let flops = 2.0 * size.iter().product::<usize>() as f64;
         println!(
@@ -179,7 +180,13 @@ fn main() {
             100.0 * theirs / mine
         );
     }
-    for (x, k, padding) in [([32, 1, 28, 28], [16, 1, 5, 5], 2), ([32, 16, 14, 14], [32, 16, 5, 5], 0)] {
+    // The last one is depthwise.
+    let convolutions = [
+        ([32, 1, 28, 28], [16, 1, 5, 5], 2),
+        ([32, 16, 14, 14], [32, 16, 5, 5], 0),
+        ([8, 64, 28, 28], [64, 1, 3, 3], 1),
+    ];
+    for (x, k, padding) in convolutions {
         let (mine, theirs) = (conv(&ctx, x, k, padding), conv(&cpu, x, k, padding));
         for (name, i) in [("forward", 0), ("to input", 1), ("to weight", 2)] {
             println!(

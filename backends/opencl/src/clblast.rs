@@ -1,5 +1,5 @@
 //! Matrix products by CLBlast, where that library is installed: feature `clblast`. It is loaded when the first product is
-//! asked for; what it does not do, this crate's own kernels do.
+//! asked for; what it does not do, this crate's own kernels do. Where it is there, contexts are not exact.
 
 use crate::{OpenCl, launch::Launch};
 use isograd_core::{DType, Layout, Operand, OperandMut, Result};
@@ -89,7 +89,6 @@ thread_local! {
 }
 
 /// Whether the library is there.
-#[cfg(test)]
 pub(crate) fn is_there() -> bool {
     functions().is_some()
 }

@@ -1,29 +1,27 @@
 //! Convolution and its two gradients as matrix products over views: a window is a layout, so packing panels is all the
 //! copying there is, but for padding. Where a group has hardly more than one channel (depthwise), panels would be mostly
-//! empty: there the product is one reduction over the views themselves.
+//! empty: there products are summed over the views themselves.
 
 use crate::{
     OpenCl,
+    dot::{CHUNK, dot},
     gemm::{self, Factor, Panels, Side},
+    wide::rounded,
 };
 use isograd_core::{
-    Layout, Operand, OperandMut, ReduceOp, Result, Shape, Value, Window,
+    Layout, Operand, OperandMut, Result, Shape, Value, Window,
     backend::{
         composed,
         launch::{self, Temporary},
     },
-    expr::{Expr, PerDType},
 };
 use smallvec::SmallVec;
 
-/// Bytes of panels that are held at once: the batch is cut so that it stays below this.
+/// Bytes of panels that are held at once: batch or terms are cut so that it stays below this.
 const AT_ONCE: usize = 64 << 20;
 
-/// Channels of a group up to which a convolution is one reduction.
+/// Channels of a group up to which there are no panels.
 const FEW: usize = 2;
-
-static MULTIPLY: PerDType =
-    PerDType::new("conv", |d| (vec![Expr::input(0, d) * Expr::input(1, d)], vec![d, d], vec![]));
 
 /// How the batch is cut: starts and lengths.
 fn pieces(batch: usize, bytes_of_one: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -105,14 +103,12 @@ fn by_windows(
         let windows = windows.permute(&order(&[0..2, 2 + terms..2 + terms + axes, 2..2 + terms])).insert_axis(2, rows);
         let matrix = (0..axes)
             .fold(matrix.insert_axis(0, windows.shape()[0]), |l, a| l.insert_axis(3 + a, windows.shape()[3 + a]));
-        let inputs = [source.with_layout(&windows), weight.with_layout(&matrix)];
-        let target = grouped(output.layout, 1, groups);
-        let kernel = MULTIPLY.kernel(source.dtype, &[]);
-        return launch::reduce(ctx, ReduceOp::Sum, &kernel, windows.shape(), &inputs, &mut output.with_layout(&target));
+        return dot(ctx, &source.with_layout(&windows), &weight.with_layout(&matrix), 3 + axes, output);
     }
     // [groups, terms.., rows]
     let left = matrix.permute(&order(&[0..1, 2..2 + terms, 1..2]));
-    let left = gemm::pack(ctx, Side::Left, &Factor { operand: weight.with_layout(&left), axes: [1, terms, 1] })?;
+    let left = Factor { operand: weight.with_layout(&left), axes: [1, terms, 1] };
+    let left = gemm::pack(ctx, Side::Left, &left, 0..gemm::terms(&left))?;
     by_pieces(ctx, &left, source, windows, [2, terms, axes], output)
 }
 
@@ -130,9 +126,10 @@ fn by_pieces(
     let bytes = windows.size() / batch * output.dtype.compute().size();
     for (start, count) in pieces(batch, bytes) {
         let part = windows.slice(0, start, count, 1);
-        let right = gemm::pack(ctx, Side::Right, &Factor { operand: source.with_layout(&part), axes })?;
+        let right = Factor { operand: source.with_layout(&part), axes };
+        let right = gemm::pack(ctx, Side::Right, &right, 0..gemm::terms(&right))?;
         let target = output.layout.slice(0, start, count, 1);
-        gemm::product(ctx, count * groups, &[(left, &right)], &mut output.with_layout(&target))?;
+        gemm::product(ctx, count * groups, [left, &right], false, &mut output.with_layout(&target))?;
     }
     Ok(())
 }
@@ -152,41 +149,30 @@ pub(crate) fn conv_input_gradient(
     }
     let (shape, groups) = (output.layout.shape().clone(), window.groups);
     let inner = &shape[2..];
-    // Element x of the input meets tap k of window (x + padding - k * dilation) / stride: in an array where window i stands at
-    // before + i * stride, at before + padding + x - k * dilation.
+    // Element x of the input meets tap t of window (x + padding - t * dilation) / stride: in an array where window i stands at
+    // lead + i * stride, at skip + x + (taps - 1 - t) * dilation.
+    let lead = |a: usize| (window.extent(a) - 1).saturating_sub(window.padding[a]);
+    let skip = |a: usize| window.padding[a].saturating_sub(window.extent(a) - 1);
     let mut sizes: Shape = head.shape()[..2].into();
-    let mut before: SmallVec<[usize; 3]> = SmallVec::new();
     for (a, &size) in inner.iter().enumerate() {
-        let reach = window.extent(a) - 1;
-        let lead = reach.saturating_sub(window.padding[a]);
-        let spread = (head.shape()[2 + a] - 1) * window.stride[a] + 1;
-        sizes.push((lead + spread).max(lead + window.padding[a] + size));
-        before.push(lead);
+        let end = lead(a) + (head.shape()[2 + a] - 1) * window.stride[a] + 1;
+        sizes.push(end.max(skip(a) + size + window.extent(a) - 1));
     }
     let mut spread = Temporary::new(ctx, head.dtype, sizes)?;
     launch::fill(ctx, Value::zero(head.dtype), &mut spread.operand_mut())?;
-    let places = (0..axes).fold(spread.layout().clone(), |l, a| {
-        l.slice(2 + a, before[a], head.shape()[2 + a], window.stride[a] as isize)
-    });
+    let places = (0..axes)
+        .fold(spread.layout().clone(), |l, a| l.slice(2 + a, lead(a), head.shape()[2 + a], window.stride[a] as isize));
     launch::copy(ctx, head, &mut spread.through_mut(&places))?;
-    // [batch, out channels, input.., kernel..], the taps going backwards.
-    let whole = spread.layout();
-    let mut sizes: Shape = whole.shape()[..2].into();
-    let mut strides: SmallVec<[isize; 8]> = SmallVec::from_slice(&whole.strides()[..2]);
-    let mut offset = whole.offset();
-    for (a, &size) in inner.iter().enumerate() {
-        sizes.push(size);
-        strides.push(whole.strides()[2 + a]);
-        offset += (before[a] + window.padding[a]) * whole.strides()[2 + a] as usize;
-    }
-    for a in 0..axes {
-        sizes.push(window.kernel[a]);
-        strides.push(-(whole.strides()[2 + a] * window.dilation[a] as isize));
-    }
-    let windows = grouped(&Layout::new(sizes, &strides, offset), 1, groups);
-    let windows = windows.permute(&order(&[0..3, 3 + axes..3 + 2 * axes, 3..3 + axes]));
+    // [batch, groups, out channels, kernel.., input..], the last tap first.
+    let windows = (0..axes).fold(spread.layout().clone(), |l, a| {
+        let seen = l.slice(2 + a, skip(a), inner[a] + window.extent(a) - 1, 1);
+        seen.window(2 + a, inner[a], 1, window.kernel[a], window.dilation[a])
+    });
+    let windows = grouped(&windows, 1, groups).permute(&order(&[0..3, 3 + axes..3 + 2 * axes, 3..3 + axes]));
     // [groups, channels, out channels, kernel..]
-    let matrix = grouped(weight.layout, 0, groups).permute(&order(&[0..1, 2..3, 1..2, 3..3 + axes]));
+    let flipped =
+        (0..axes).fold(weight.layout.clone(), |l, a| l.slice(2 + a, window.kernel[a] - 1, window.kernel[a], -1));
+    let matrix = grouped(&flipped, 0, groups).permute(&order(&[0..1, 2..3, 1..2, 3..3 + axes]));
     by_windows(ctx, &matrix, weight, &spread.operand(), &windows, axes, output)
 }
 
@@ -211,26 +197,28 @@ pub(crate) fn conv_weight_gradient(
     // [groups, batch, output.., channels, kernel..]
     let windows = grouped(&window.view(source.layout, &spatial), 1, groups);
     let windows = windows.permute(&order(&[1..2, 0..1, 3..3 + axes, 2..3, 3 + axes..3 + 2 * axes]));
-    let batch = head.shape()[0];
     let rows = heads.shape()[2 + axes];
     if groups > 1 && rows <= FEW {
         // [groups, rows, channels, kernel.., batch, output..]
         let windows = windows.permute(&order(&[0..1, 2 + axes..3 + 2 * axes, 1..2 + axes])).insert_axis(1, rows);
         let heads = heads.permute(&order(&[0..1, 2 + axes..3 + axes, 1..2 + axes]));
         let heads = (0..1 + axes).fold(heads, |l, a| l.insert_axis(2 + a, windows.shape()[2 + a]));
-        let target = grouped(output.layout, 0, groups);
-        let inputs = [source.with_layout(&windows), head.with_layout(&heads)];
-        let kernel = MULTIPLY.kernel(head.dtype, &[]);
-        return launch::reduce(ctx, ReduceOp::Sum, &kernel, windows.shape(), &inputs, &mut output.with_layout(&target));
+        return dot(ctx, &source.with_layout(&windows), &head.with_layout(&heads), 3 + axes, output);
     }
-    let bytes = windows.size() / batch * output.dtype.compute().size();
-    let mut factors = Vec::new();
-    for (start, count) in pieces(batch, bytes) {
-        let (heads, windows) = (heads.slice(1, start, count, 1), windows.slice(1, start, count, 1));
-        let left = Factor { operand: head.with_layout(&heads), axes: [1, 1 + axes, 1] };
-        let right = Factor { operand: source.with_layout(&windows), axes: [1, 1 + axes, 1 + axes] };
-        factors.push((gemm::pack(ctx, Side::Left, &left)?, gemm::pack(ctx, Side::Right, &right)?));
-    }
-    let factors: Vec<_> = factors.iter().map(|(l, r)| (l, r)).collect();
-    gemm::product(ctx, groups, &factors, output)
+    let left = Factor { operand: head.with_layout(&heads), axes: [1, 1 + axes, 1] };
+    let right = Factor { operand: source.with_layout(&windows), axes: [1, 1 + axes, 1 + axes] };
+    let terms = gemm::terms(&right);
+    // Pieces of the terms end where chunks do.
+    let bytes_of_chunk = CHUNK * (windows.size() / terms) * output.dtype.compute().size();
+    let at_once = (AT_ONCE / bytes_of_chunk).max(1) * CHUNK;
+    let multiply = |output: &mut OperandMut<'_, OpenCl>| {
+        for start in (0..terms).step_by(at_once) {
+            let part = start..terms.min(start + at_once);
+            let (left, right) =
+                (gemm::pack(ctx, Side::Left, &left, part.clone())?, gemm::pack(ctx, Side::Right, &right, part)?);
+            gemm::product(ctx, groups, [&left, &right], start > 0, output)?;
+        }
+        Ok(())
+    };
+    if terms <= at_once { multiply(output) } else { rounded(ctx, output, multiply) }
 }

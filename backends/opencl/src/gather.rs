@@ -10,12 +10,12 @@ use crate::{
     platform::Class,
     program::ENTRY,
     walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
+    wide::{round, widened},
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, Result,
-    backend::launch,
     expr::{
-        Binary, Expr, PerDType,
+        Binary,
         render::{Dialect, Renderer, type_name},
     },
 };
@@ -183,10 +183,6 @@ const STRIP: usize = 64;
 /// it, the axis, owners of a line, size of an owner's range, then shape (without the axis) and operands.
 const SCATTER_SHAPE: usize = 9;
 
-static WIDEN: PerDType = PerDType::new("scatter_add", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
-static NARROW: PerDType =
-    PerDType::new("scatter_add", |d| (vec![Expr::input(0, d.compute()).cast(d)], vec![d.compute()], vec![]));
-
 /// `source` is the dtype of the source; the output has the dtype that it is computed in.
 fn scatter_source(dtype: DType, class: Class, narrow: bool, rank: usize) -> String {
     let operand = |k: usize| SCATTER_SHAPE + rank + k * (1 + rank);
@@ -289,15 +285,9 @@ pub(crate) fn scatter_add(
     let dtype = output.dtype;
     if dtype.compute() != dtype {
         // Sums are kept in f32 and rounded once.
-        let mut wide = launch::Temporary::new(ctx, dtype.compute(), output.layout.shape().clone())?;
-        launch::map(ctx, &WIDEN.kernel(dtype, &[]), &[output.as_operand()], &mut [wide.operand_mut()])?;
+        let mut wide = widened(ctx, &output.as_operand())?;
         scatter_into(ctx, axis, source, index, &mut wide.operand_mut())?;
-        return launch::map(
-            ctx,
-            &NARROW.kernel(dtype, &[]),
-            &[wide.operand()],
-            &mut [output.with_layout(output.layout)],
-        );
+        return round(ctx, &wide, output);
     }
     scatter_into(ctx, axis, source, index, output)
 }

@@ -3,24 +3,25 @@
 //!
 //! A panel holds so many rows of the left factor, or columns of the right one, term by term: `[terms][width]`, zeros beyond
 //! the edge. On a CPU a work item multiplies two panels in vector registers; on a GPU a work group does by way of local
-//! memory. Where results are few and terms many, terms are cut into parts of a fixed length, whose results are added up
-//! in order.
+//! memory. Both follow the order of `DotProduct`: chains of 256 terms, whose sums are added up in order. Where results are few
+//! and terms many, each chunk of terms is multiplied on its own.
 
 use crate::{
     Buffer, OpenCl,
+    dot::{CHUNK, SUMS_AT_ONCE, add_chunks},
     launch::{Arg, Grid, together},
     memory,
     platform::Class,
     program::{Compiled, ENTRY},
-    reduce,
     walk::{Stepped, Words, head, is_narrow, take_axes},
+    wide::rounded,
 };
 use isograd_core::{
-    DType, Layout, Operand, OperandMut, ReduceOp, Result,
+    DType, Operand, OperandMut, Result,
     expr::render::{Dialect, Renderer, type_name},
 };
 use smallvec::SmallVec;
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, ops::Range, sync::Arc};
 
 /// Axes that batch, terms and width may have each, after merging.
 const AXES: usize = 4;
@@ -28,9 +29,9 @@ const AXES: usize = 4;
 /// Terms that a work item packs.
 const PACKED_TERMS: usize = 256;
 
-/// Results below which the terms are cut, and the length of a part.
+/// Results below which the terms are cut, where there are so many chunks of them.
 const FEW_RESULTS: usize = 1 << 15;
-const PART: usize = 1024;
+const MANY_CHUNKS: usize = 8;
 
 /// Side of the tile that a work group computes on a GPU, and of the tile of a work item.
 const TILE: usize = 64;
@@ -62,13 +63,15 @@ pub(crate) enum Side {
     Right,
 }
 
-/// Vector registers of a CPU hold so many numbers of `dtype`.
-fn lanes(ctx: &OpenCl, dtype: DType) -> usize {
-    (ctx.shared.facts.vector * 4 / dtype.compute().size()).clamp(2, 16)
+/// How many numbers vector registers of a CPU hold of what `dtype` is computed in, and the type of such vectors.
+pub(crate) fn vector_of(ctx: &OpenCl, dtype: DType) -> (usize, String) {
+    let compute = dtype.compute();
+    let lanes = (ctx.shared.facts.vector * 4 / compute.size()).clamp(2, 16);
+    (lanes, format!("{}{lanes}", if compute == DType::F64 { "double" } else { "float" }))
 }
 
 fn panel_width(ctx: &OpenCl, dtype: DType, side: Side) -> usize {
-    let lanes = lanes(ctx, dtype);
+    let (lanes, _) = vector_of(ctx, dtype);
     match (ctx.shared.facts.class, side) {
         (Class::Gpu, _) => TILE,
         // As many accumulators as there are registers, but for the factors': 32 with the widest, else 16.
@@ -99,8 +102,9 @@ fn merged(shape: &[usize], strides: &[isize]) -> Option<[(usize, isize); AXES]> 
     Some(all)
 }
 
-/// Words of packing: batches, terms, width, panels, tasks, tasks of a work item, offset, then the shapes and strides.
-const PACK_SHAPE: usize = 7;
+/// Words of packing: batches, terms, width, panels, tasks, tasks of a work item, offset, the first term, then the shapes and
+/// strides.
+const PACK_SHAPE: usize = 8;
 
 fn pack_source(dtype: DType, class: Class, narrow: bool, width: usize) -> String {
     let compute = type_name(dtype.compute());
@@ -144,7 +148,7 @@ together &= p == at[0] + w;
 const ig_p end = min((chunk + 1) * {PACKED_TERMS}, terms);
 __global {compute} *restrict to = out + ((batch * panels + panel) * terms + chunk * {PACKED_TERMS}) * {width};
 for (ig_p k = chunk * {PACKED_TERMS}; k < end; k++, to += {width}) {{
-ig_p from = 0, rest = k;
+ig_p from = 0, rest = k + W(7);
 {}if (together) for (int w = 0; w < {width}; w++) to[w] = {beside};
 else if (count == {width}) for (int w = 0; w < {width}; w++) to[w] = {one};
 else {{
@@ -170,7 +174,7 @@ const ig_p batch = task / {width} / terms / panels, column = panel * {width} + w
 if (column >= width) {{ out[task] = 0; continue; }}
 ig_p p = W(6);
 {{ ig_p rest = batch;\n{}}}
-{{ ig_p rest = k;\n{}}}
+{{ ig_p rest = k + W(7);\n{}}}
 {{ ig_p rest = column;\n{}}}
 out[task] = {single};
 }}",
@@ -198,8 +202,14 @@ fn groups(factor: &Factor<'_>) -> Option<Groups> {
     Some([group(0, batch)?, group(batch, batch + terms)?, group(batch + terms, layout.rank())?])
 }
 
-/// Copies `factor` into panels. A batch that is broadcast is copied once.
-pub(crate) fn pack(ctx: &OpenCl, side: Side, factor: &Factor<'_>) -> Result<Panels> {
+/// The terms of `factor`.
+pub(crate) fn terms(factor: &Factor<'_>) -> usize {
+    let [batch, terms, _] = factor.axes;
+    factor.operand.shape()[batch..batch + terms].iter().product()
+}
+
+/// Copies `terms` of `factor` into panels. A batch that is broadcast is copied once.
+pub(crate) fn pack(ctx: &OpenCl, side: Side, factor: &Factor<'_>, terms: Range<usize>) -> Result<Panels> {
     let shared = &ctx.shared;
     let class = shared.facts.class;
     let (operand, dtype) = (factor.operand, factor.operand.dtype);
@@ -207,7 +217,8 @@ pub(crate) fn pack(ctx: &OpenCl, side: Side, factor: &Factor<'_>) -> Result<Pane
     if groups[0].iter().all(|(_, s)| *s == 0) {
         groups[0] = [(1, 0); AXES];
     }
-    let [batch, terms, width] = groups.map(|g| g.iter().map(|(n, _)| n).product::<usize>());
+    let [batch, _, width] = groups.map(|g| g.iter().map(|(n, _)| n).product::<usize>());
+    let (first, terms) = (terms.start, terms.len());
     let panel = panel_width(ctx, dtype, side);
     let panels = width.div_ceil(panel);
     let size = batch * panels * terms * panel;
@@ -220,10 +231,10 @@ pub(crate) fn pack(ctx: &OpenCl, side: Side, factor: &Factor<'_>) -> Result<Pane
         Class::Gpu => (size, ctx.elements(size, 1)),
     };
     let mut words = Words::new();
-    words.extend([batch, terms, width, panels, tasks, each, operand.layout.offset()].map(|n| n as u64));
+    words.extend([batch, terms, width, panels, tasks, each, operand.layout.offset(), first].map(|n| n as u64));
     groups.iter().flatten().for_each(|(n, _)| words.push(*n as u64));
     groups.iter().flatten().for_each(|(_, s)| words.push(*s as i64 as u64));
-    let narrow = is_narrow(class, size, [operand.layout]);
+    let narrow = is_narrow(class, size.max(first + terms), [operand.layout]);
     let bits = (dtype as u64) << 16 | (panel as u64) << 1 | u64::from(narrow);
     let kernel = shared.kernel(("pack", 0, bits), "matmul", || pack_source(dtype, class, narrow, panel))?;
     shared.launch(&kernel, &[Arg::Words(&words), Arg::Memory(operand.buffer), Arg::Memory(&buffer)], grid)?;
@@ -231,18 +242,17 @@ pub(crate) fn pack(ctx: &OpenCl, side: Side, factor: &Factor<'_>) -> Result<Pane
 }
 
 /// Words of the product: rows, columns, terms, panels of rows and of columns, batches of left and right, terms of a part,
-/// parts, tasks, tasks of a work item, offset of the output, results of all batches.
-const WORDS: usize = 13;
+/// parts, tasks, tasks of a work item, offset of the output, results of all batches, the first term, whether the sums go on
+/// from what the output holds.
+const WORDS: usize = 15;
 
-/// `stored`: the dtype of the output; `partial`: results go to parts, in the dtype that is computed in.
-fn product_source(ctx: &OpenCl, stored: DType, partial: bool, narrow: bool) -> String {
+/// `stored`: the dtype of the output.
+fn product_source(ctx: &OpenCl, stored: DType, narrow: bool) -> String {
     let dtype = stored.compute();
-    let ty = type_name(dtype);
+    let (ty, out_type) = (type_name(dtype), type_name(stored));
     let (left, right) = (panel_width(ctx, stored, Side::Left), panel_width(ctx, stored, Side::Right));
     let mut renderer = Renderer::new(Dialect::OpenCl);
-    let mut store = |x: &str| if partial { x.to_string() } else { renderer.store(stored, x) };
-    let out_type = type_name(if partial { dtype } else { stored });
-    let (scalar, element) = (store("tile[r][c]"), store("acc[r][c]"));
+    let (held, element) = (renderer.load(stored, "to[r * n + c]"), renderer.store(stored, "tile[r][c]"));
     let mut text = crate::preamble(&renderer, dtype);
     text += &head(narrow, true, WORDS);
     let group = if ctx.shared.facts.class == Class::Gpu { together(GROUP) } else { String::new() };
@@ -256,7 +266,7 @@ const ig_p m = W(0), n = W(1), terms = W(2), pm = W(3), pn = W(4), run = W(7), p
     // Neighbouring tasks share the panel of columns.
     let task = format!(
         "const ig_p i = task % pm, j = task / pm % pn, part = task / pm / pn % parts, batch = task / pm / pn / parts;
-const ig_p first = part * run, last = min(first + run, terms);
+const ig_p first = W(13) + part * run, last = min(first + run, terms);
 __global const {ty} *restrict pa = a + ((batch % W(5)) * pm + i) * terms * {left} + first * {left};
 __global const {ty} *restrict pb = b + ((batch % W(6)) * pn + j) * terms * {right} + first * {right};
 __global {out_type} *restrict to = out + W(11) + part * W(12) + (batch * m + i * {left}) * n + j * {right};
@@ -264,59 +274,75 @@ const int rows = (int)min((ig_p){left}, m - i * {left}), columns = (int)min((ig_
     );
     match ctx.shared.facts.class {
         Class::Cpu => {
-            let lanes = right / 2;
-            let base = if dtype == DType::F64 { "double" } else { "float" };
-            let vector = format!("{base}{lanes}");
-            text += "ig_p task = (ig_p)get_global_id(0) * each;\nconst ig_p end = min(task + each, tasks);\n";
-            text += "for (; task < end; task++) {\n";
-            text += &task;
-            for r in 0..left {
-                writeln!(text, "{vector} c{r}_0 = ({vector})(0), c{r}_1 = ({vector})(0);").unwrap();
-            }
-            text += "for (ig_p k = first; k < last; k++) {\n";
-            writeln!(text, "const {vector} b0 = vload{lanes}(0, pb), b1 = vload{lanes}(1, pb);").unwrap();
-            for r in 0..left {
-                writeln!(
-                    text,
-                    "{{ const {vector} x = ({vector})(pa[{r}]); c{r}_0 = fma(x, b0, c{r}_0); c{r}_1 = fma(x, b1, c{r}_1); }}"
-                )
-                .unwrap();
-            }
-            writeln!(text, "pa += {left};\npb += {right};\n}}").unwrap();
-            if partial || stored == dtype {
-                writeln!(text, "if (columns == {right}) {{").unwrap();
-                for r in 0..left {
-                    writeln!(
-                        text,
-                        "if ({r} < rows) {{ vstore{lanes}(c{r}_0, 0, to + {r} * n); vstore{lanes}(c{r}_1, 1, to + {r} * n); }}"
-                    )
-                    .unwrap();
-                }
-                text += "continue;\n}\n";
-            }
-            writeln!(text, "{ty} tile[{left}][{right}];").unwrap();
-            for r in 0..left {
-                writeln!(text, "vstore{lanes}(c{r}_0, 0, tile[{r}]); vstore{lanes}(c{r}_1, 1, tile[{r}]);").unwrap();
-            }
+            let (lanes, vector) = vector_of(ctx, dtype);
+            let each = |f: &dyn Fn(usize) -> String| -> String { (0..left).map(f).collect() };
+            let tile = format!(
+                "for (int r = 0; r < {left}; r++) for (int c = 0; c < {right}; c++) \
+                 tile[r][c] = r < rows && c < columns ? {held} : 0;\n{}",
+                each(&|r| format!("t{r}_0 = vload{lanes}(0, tile[{r}]); t{r}_1 = vload{lanes}(1, tile[{r}]);\n"))
+            );
+            let whole = match stored == dtype {
+                true => format!(
+                    "if (columns == {right}) {{\n{}continue;\n}}\n",
+                    each(&|r| format!(
+                        "if ({r} < rows) {{ vstore{lanes}(t{r}_0, 0, to + {r} * n); vstore{lanes}(t{r}_1, 1, to + {r} * n); }}\n"
+                    ))
+                ),
+                false => String::new(),
+            };
             writeln!(
                 text,
-                "for (int r = 0; r < rows; r++) for (int c = 0; c < columns; c++) to[r * n + c] = {scalar};\n}}"
+                "ig_p task = (ig_p)get_global_id(0) * each;
+const ig_p end = min(task + each, tasks);
+for (; task < end; task++) {{
+{task}{ty} tile[{left}][{right}];
+{}if (W(14)) {{
+{tile}}}
+for (ig_p k = first; k < last;) {{
+const ig_p stop = min(k + {CHUNK}, last);
+{}for (; k < stop; k++) {{
+const {vector} b0 = vload{lanes}(0, pb), b1 = vload{lanes}(1, pb);
+{}pa += {left};
+pb += {right};
+}}
+{}}}
+{whole}{}for (int r = 0; r < rows; r++) for (int c = 0; c < columns; c++) to[r * n + c] = {element};
+}}",
+                each(&|r| format!("{vector} t{r}_0 = ({vector})(0), t{r}_1 = ({vector})(0);\n")),
+                each(&|r| format!("{vector} c{r}_0 = ({vector})(0), c{r}_1 = ({vector})(0);\n")),
+                each(&|r| format!(
+                    "{{ const {vector} x = ({vector})(pa[{r}]); c{r}_0 = fma(x, b0, c{r}_0); c{r}_1 = fma(x, b1, c{r}_1); }}\n"
+                )),
+                each(&|r| format!("t{r}_0 += c{r}_0; t{r}_1 += c{r}_1;\n")),
+                each(&|r| format!("vstore{lanes}(t{r}_0, 0, tile[{r}]); vstore{lanes}(t{r}_1, 1, tile[{r}]);\n")),
             )
             .unwrap();
         }
         Class::Gpu => {
             let side = TILE / ITEM;
+            let (held, element) = (
+                renderer.load(stored, &format!("to[(y + r * {side}) * n + x + c * {side}]")),
+                renderer.store(stored, "total[r][c]"),
+            );
             writeln!(
                 text,
                 "(void)each;
 __local {ty} la[{DEPTH}][{TILE}], lb[{DEPTH}][{TILE}];
 const int lid = (int)get_local_id(0), x = lid % {side}, y = lid / {side};
 for (ig_p task = (ig_p)get_group_id(0); task < tasks; task += (ig_p)get_num_groups(0)) {{
-{task}{ty} acc[{ITEM}][{ITEM}];
+{task}{ty} total[{ITEM}][{ITEM}];
+for (int r = 0; r < {ITEM}; r++)
+for (int c = 0; c < {ITEM}; c++) {{
+total[r][c] = 0;
+if (W(14) && y + r * {side} < rows && x + c * {side} < columns) total[r][c] = {held};
+}}
+for (ig_p chunk = first; chunk < last; chunk += {CHUNK}) {{
+const ig_p stop = min(chunk + {CHUNK}, last);
+{ty} acc[{ITEM}][{ITEM}];
 for (int r = 0; r < {ITEM}; r++) for (int c = 0; c < {ITEM}; c++) acc[r][c] = 0;
-for (ig_p k = first; k < last; k += {DEPTH}) {{
-const int depth = (int)min((ig_p){DEPTH}, last - k);
-for (int e = lid; e < depth * {TILE}; e += {group}) {{
+for (ig_p k = chunk; k < stop; k += {DEPTH}) {{
+const int depth = (int)min((ig_p){DEPTH}, stop - k);
+for (int e = lid; e < depth * {TILE}; e += {GROUP}) {{
 la[e / {TILE}][e % {TILE}] = pa[(k - first) * {TILE} + e];
 lb[e / {TILE}][e % {TILE}] = pb[(k - first) * {TILE} + e];
 }}
@@ -326,11 +352,12 @@ for (int r = 0; r < {ITEM}; r++)
 for (int c = 0; c < {ITEM}; c++) acc[r][c] = fma(la[d][y + r * {side}], lb[d][x + c * {side}], acc[r][c]);
 barrier(CLK_LOCAL_MEM_FENCE);
 }}
+for (int r = 0; r < {ITEM}; r++) for (int c = 0; c < {ITEM}; c++) total[r][c] += acc[r][c];
+}}
 for (int r = 0; r < {ITEM}; r++)
 for (int c = 0; c < {ITEM}; c++)
 if (y + r * {side} < rows && x + c * {side} < columns) to[(y + r * {side}) * n + x + c * {side}] = {element};
-}}",
-                group = GROUP
+}}"
             )
             .unwrap();
         }
@@ -346,61 +373,80 @@ pub(crate) fn can(ctx: &OpenCl, dtype: DType) -> Result<bool> {
     Ok(match ctx.shared.facts.class {
         Class::Cpu => true,
         Class::Gpu if ctx.shared.facts.max_group < GROUP => false,
-        Class::Gpu => kernel(ctx, dtype, false, true)?.most_items >= GROUP,
+        Class::Gpu => kernel(ctx, dtype, true)?.most_items >= GROUP,
     })
 }
 
 /// The product's kernel.
-fn kernel(ctx: &OpenCl, stored: DType, partial: bool, narrow: bool) -> Result<Arc<Compiled>> {
-    let bits = (stored as u64) << 2 | u64::from(partial) << 1 | u64::from(narrow);
-    ctx.shared.kernel(("product", 0, bits), "matmul", || product_source(ctx, stored, partial, narrow))
+fn kernel(ctx: &OpenCl, stored: DType, narrow: bool) -> Result<Arc<Compiled>> {
+    let bits = (stored as u64) << 1 | u64::from(narrow);
+    ctx.shared.kernel(("product", 0, bits), "matmul", || product_source(ctx, stored, narrow))
 }
 
-/// `output[i] = Σ_k left[i % ..][k] * right[i % ..][k]` for `batch` matrices, the output contiguous. More pairs of factors
-/// of one size are added up.
+/// `output[i] = Σ_k left[i % ..][k] * right[i % ..][k]` for `batch` matrices, the output contiguous. With `more`, the sums go on
+/// from those that the output holds, of a dtype that is computed in: those of the chunks before.
 pub(crate) fn product(
     ctx: &OpenCl,
     batch: usize,
-    factors: &[(&Panels, &Panels)],
+    [left, right]: [&Panels; 2],
+    more: bool,
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
-    let shared = &ctx.shared;
-    let stored = output.dtype;
-    let (first, second) = factors[0];
-    let (m, n) = (first.width, second.width);
-    let results = batch * m * n;
-    let cut = |terms: usize| if results < FEW_RESULTS && terms >= 2 * PART { terms.div_ceil(PART) } else { 1 };
-    let parts: usize = factors.iter().map(|(l, _)| cut(l.terms)).sum();
-    let partial = match parts {
-        1 => None,
-        _ => Some(memory::alloc(shared, results * parts * stored.compute().size())?),
-    };
-    let mut done = 0;
-    for &(left, right) in factors {
-        let (left_width, right_width) = (panel_width(ctx, stored, Side::Left), panel_width(ctx, stored, Side::Right));
-        let (pm, pn) = (m.div_ceil(left_width), n.div_ceil(right_width));
-        let parts = cut(left.terms);
-        let run = left.terms.div_ceil(parts).min(if parts == 1 { usize::MAX } else { PART });
-        let tasks = pm * pn * parts * batch;
-        let (each, grid) = match shared.facts.class {
-            Class::Cpu => ctx.tasks(tasks, left_width * run * 4 + 400),
-            Class::Gpu => (1, Grid::teams(tasks.min(shared.facts.units * 64), GROUP)),
-        };
-        let offset = if partial.is_some() { done * results } else { output.layout.offset() };
-        let mut words = Words::new();
-        words.extend(
-            [m, n, left.terms, pm, pn, left.batch, right.batch, run, parts, tasks, each, offset, results]
-                .map(|n| n as u64),
-        );
-        let size = (left.batch * pm * left_width).max(right.batch * pn * right_width) * left.terms;
-        let narrow = is_narrow(shared.facts.class, size.max(results * parts), [output.layout]);
-        let kernel = kernel(ctx, stored, partial.is_some(), narrow)?;
-        let target = partial.as_ref().unwrap_or(&*output.buffer);
-        let args = [Arg::Words(&words), Arg::Memory(&left.buffer), Arg::Memory(&right.buffer), Arg::Memory(target)];
-        shared.launch(&kernel, &args, grid)?;
-        done += parts;
+    let results = batch * left.width * right.width;
+    let chunks = left.terms.div_ceil(CHUNK);
+    if results >= FEW_RESULTS || chunks < MANY_CHUNKS {
+        let target = Target { dtype: output.dtype, buffer: &*output.buffer, offset: output.layout.offset() };
+        return multiply(ctx, batch, [left, right], 0..left.terms, left.terms, more, &target);
     }
-    let Some(partial) = partial else { return Ok(()) };
-    let flat = Layout::new([results], &[1], output.layout.offset());
-    reduce::fold(ctx, ReduceOp::Sum, &partial, [1, results], parts, &mut output.with_layout(&flat))
+    let at_once = (SUMS_AT_ONCE / results).min(chunks);
+    if at_once < chunks && output.dtype != output.dtype.compute() {
+        return rounded(ctx, output, |wide| product(ctx, batch, [left, right], more, wide));
+    }
+    let dtype = output.dtype.compute();
+    let sums = memory::alloc(&ctx.shared, results * at_once * dtype.size())?;
+    for first in (0..chunks).step_by(at_once) {
+        let count = at_once.min(chunks - first);
+        let terms = first * CHUNK..((first + count) * CHUNK).min(left.terms);
+        multiply(ctx, batch, [left, right], terms, CHUNK, false, &Target { dtype, buffer: &sums, offset: 0 })?;
+        add_chunks(ctx, &sums, [count, results], more || first > 0, output)?;
+    }
+    Ok(())
+}
+
+/// Where products go: to one array for each part of the terms, one behind the other.
+struct Target<'a> {
+    dtype: DType,
+    buffer: &'a Buffer,
+    offset: usize,
+}
+
+/// The product over `terms`, in parts of `run` terms, a multiple of 256 where there are several.
+fn multiply(
+    ctx: &OpenCl,
+    batch: usize,
+    [left, right]: [&Panels; 2],
+    terms: Range<usize>,
+    run: usize,
+    more: bool,
+    target: &Target<'_>,
+) -> Result<()> {
+    let shared = &ctx.shared;
+    let (m, n) = (left.width, right.width);
+    let sides = [Side::Left, Side::Right].map(|side| panel_width(ctx, target.dtype, side));
+    let (pm, pn) = (m.div_ceil(sides[0]), n.div_ceil(sides[1]));
+    let (parts, results) = (terms.len().div_ceil(run), batch * m * n);
+    let tasks = pm * pn * parts * batch;
+    let (each, grid) = match shared.facts.class {
+        Class::Cpu => ctx.tasks(tasks, sides[0] * run * 4 + 400),
+        Class::Gpu => (1, Grid::teams(tasks.min(shared.facts.units * 64), GROUP)),
+    };
+    let mut words = Words::new();
+    words.extend([m, n, left.terms, pm, pn, left.batch, right.batch, run, parts, tasks, each].map(|n| n as u64));
+    words.extend([target.offset, results, terms.start, usize::from(more)].map(|n| n as u64));
+    let size = (left.batch * pm * sides[0]).max(right.batch * pn * sides[1]) * left.terms;
+    let end = target.offset + results * parts;
+    let narrow = is_narrow(shared.facts.class, size.max(end), []);
+    let kernel = kernel(ctx, target.dtype, narrow)?;
+    let args = [Arg::Words(&words), Arg::Memory(&left.buffer), Arg::Memory(&right.buffer), Arg::Memory(target.buffer)];
+    shared.launch(&kernel, &args, grid)
 }

@@ -26,6 +26,7 @@ mod builtins;
 mod clblast;
 mod context;
 mod conv;
+mod dot;
 #[cfg(test)]
 mod faults;
 mod gather;
@@ -42,6 +43,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod wide;
 
 pub use memory::Buffer;
 pub use platform::{Class, Description};
@@ -211,7 +213,7 @@ impl Backend for OpenCl {
             stores: dtypes,
             computes: dtypes,
             deterministic: true,
-            exact: !facts.native() && facts.exact_division,
+            exact: !facts.native() && facts.exact_division && !sums_elsewhere(),
             max_buffer: facts.max_buffer,
         }
     }
@@ -348,6 +350,14 @@ impl Backend for OpenCl {
     fn argsort(&self, descending: bool, input: &Operand<'_, Self>, output: &mut OperandMut<'_, Self>) -> Result<()> {
         rows::argsort(self, descending, input, output)
     }
+}
+
+/// Whether a library sums some products, in an order of its own.
+fn sums_elsewhere() -> bool {
+    #[cfg(feature = "clblast")]
+    return clblast::is_there();
+    #[cfg(not(feature = "clblast"))]
+    false
 }
 
 /// What stands before a kernel: what `renderer` used, and the types, with doubles where `dtype` is f64.

@@ -1,7 +1,9 @@
-//! `matmul`: products of a few elements, and a matrix by a vector, are one reduction; integers too; all else goes by panels.
+//! `matmul`: products of a few elements, and a matrix by a vector, are sums of products over views; integers are one reduction;
+//! all else goes by panels.
 
 use crate::{
     OpenCl,
+    dot::dot,
     gemm::{self, Factor, Side},
 };
 use isograd_core::{Operand, OperandMut, Result, backend::composed};
@@ -19,6 +21,9 @@ pub(crate) fn matmul(
     if crate::clblast::matmul(ctx, a, b, output)? {
         return Ok(());
     }
+    if !a.dtype.is_float() || !output.layout.is_contiguous() {
+        return composed::matmul(ctx, a, b, output);
+    }
     let rank = output.layout.rank();
     let shape = output.layout.shape();
     let (m, n, k) = (shape[rank - 2], shape[rank - 1], a.layout.shape()[rank - 1]);
@@ -28,15 +33,11 @@ pub(crate) fn matmul(
     let left = Factor { operand: a.with_layout(&by_term), axes: [batch, 1, 1] };
     let right = Factor { operand: *b, axes: [batch, 1, 1] };
     let small = shape.size() * k <= SMALL || m == 1 || n == 1;
-    if small
-        || !output.layout.is_contiguous()
-        || !a.dtype.is_float()
-        || !gemm::can(ctx, a.dtype)?
-        || !gemm::fits(&left)
-        || !gemm::fits(&right)
-    {
-        return composed::matmul(ctx, a, b, output);
+    if small || !gemm::can(ctx, a.dtype)? || !gemm::fits(&left) || !gemm::fits(&right) {
+        // Both as [.., m, n, k].
+        let (rows, columns) = (a.layout.insert_axis(rank - 1, n), b.layout.permute(&swapped).insert_axis(rank - 2, m));
+        return dot(ctx, &a.with_layout(&rows), &b.with_layout(&columns), rank, output);
     }
-    let (left, right) = (gemm::pack(ctx, Side::Left, &left)?, gemm::pack(ctx, Side::Right, &right)?);
-    gemm::product(ctx, shape[..batch].iter().product(), &[(&left, &right)], output)
+    let (left, right) = (gemm::pack(ctx, Side::Left, &left, 0..k)?, gemm::pack(ctx, Side::Right, &right, 0..k)?);
+    gemm::product(ctx, shape[..batch].iter().product(), [&left, &right], false, output)
 }

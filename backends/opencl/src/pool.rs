@@ -7,23 +7,17 @@ use crate::{
     platform::Class,
     program::ENTRY,
     walk::{Words, head, is_narrow},
+    wide::{rounded, widened},
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Window,
-    backend::{
-        composed,
-        launch::{self, Temporary},
-    },
+    backend::composed,
     expr::{
-        Binary, Expr, PerDType,
+        Binary,
         render::{Dialect, Renderer, type_name},
     },
 };
 use std::fmt::Write;
-
-static WIDEN: PerDType = PerDType::new("pool", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
-static NARROW: PerDType =
-    PerDType::new("pool", |d| (vec![Expr::input(0, d.compute()).cast(d)], vec![d.compute()], vec![]));
 
 /// Words: tasks, tasks of a work item, channels, then in threes: input, output, kernel, stride, padding, dilation; then
 /// offset and strides of the input, of the head, and the offset of the output.
@@ -88,19 +82,18 @@ fn constants() -> String {
     text + "(void)hs0; (void)hs1; (void)hs2;\n"
 }
 
-/// The loops over the taps of window `(o0, o1, o2)` that lie inside, at `x0`, `x1`, `x2`.
-fn taps(inside: &str) -> String {
-    let mut text = String::new();
-    for a in 0..3 {
-        writeln!(
-            text,
-            "for (ig_p t{a} = 0; t{a} < kn{a}; t{a}++) {{
+/// The loop over the taps of window `(o0, o1, o2)` along axis `a` that lie inside, at `x0`, `x1`, `x2`.
+fn along(a: usize) -> String {
+    format!(
+        "for (ig_p t{a} = 0; t{a} < kn{a}; t{a}++) {{
 const ig_p x{a} = o{a} * sn{a} + t{a} * dn{a} - pn{a};
-if (x{a} < 0 || x{a} >= in{a}) continue;"
-        )
-        .unwrap();
-    }
-    text + inside + "}}}\n"
+if (x{a} < 0 || x{a} >= in{a}) continue;\n"
+    )
+}
+
+/// The loops over all taps, row-major.
+fn taps(inside: &str) -> String {
+    [0, 1, 2].map(along).concat() + inside + "}}}\n"
 }
 
 /// What a mean divides by: along each axis the taps inside, or before the end of the padding.
@@ -125,7 +118,8 @@ fn forward_source(kind: Pool, dtype: DType, narrow: bool) -> String {
     let loaded = renderer.load(dtype, "source[base + x0 * is0 + x1 * is1 + x2 * is2]");
     let op = if kind == Pool::Max { ReduceOp::Max } else { ReduceOp::Sum };
     let identity = renderer.constant(op.identity(compute));
-    let fold = renderer.binary(op.primitive(), compute, "acc", "x");
+    let fold = renderer.binary(op.primitive(), compute, "column", "x");
+    let fold_column = renderer.binary(op.primitive(), compute, "acc", "column");
     let mean = renderer.binary(Binary::Div, compute, "acc", &format!("({ty})count"));
     let result = if kind == Pool::Max { "acc".to_string() } else { mean };
     let stored = renderer.store(dtype, &result);
@@ -149,14 +143,22 @@ const ig_p base = W({INPUT}) + plane / channels * W({}) + plane % channels * W({
 __global {} *restrict to = out + W({OUTPUT}) + task * on2;
 for (ig_p o2 = 0; o2 < on2; o2++) {{
 {ty} acc = {identity};
-{}{count}to[o2] = {stored};
+{}{ty} column = {identity};
+{}{}const {ty} x = {loaded};
+column = {fold};
+}}}}
+acc = {fold_column};
+}}
+{count}to[o2] = {stored};
 }}
 }}
 }}",
         INPUT + 1,
         INPUT + 2,
         type_name(dtype),
-        taps(&format!("const {ty} x = {loaded};\nacc = {fold};\n")),
+        along(2),
+        along(0),
+        along(1),
     )
     .unwrap();
     text
@@ -257,17 +259,8 @@ pub(crate) fn pool_gradient(
         return composed::pool_gradient(ctx, kind, window, input, head, output);
     }
     if dtype.compute() != dtype {
-        // Sums are kept in f32 and rounded once.
-        let widened = |from: &Operand<'_, OpenCl>| {
-            let mut wide = Temporary::new(ctx, dtype.compute(), from.shape().clone())?;
-            launch::map(ctx, &WIDEN.kernel(dtype, &[]), &[*from], &mut [wide.operand_mut()])?;
-            Ok::<_, isograd_core::Error>(wide)
-        };
-        let (input, head) = (widened(input)?, widened(head)?);
-        let mut wide = Temporary::new(ctx, dtype.compute(), output.shape().clone())?;
-        pool_gradient(ctx, kind, window, &input.operand(), &head.operand(), &mut wide.operand_mut())?;
-        let kernel = NARROW.kernel(dtype, &[]);
-        return launch::map(ctx, &kernel, &[wide.operand()], &mut [output.with_layout(output.layout)]);
+        let (input, head) = (widened(ctx, input)?, widened(ctx, head)?);
+        return rounded(ctx, output, |wide| pool_gradient(ctx, kind, window, &input.operand(), &head.operand(), wide));
     }
     let out = &head.layout.shape()[2..];
     let windows: usize = out.iter().product();

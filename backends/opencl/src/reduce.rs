@@ -42,9 +42,8 @@ const BLOCK: usize = Reducer::BLOCK;
 /// Work items of a group of `groups`.
 const GROUP: usize = 256;
 
-/// Reduces partial results, of the dtype that is computed in.
-static FOLD: PerDType =
-    PerDType::new("fold", |d| (vec![Expr::input(0, d.compute()).cast(d)], vec![d.compute()], vec![]));
+/// Reduces partial results, of the dtype that is computed in, which nothing rounds before the last.
+static FOLD: PerDType = PerDType::new("fold", |d| (vec![Expr::input(0, d)], vec![d], vec![]));
 
 struct Variant {
     class: Class,
@@ -500,7 +499,7 @@ fn reduce_by(
 }
 
 /// Reduces `parts` partial results for each element of `output`.
-pub(crate) fn fold(
+fn fold(
     ctx: &OpenCl,
     op: ReduceOp,
     partial: &Buffer,
@@ -515,7 +514,7 @@ pub(crate) fn fold(
     steps.push(strides[1] as isize);
     let layout = Layout::new(shape, &steps, 0);
     let input = Operand::new(partial, output.dtype.compute(), &layout);
-    reduce(ctx, op, &FOLD.kernel(output.dtype, &[]), &[input], output)
+    reduce(ctx, op, &FOLD.kernel(input.dtype, &[]), &[input], output)
 }
 
 impl OpenCl {

@@ -2,7 +2,7 @@
 //! softmax and normalization stay composed, whose reductions spread a row over a work group.
 
 use crate::{
-    OpenCl,
+    Buffer, OpenCl,
     launch::{Arg, Grid},
     memory,
     platform::Class,
@@ -10,8 +10,8 @@ use crate::{
     walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
 };
 use isograd_core::{
-    DType, Layout, Operand, OperandMut, ReduceOp, Result,
-    backend::composed,
+    DType, Layout, Operand, OperandMut, ReduceOp, Result, Value,
+    backend::{Reducer, composed},
     expr::{
         Binary, Unary,
         render::{Dialect, Renderer, type_name},
@@ -77,6 +77,42 @@ ig_p p = W(4), rest = row;
     text
 }
 
+/// Rows that kernels here sum up: two levels of blocks.
+const LONGEST: usize = Reducer::BLOCK * Reducer::BLOCK;
+
+/// Declares `name`, the sum of `term`, made of the element `v`, over a row of at most [`LONGEST`] elements, in the order of
+/// `Reducer`.
+fn sum(ct: &str, name: &str, value: &str, term: &str) -> String {
+    const LANES: usize = Reducer::PARTIALS;
+    const BLOCK: usize = Reducer::BLOCK;
+    format!(
+        "{ct} {name};
+{{
+{ct} block[{LANES}];
+for (int l = 0; l < {LANES}; l++) block[l] = 0;
+for (ig_p from = 0; from < n; from += {BLOCK}) {{
+const ig_p to = min(from + {BLOCK}, n);
+{ct} lane[{LANES}];
+for (int l = 0; l < {LANES}; l++) lane[l] = 0;
+ig_p at = from;
+for (; at + {LANES} <= to; at += {LANES})
+for (int l = 0; l < {LANES}; l++) {{ const ig_p i = at + l; const {ct} v = {value}; lane[l] += {term}; }}
+for (int l = 0; l < to - at; l++) {{ const ig_p i = at + l; const {ct} v = {value}; lane[l] += {term}; }}
+for (int h = {LANES} / 2; h > 0; h /= 2) for (int l = 0; l < h; l++) lane[l] += lane[l + h];
+block[from / {BLOCK} % {LANES}] += lane[0];
+}}
+for (int h = {LANES} / 2; h > 0; h /= 2) for (int l = 0; l < h; l++) block[l] += block[l + h];
+{name} = block[0];
+}}\n"
+    )
+}
+
+/// Whether softmax and normalization of `input` are left to reductions.
+fn stays_composed(ctx: &OpenCl, input: &Operand<'_, OpenCl>) -> bool {
+    let fits = input.shape().last().is_some_and(|&length| length <= LONGEST);
+    ctx.shared.facts.class == Class::Gpu || !input.dtype.is_float() || !fits
+}
+
 fn softmax_source(native: bool, logarithm: bool, dtype: DType, w: &Walk) -> String {
     let compute = dtype.compute();
     let (ty, ct) = (type_name(dtype), type_name(compute));
@@ -93,17 +129,12 @@ fn softmax_source(native: bool, logarithm: bool, dtype: DType, w: &Walk) -> Stri
     writeln!(
         text,
         "__global {ty} *restrict to = out + W(5) + row * n;
-{ct} largest = {least}, sum = 0;
+{ct} largest = {least};
 for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; largest = {largest}; }}
-for (ig_p block = 0; block < n; block += 256) {{
-{ct} part = 0;
-const ig_p end = min(block + 256, n);
-for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += {exp}; }}
-sum += part;
+{}{shift}for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = {result}; to[i] = {stored}; }}
 }}
-{shift}for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = {result}; to[i] = {stored}; }}
-}}
-}}"
+}}",
+        sum(ct, "sum", &value, &exp)
     )
     .unwrap();
     text
@@ -116,8 +147,7 @@ pub(crate) fn softmax(
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
-    if composed || !output.layout.is_contiguous() {
+    if stays_composed(ctx, input) || !output.layout.is_contiguous() {
         return composed::softmax(ctx, logarithm, input, output);
     }
     let w = walk(ctx, input.layout, &[output.layout], 64);
@@ -134,34 +164,25 @@ fn normalize_source(dtype: DType, w: &Walk) -> String {
     let mut renderer = Renderer::new(Dialect::OpenCl);
     let value = renderer.load(dtype, "x[i * s]");
     let stored = renderer.store(dtype, "y");
+    let rstd = renderer.unary(Unary::Rsqrt, compute, "variance");
     let outputs = format!(
-        "__global {ty} *restrict out, __global {ct} *restrict means, __global {ct} *restrict rstds, const {ct} epsilon"
+        "__global {ty} *restrict out, __global {ct} *restrict means, __global {ct} *restrict rstds, \
+         const {ct} per_element, const {ct} epsilon"
     );
     let mut text = opening(&renderer, dtype, w, &outputs);
-    // Sums of blocks, so that errors grow with their number, not that of the elements.
-    let sum = |name: &str, term: &str| {
-        format!(
-            "{ct} {name} = 0;
-for (ig_p block = 0; block < n; block += 256) {{
-{ct} part = 0;
-const ig_p end = min(block + 256, n);
-for (ig_p i = block; i < end; i++) {{ const {ct} v = {value}; part += {term}; }}
-{name} += part;
-}}\n"
-        )
-    };
     writeln!(
         text,
-        "{}const {ct} mean = total / ({ct})n;
-{}const {ct} rstd = ({ct})1 / sqrt(squares / ({ct})n + epsilon);
+        "{}const {ct} mean = total * per_element;
+{}const {ct} variance = squares * per_element + epsilon;
+const {ct} rstd = {rstd};
 means[W(6) + row] = mean;
 rstds[W(7) + row] = rstd;
 __global {ty} *restrict to = out + W(5) + row * n;
 for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; const {ct} y = (v - mean) * rstd; to[i] = {stored}; }}
 }}
 }}",
-        sum("total", "v"),
-        sum("squares", "(v - mean) * (v - mean)"),
+        sum(ct, "total", &value, "v"),
+        sum(ct, "squares", &value, "(v - mean) * (v - mean)"),
     )
     .unwrap();
     text
@@ -176,8 +197,7 @@ pub(crate) fn normalize(
     rstd: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
     let dtype = input.dtype;
-    let composed = ctx.shared.facts.class == Class::Gpu || input.layout.rank() == 0 || !dtype.is_float();
-    if composed || [&*output, &*mean, &*rstd].iter().any(|o| !o.layout.is_contiguous()) {
+    if stays_composed(ctx, input) || [&*output, &*mean, &*rstd].iter().any(|o| !o.layout.is_contiguous()) {
         return composed::normalize(ctx, epsilon, input, output, mean, rstd);
     }
     let w = walk(ctx, input.layout, &[output.layout, mean.layout, rstd.layout], 24);
@@ -188,30 +208,65 @@ pub(crate) fn normalize(
         Arg::Memory(&*output.buffer),
         Arg::Memory(&*mean.buffer),
         Arg::Memory(&*rstd.buffer),
-        Arg::value(&isograd_core::Value::F64(epsilon).cast(dtype.compute())),
+        Arg::value(&Value::F64(1.0 / w.length as f64).cast(dtype.compute())),
+        Arg::value(&Value::F64(epsilon).cast(dtype.compute())),
     ];
     ctx.shared.launch(&kernel, &args, w.grid)
 }
 
-fn scan_source(op: ReduceOp, dtype: DType, w: &Walk) -> String {
+/// Elements of a row whose running results start anew.
+const SCANNED: usize = 256;
+
+/// Rows below which a GPU takes their blocks side by side.
+const FEW_ROWS: usize = 64;
+
+/// Rows of `dtype` into rows of `stored`, which lie a fixed distance apart: word 6.
+fn scan_source(op: ReduceOp, dtype: DType, stored: DType, w: &Walk) -> String {
     let compute = dtype.compute();
-    let (ty, ct) = (type_name(dtype), type_name(compute));
+    let (out_type, ct) = (type_name(stored), type_name(compute));
     let mut renderer = Renderer::new(Dialect::OpenCl);
     let value = renderer.load(dtype, "x[i * s]");
     let folded = renderer.binary(op.primitive(), compute, "acc", "v");
-    let identity = renderer.constant(op.identity(compute));
-    let stored = renderer.store(dtype, "acc");
-    let mut text = opening(&renderer, dtype, w, &format!("__global {ty} *restrict out"));
+    let joined = renderer.binary(op.primitive(), compute, "before", "acc");
+    let put = renderer.store(stored, "y");
+    let mut text = opening(&renderer, dtype, w, &format!("__global {out_type} *restrict out"));
     writeln!(
         text,
-        "__global {ty} *restrict to = out + W(5) + row * n;
-{ct} acc = {identity};
-for (ig_p i = 0; i < n; i++) {{ const {ct} v = {value}; acc = {folded}; to[i] = {stored}; }}
+        "__global {out_type} *restrict to = out + W(5) + row * W(6);
+{ct} before = 0;
+for (ig_p from = 0; from < n; from += {SCANNED}) {{
+const ig_p end = min(from + {SCANNED}, n);
+{ct} acc = 0, y = 0;
+for (ig_p i = from; i < end; i++) {{
+const {ct} v = {value};
+acc = i == from ? v : {folded};
+y = from == 0 ? acc : {joined};
+to[i] = {put};
+}}
+before = y;
+}}
 }}
 }}"
     )
     .unwrap();
     text
+}
+
+/// Scans the rows of `input` into `buffer`, from `offset` on, `distance` apart.
+fn scan_rows(
+    ctx: &OpenCl,
+    op: ReduceOp,
+    input: &Operand<'_, OpenCl>,
+    stored: DType,
+    buffer: &Buffer,
+    [offset, distance]: [usize; 2],
+) -> Result<()> {
+    let rows = input.layout.size() / input.layout.shape()[input.layout.rank() - 1];
+    let mut w = walk(ctx, input.layout, &[&Layout::new([rows], &[distance as isize], offset)], 8);
+    w.words[6] = distance as u64;
+    let bits = w.bits(input.dtype, (stored as u64) << 4 | op as u64);
+    let kernel = ctx.shared.kernel(("scan", 0, bits), "scan", || scan_source(op, input.dtype, stored, &w))?;
+    ctx.shared.launch(&kernel, &[Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(buffer)], w.grid)
 }
 
 pub(crate) fn scan(
@@ -220,17 +275,116 @@ pub(crate) fn scan(
     input: &Operand<'_, OpenCl>,
     output: &mut OperandMut<'_, OpenCl>,
 ) -> Result<()> {
-    let dtype = input.dtype;
     let length = input.layout.shape().last().copied().unwrap_or(0);
-    // One work item goes through a row: not where a GPU would have few of them.
-    let few = ctx.shared.facts.class == Class::Gpu && length > 0 && input.layout.size() / length < 64;
-    if length == 0 || few || !output.layout.is_contiguous() {
+    if length == 0 || !output.layout.is_contiguous() {
         return composed::scan(ctx, op, input, output);
     }
-    let w = walk(ctx, input.layout, &[output.layout], 8);
-    let kernel = ctx.shared.kernel(("scan", 0, w.bits(dtype, op as u64)), "scan", || scan_source(op, dtype, &w))?;
-    let args = [Arg::Words(&w.words), Arg::Memory(input.buffer), Arg::Memory(&*output.buffer)];
-    ctx.shared.launch(&kernel, &args, w.grid)
+    // One work item goes through a row: not where a GPU would have few of them.
+    let few = ctx.shared.facts.class == Class::Gpu && input.layout.size() / length < FEW_ROWS;
+    if few && length > SCANNED {
+        return scan_blocks(ctx, op, input, output);
+    }
+    scan_rows(ctx, op, input, output.dtype, &*output.buffer, [output.layout.offset(), length])
+}
+
+/// Words of the second half of a scan: rows, tasks, tasks of a work item, blocks of a row, whole ones, length of a row, offset.
+const BLOCKS_WORDS: usize = 7;
+
+/// The opening of a kernel over the blocks of rows, and its position of block `b` of row `row` among the blocks.
+fn blocks_opening(renderer: &Renderer, compute: DType, narrow: bool, parameters: &str) -> String {
+    crate::preamble(renderer, compute)
+        + &head(narrow, true, BLOCKS_WORDS)
+        + &format!(
+            "#define BLOCK(row, b) (((b) < whole ? (row) * whole + (b) : rows * whole + (row)) * {SCANNED})
+__kernel void {ENTRY}(WORDS, {parameters}) {{
+const ig_p rows = W(0), blocks = W(3), whole = W(4);
+ig_p task = (ig_p)get_global_id(0) * W(2);
+const ig_p last = min(task + W(2), W(1));
+for (; task < last; task++) {{\n"
+        )
+}
+
+/// For each row the final results before its blocks.
+fn before_source(op: ReduceOp, compute: DType, narrow: bool) -> String {
+    let ct = type_name(compute);
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let joined = renderer.binary(op.primitive(), compute, "before", "end");
+    let parameters = format!("__global const {ct} *restrict running, __global {ct} *restrict befores");
+    blocks_opening(&renderer, compute, narrow, &parameters)
+        + &format!(
+            "{ct} before = 0;
+for (ig_p b = 0; b < blocks - 1; b++) {{
+const {ct} end = running[BLOCK(task, b) + {SCANNED} - 1];
+before = b == 0 ? end : {joined};
+befores[task * blocks + b + 1] = before;
+}}
+}}
+}}\n"
+        )
+}
+
+/// Joins them to the running results within blocks.
+fn join_source(op: ReduceOp, stored: DType, narrow: bool) -> String {
+    let compute = stored.compute();
+    let (ty, ct) = (type_name(stored), type_name(compute));
+    let mut renderer = Renderer::new(Dialect::OpenCl);
+    let joined = renderer.binary(op.primitive(), compute, "before", "acc");
+    let put = renderer.store(stored, "y");
+    let parameters = format!(
+        "__global const {ct} *restrict running, __global const {ct} *restrict befores, __global {ty} *restrict out"
+    );
+    blocks_opening(&renderer, compute, narrow, &parameters)
+        + &format!(
+            "const ig_p row = task / W(5), i = task % W(5), b = i / {SCANNED};
+const {ct} acc = running[BLOCK(row, b) + i % {SCANNED}], before = b == 0 ? acc : befores[row * blocks + b];
+const {ct} y = b == 0 ? acc : {joined};
+out[W(6) + task] = {put};
+}}
+}}\n"
+        )
+}
+
+/// A scan whose blocks are work items of their own: running results within blocks, the results before blocks, both joined.
+fn scan_blocks(
+    ctx: &OpenCl,
+    op: ReduceOp,
+    input: &Operand<'_, OpenCl>,
+    output: &mut OperandMut<'_, OpenCl>,
+) -> Result<()> {
+    let shared = &ctx.shared;
+    let (stored, compute) = (output.dtype, output.dtype.compute());
+    let axis = input.layout.rank() - 1;
+    let length = input.layout.shape()[axis];
+    let rows = input.layout.size() / length;
+    let (whole, blocks) = (length / SCANNED, length.div_ceil(SCANNED));
+    // The whole blocks of all rows, then the last ones.
+    let running = memory::alloc(shared, rows * blocks * SCANNED * compute.size())?;
+    let view = input.layout.slice(axis, 0, whole * SCANNED, 1).split_axis(axis, whole, SCANNED);
+    scan_rows(ctx, op, &input.with_layout(&view), compute, &running, [0, SCANNED])?;
+    if blocks > whole {
+        let view = input.layout.slice(axis, whole * SCANNED, length - whole * SCANNED, 1);
+        scan_rows(ctx, op, &input.with_layout(&view), compute, &running, [rows * whole * SCANNED, SCANNED])?;
+    }
+    let befores = memory::alloc(shared, rows * blocks * compute.size())?;
+    let narrow = is_narrow(shared.facts.class, rows * blocks * SCANNED, [output.layout]);
+    let words = |tasks: usize, each: usize| {
+        let words = [rows, tasks, each, blocks, whole, length, output.layout.offset()];
+        words.map(|n| n as u64)
+    };
+    let bits = (stored as u64) << 8 | (op as u64) << 1 | u64::from(narrow);
+    let kernel = shared.kernel(("scan befores", 0, bits), "scan", || before_source(op, compute, narrow))?;
+    let (each, grid) = ctx.tasks(rows, blocks * 8);
+    let args = [Arg::Words(&words(rows, each)), Arg::Memory(&running), Arg::Memory(&befores)];
+    shared.launch(&kernel, &args, grid)?;
+    let kernel = shared.kernel(("scan join", 0, bits), "scan", || join_source(op, stored, narrow))?;
+    let (each, grid) = ctx.tasks(rows * length, 8);
+    let args = [
+        Arg::Words(&words(rows * length, each)),
+        Arg::Memory(&running),
+        Arg::Memory(&befores),
+        Arg::Memory(&*output.buffer),
+    ];
+    shared.launch(&kernel, &args, grid)
 }
 
 /// One pass of a merge sort: runs of `width` positions, sorted, become runs of twice that. Each element finds its place by

@@ -252,6 +252,18 @@ fn pairs(e: &Environment<'_>, n: &mut Numbers, of: fn(Binary) -> bool) -> Checke
 }
 
 fn reduce(e: &Environment<'_>, n: &mut Numbers, kept: Shape, reduced: Shape, out: DType) -> Checked {
+    reduce_of(e, n, kept, reduced, out, any)
+}
+
+/// The terms lie as `layout` says.
+fn reduce_of(
+    e: &Environment<'_>,
+    n: &mut Numbers,
+    kept: Shape,
+    reduced: Shape,
+    out: DType,
+    layout: fn(&mut Numbers, &[usize]) -> Layout,
+) -> Checked {
     let d = e.dtype;
     let whole: Shape = kept.iter().chain(reduced.iter()).copied().collect();
     total(ReduceOp::ALL.iter().filter(|op| op.primitive().accepts(d)).map(|&op| {
@@ -260,7 +272,7 @@ fn reduce(e: &Environment<'_>, n: &mut Numbers, kept: Shape, reduced: Shape, out
             _ if op == ReduceOp::Prod && d.is_float() => Domain::Range(0.8, 1.2, &[]),
             _ => Domain::Any,
         };
-        let layout = any(n, &whole);
+        let layout = layout(n, &whole);
         let x = Region::input(n, d, layout, domain);
         let root = if op == ReduceOp::Sum { Expr::input(0, d) * Expr::scalar(0, d) } else { Expr::input(0, d) };
         let program = Program::new("terms", &[root], &[d], &[d])?;
@@ -300,7 +312,13 @@ fn reduce_bool(e: &Environment<'_>, n: &mut Numbers) -> Checked {
 /// Many terms: their errors must stay those of the dtype that is computed in.
 fn reduce_long(e: &Environment<'_>, n: &mut Numbers) -> Checked {
     let terms = 1 + n.below(e.size * 20);
-    reduce(e, n, Shape::from([3]), Shape::from([terms]), e.dtype)
+    let columns = Shape::from([1 + n.below(40)]);
+    // Sums of columns, side by side in memory.
+    let across: fn(&mut Numbers, &[usize]) -> Layout = |_, s| Layout::contiguous([s[1], s[0]]).permute(&[1, 0]);
+    total([
+        reduce(e, n, Shape::from([3]), Shape::from([terms]), e.dtype),
+        reduce_of(e, n, columns, Shape::from([1 + terms / 8]), e.dtype, across),
+    ])
 }
 
 fn along(n: &mut Numbers, size: usize) -> (Shape, usize, Shape) {
