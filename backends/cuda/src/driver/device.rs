@@ -334,7 +334,13 @@ impl Driver for Device {
             queue.wait_for(&written)?;
             let (ours, theirs) = (self.context.0.as_raw(), theirs as sys::CUcontext);
             // SAFETY: queue and contexts are alive; the bytes are the devices', by this function's contract.
-            checked(unsafe { sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, queue.raw()) })?;
+            checked(unsafe {
+                match ours == theirs {
+                    // Another queue of this device.
+                    true => sys::cuMemcpyDtoDAsync_v2(to, from, bytes, queue.raw()),
+                    false => sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, queue.raw()),
+                }
+            })?;
             // The source's memory may be used again as soon as its next kernels run.
             let read = Event::new()?;
             read.record(queue)?;
