@@ -130,6 +130,34 @@ impl Cuda {
         Ok(Cuda { context })
     }
 
+    /// The device that the part after `cuda:` of its name stands for: a number, `fast`, or both, as in `1:fast`; the first
+    /// device where no number is given.
+    ///
+    /// ```
+    /// use isograd_core::Error;
+    /// use isograd_cuda::Cuda;
+    /// assert_eq!(Cuda::find("0:fast").is_ok(), Cuda::count() > 0);
+    /// assert!(matches!(Cuda::find("0:quick").unwrap_err(), Error::UnknownDevice { .. }));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; [`Error::UnknownDevice`] for anything else.
+    pub fn find(which: &str) -> Result<Cuda> {
+        let (number, mode) = match which.rsplit_once(':') {
+            Some((number, "fast")) => (number, Mode::Fast),
+            None if which == "fast" => ("0", Mode::Fast),
+            _ => (if which.is_empty() { "0" } else { which }, Mode::Exact),
+        };
+        match number.parse() {
+            Ok(number) => Cuda::with_mode(number, mode),
+            Err(_) => Err(Error::UnknownDevice {
+                name: format!("cuda:{which}"),
+                available: driver::names(Cuda::count()),
+                hint: "; after the colon comes a number, `fast`, or both, as in cuda:0:fast".into(),
+            }),
+        }
+    }
+
     /// A device behind a [`Driver`] of one's own, with its compiled kernels kept in `directory`.
     ///
     /// # Errors

@@ -204,11 +204,12 @@ fn tf32_agrees_where_it_does_not_round_and_is_off_unless_asked_for() {
     cuda.set_tf32(true).unwrap();
     assert_eq!(product().unwrap(), exact);
     // 1 + 2^-12 is not a TF32.
-    let fine = Tensor::from_slice(&ctx, &[1.0f32 + 2f32.powi(-12)], [1, 1]).unwrap();
-    let one = Tensor::ones(&ctx, [1, 1], DType::F32).unwrap();
-    assert_eq!(fine.matmul(&one).unwrap().asscalar::<f32>().unwrap(), 1.0);
+    let fine = Tensor::full(&ctx, [16, 1], 1.0f32 + 2f32.powi(-12), DType::F32).unwrap();
+    let ones = Tensor::ones(&ctx, [1, 16], DType::F32).unwrap();
+    let product = || fine.matmul(&ones).unwrap().to_vec::<f32>().unwrap();
+    assert_eq!(product(), [1.0; 256]);
     cuda.set_tf32(false).unwrap();
-    assert_eq!(fine.matmul(&one).unwrap().asscalar::<f32>().unwrap(), 1.0 + 2f32.powi(-12));
+    assert_eq!(product(), [1.0 + 2f32.powi(-12); 256]);
 }
 
 /// Sums of more elements than one block folds, over rows and over columns, and more axes than one.
