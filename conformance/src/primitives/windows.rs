@@ -51,16 +51,44 @@ pub(super) fn conv(e: &Environment<'_>, n: &mut Numbers) -> Checked {
         _ => (),
     }
     let sizes = spatial(e, n, &w);
+    conv_of(e, n, w, [batch, per, outs], &sizes)
+}
+
+/// The convolution of so many images, with input and output channels per group, and its two gradients.
+fn conv_of(
+    e: &Environment<'_>,
+    n: &mut Numbers,
+    w: Window,
+    [batch, per, outs]: [usize; 3],
+    sizes: &[usize],
+) -> Checked {
     let whole = |first: usize, second: usize, rest: &[usize]| [&[first, second], rest].concat();
-    let x = whole(batch, per * w.groups, &sizes);
+    let x = whole(batch, per * w.groups, sizes);
     let k = whole(outs * w.groups, per, &w.kernel);
-    let y = whole(batch, outs * w.groups, &windows(&w, &sizes, false));
+    let y = whole(batch, outs * w.groups, &windows(&w, sizes, false));
     let (input, weight, head) = (region_of(e, n, &x), region_of(e, n, &k), region_of(e, n, &y));
     let (to_y, to_x, to_k) = (dense(e, &y), dense(e, &x), dense(e, &k));
     total([
         check(e, &Launch::Conv(w.clone()), &[input.clone(), weight.clone()], &[to_y]),
         check(e, &Launch::ConvInputGradient(w.clone()), &[head.clone(), weight], &[to_x]),
         check(e, &Launch::ConvWeightGradient(w), &[input, head], &[to_k]),
+    ])
+}
+
+/// Sums of more terms than one chunk has: over channels and taps, over output channels and taps, of which some meet no window,
+/// over taps alone, and over images and positions.
+pub(super) fn long(e: &Environment<'_>, n: &mut Numbers) -> Checked {
+    let cut = |channels: usize| (channels * e.size / 400).max(1);
+    let window = |kernel: &[usize], stride: usize, padding: usize, groups: usize| {
+        let axes = kernel.len();
+        let (stride, padding) = (vec![stride; axes][..].into(), vec![padding; axes][..].into());
+        Window { stride, padding, groups, ..Window::new(kernel) }
+    };
+    total([
+        conv_of(e, n, window(&[3, 3], 1, 1, 1), [1, cut(31), cut(9)], &[7, 6]),
+        conv_of(e, n, window(&[3, 2], 2, 2, 1), [1, cut(9), cut(46)], &[9, 8]),
+        conv_of(e, n, window(&[17, 16], 1, 3, 3), [1, 1, 1], &[16, 17]),
+        conv_of(e, n, window(&[3], 2, 1, 1), [3, 2, cut(10)], &[350]),
     ])
 }
 

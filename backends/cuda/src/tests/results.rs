@@ -81,13 +81,13 @@ fn reductions_conform() {
 
 #[test]
 fn rows_conform() {
-    let cases = ["softmax_layouts", "normalize_layouts", "scan_layouts", "argsort_layouts"];
+    let cases = ["softmax_layouts", "normalize_layouts", "scan_layouts", "argsort_layouts", "long_rows"];
     conforms(&cases, &[DType::F32, DType::F16], Mode::Exact);
 }
 
 #[test]
 fn windows_conform() {
-    conforms(&["conv_layouts", "pool_layouts"], &[DType::F32, DType::BF16], Mode::Exact);
+    conforms(&["conv_layouts", "pool_layouts", "long_windows"], &[DType::F32, DType::BF16], Mode::Exact);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn indexing_conforms() {
 
 #[test]
 fn products_conform() {
-    conforms(&["matmul_layouts"], &[DType::F32, DType::F64, DType::F16], Mode::Exact);
+    conforms(&["matmul_layouts", "large_products"], &[DType::F32, DType::F64, DType::F16], Mode::Exact);
     conforms(&["matmul_fused"], &[DType::F32], Mode::Exact);
     // On tensor cores, within error bounds.
     conforms(&["matmul_layouts", "conv_layouts"], &[DType::F16], Mode::Fast);
