@@ -72,6 +72,11 @@ impl Work {
         }
     }
 
+    /// Whether threads fetch tiles together.
+    pub fn has_tiles(self) -> bool {
+        self.tile(DType::F32).0 > 1
+    }
+
     /// The kernel's name, and what chooses its text.
     fn names(self) -> (&'static str, &'static str) {
         match self {
@@ -100,7 +105,8 @@ pub(crate) struct Variant {
     pub work: Work,
     /// Whether positions within a matrix, or within the arrays of a convolution, need 64 bits.
     pub wide: bool,
-    /// Whether neighbours along the depth are neighbours in memory, of the left and of the right matrix.
+    /// Whether neighbours along the depth are neighbours in memory, of the left and of the right matrix; of no matter to
+    /// kernels without tiles.
     pub along: [bool; 2],
 }
 
@@ -283,6 +289,7 @@ pub(crate) fn run(
     };
     let kernel = |work: Work, ending: Option<&Ending<'_>>| {
         let Product { problem, wide, along, .. } = *product;
+        let along = along.map(|along| along && work.has_tiles());
         let variant = Variant { problem, dtype, work, wide, along };
         let program = ending.map(|e| e.kernel.program);
         cuda.context.kernel(variant.key(program), || variant.source(program))

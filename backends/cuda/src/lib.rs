@@ -118,7 +118,8 @@ impl Cuda {
     /// # Errors
     /// As [`Cuda::new`].
     pub fn with_mode(number: usize, mode: Mode) -> Result<Cuda> {
-        static OPEN: Mutex<Option<HashMap<(usize, Mode), Weak<Context>>>> = Mutex::new(None);
+        type Contexts = HashMap<(usize, Mode), Weak<Context>>;
+        static OPEN: Mutex<Option<Contexts>> = Mutex::new(None);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
         if let Some(context) = open.get(&(number, mode)).and_then(Weak::upgrade) {

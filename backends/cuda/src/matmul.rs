@@ -140,7 +140,8 @@ fn product(
         sizes,
         wide,
         along,
-        narrow: rows.saturating_mul(columns) < 256,
+        // Also where neighbouring threads, of neighbouring columns or rows, read neighbours of the larger matrix.
+        narrow: rows.saturating_mul(columns) < 256 || (rows < 4 && !along[1]) || (columns < 4 && !along[0]),
         own: &own,
         operands: [address(a), address(b)],
     };

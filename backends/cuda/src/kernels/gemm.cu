@@ -135,6 +135,7 @@ IG_KERNEL(total, Arguments) {
         return;
     }
     Computed total = a.sizes.first > 0 ? a.partial[number] : (Computed)0;
+#pragma unroll 8
     for (ig_i64 part = 1; part <= a.sizes.parts; part++) {
         total = ig_sum(total, a.partial[part * results + number]);
     }

@@ -45,6 +45,9 @@ fn products() {
             // Tiles enough that each has all of its sum.
             (5, 17, 16, 511, &["gemm"]),
             (5, 20, 63, 600, &["gemm"]),
+            // Few rows, and few columns.
+            (1, 1, 300, 700, &["single", "total"]),
+            (2, 150, 2, 260, &["single", "total"]),
             // As many single numbers.
             (70, 3, 5, 300, &["single"]),
         ] {
@@ -53,7 +56,9 @@ fn products() {
                 let bias = rough(ctx, &[n], dtype, 3)?;
                 let end = Fused::new("end", &[dtype; 2], 0, |x, _| (&x[0] + &x[1]) * &x[0])?;
                 let b = b.swapaxes(1, 2)?;
-                Ok(vec![a.matmul(&b)?, a.matmul_fused(&b, &end, &[&bias], &[])?])
+                // The factors as they lie in memory, and the other way round.
+                let (a_t, b_t) = (a.swapaxes(1, 2)?.copy()?.swapaxes(1, 2)?, b.copy()?);
+                Ok(vec![a.matmul(&b)?, a_t.matmul(&b_t)?, a.matmul_fused(&b, &end, &[&bias], &[])?])
             });
         }
     }

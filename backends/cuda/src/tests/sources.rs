@@ -145,7 +145,8 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
         for work in [Work::Single, Work::Small, Work::Large, Work::Tensor, Work::Total].into_iter().filter(has) {
             let variant = |problem, wide, along| gemm::Variant { problem, dtype: d, work, wide, along }.source(None);
             for (problem, wide) in products {
-                all.extend([[false, true], [true, false]].map(|along| variant(problem, wide, along)));
+                let ways = if work.has_tiles() { &[[false, true], [true, false]][..] } else { &[[false; 2]] };
+                all.extend(ways.iter().map(|along| variant(problem, wide, *along)));
             }
             // An end that reads everything there is.
             let (x, bias, other) = (Expr::input(0, d), Expr::input(1, d), Expr::input(2, DType::Bool));
@@ -155,10 +156,10 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
             let ended = gemm::Variant { problem, dtype: d, work, wide, along: [true, false] };
             all.push(ended.source(Some(&ending)));
             // Convolutions of integers, and wide ones, are computed one number per thread.
-            let alone = matches!(work, Work::Single | Work::Total);
+            let alone = !work.has_tiles();
             let convolutions = || convolutions.into_iter().filter(|_| d.is_float() || alone);
             all.extend(convolutions().map(|p| variant(p, false, window::along(p))));
-            all.extend(convolutions().filter(|_| alone).map(|p| variant(p, true, window::along(p))));
+            all.extend(convolutions().filter(|_| alone).map(|p| variant(p, true, [false; 2])));
         }
     }
     all
