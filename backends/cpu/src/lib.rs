@@ -1,11 +1,11 @@
 //! The CPU backend of isograd.
 //!
 //! Vector instructions (AVX2 with FMA, AVX-512, NEON) are chosen when the first kernel runs; transcendental functions are
-//! polynomials that run in vector registers; large work is spread over threads; memory is aligned and pooled. The matrix
-//! product is `matrixmultiply`, in Rust, unless a feature puts a BLAS library there: `openblas`, `blis`, `mkl`,
-//! `accelerate` or `netlib`. By default nothing but cargo is needed to build.
+//! polynomials that run in vector registers; large work is spread over threads; memory is aligned and pooled. By
+//! default nothing but cargo is needed to build; a feature puts a BLAS library under `matmul`: `openblas`, `blis`, `mkl`,
+//! `accelerate` or `netlib`.
 //!
-//! Results are the same to the last bit however many threads there are: work is cut by its size.
+//! Results are those of every other exact backend to the last bit, however many threads there are, unless there is a BLAS library.
 //!
 //! ```
 //! use isograd_core::{Backend, DType, Layout, Operand, OperandMut, expr::{Expr, Kernel, Program}};
@@ -27,6 +27,8 @@
 //! Where things are: `elementwise`, `reduce` and `gather` cut the primitives into pieces; `lanes` compiles their loops for
 //! each instruction set, with the functions of `math`; each other kernel is a file of its own.
 
+#[cfg(feature = "blas")]
+mod blas;
 mod conv;
 mod depthwise;
 mod elementwise;
@@ -156,7 +158,8 @@ impl Backend for Cpu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        // A BLAS library sums in an order of its own.
+        Capabilities { exact: !cfg!(feature = "blas"), ..Capabilities::default() }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

@@ -7,10 +7,10 @@ use isograd_core::expr::{
     scalar::{of_one_f32, of_one_f64},
 };
 
-/// Mathematics compiled for one instruction set.
+/// An instruction set that loops are compiled for.
 pub(crate) trait Vector: Copy {
-    /// Whether there is an instruction for `a * b + c` rounded once; where there is none, it would be a slow call.
-    const FMA: bool;
+    /// Whether there are 32 registers of 512 bits.
+    const WIDE: bool;
 }
 
 /// Instruction set number `ISA`. One type per set, so that each loop has one caller and is inlined.
@@ -18,7 +18,7 @@ pub(crate) trait Vector: Copy {
 pub(crate) struct Fast<const ISA: u8>;
 
 impl<const ISA: u8> Vector for Fast<ISA> {
-    const FMA: bool = ISA > 0 || cfg!(target_arch = "aarch64") || cfg!(target_feature = "fma");
+    const WIDE: bool = ISA > 1;
 }
 
 /// Numbers with sums and products; those of integers wrap.
@@ -29,8 +29,8 @@ pub(crate) trait Ring: Pod + Send + Sync {
     fn add(self, b: Self) -> Self;
     /// `self * b`.
     fn times(self, b: Self) -> Self;
-    /// `self * b + c`, rounded once where `M` can.
-    fn mul_add<M: Vector>(self, b: Self, c: Self) -> Self;
+    /// `self * b + c`, rounded once; where no instruction does it, by a slow call.
+    fn mul_add(self, b: Self, c: Self) -> Self;
 }
 
 macro_rules! rings {
@@ -46,8 +46,8 @@ macro_rules! rings {
                 self * b
             }
             #[inline(always)]
-            fn mul_add<M: Vector>(self, b: $float, c: $float) -> $float {
-                if M::FMA { <$float>::mul_add(self, b, c) } else { self * b + c }
+            fn mul_add(self, b: $float, c: $float) -> $float {
+                <$float>::mul_add(self, b, c)
             }
         })*
         $(impl Ring for $int {
@@ -61,7 +61,7 @@ macro_rules! rings {
                 self.wrapping_mul(b)
             }
             #[inline(always)]
-            fn mul_add<M: Vector>(self, b: $int, c: $int) -> $int {
+            fn mul_add(self, b: $int, c: $int) -> $int {
                 self.wrapping_mul(b).wrapping_add(c)
             }
         })*

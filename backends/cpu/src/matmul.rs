@@ -1,12 +1,11 @@
-//! The matrix product. f32 and f64 go to the library beneath, cut into blocks of the result; f16 and bf16 by way of f32,
-//! rounded once; integers, and products of a few elements, by plain loops; a matrix by a vector in one pass over the
-//! matrix.
+//! The matrix product. f32 and f64 stand on [`crate::gemm`]; f16 and bf16 go by way of f32, rounded once; integers, and products
+//! of a few elements, by plain loops; a matrix by a vector in one pass over the matrix. All in the order of [`DotProduct`].
 
 use crate::{
     Cpu,
-    gemm::{Gemm, OWN_THREADS, Strided},
+    gemm::{self, Strided},
     lanes::{Simd, Work},
-    math::{Ring, Vector},
+    math::{Real, Ring, Vector},
     memory::Buffer,
     threads::{self, Shared},
 };
@@ -14,21 +13,19 @@ use bytemuck::Pod;
 use isograd_core::{
     DType, Error, Layout, Operand, OperandMut, Result, Shape,
     backend::{
-        composed,
+        DotProduct, composed,
         launch::{self, Temporary},
     },
     expr::{Expr, PerDType},
 };
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// Products up to this many multiplications are not worth packing.
 const TINY: usize = 512;
 
 /// Multiplications of a piece of work that is handed to a thread.
 const PIECE: usize = 1 << 20;
-
-/// Rows and columns of the blocks that a large result is cut into.
-const BLOCK: [usize; 2] = [512, 512];
 
 static WIDEN: PerDType = PerDType::new("widen", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
 static NARROW: PerDType =
@@ -106,8 +103,8 @@ pub(crate) fn matmul(
         return composed::matmul(cpu, a, b, output);
     }
     match output.dtype {
-        DType::F32 => real::<f32>(cpu, a, b, output),
-        DType::F64 => real::<f64>(cpu, a, b, output),
+        DType::F32 => return real::<f32>(cpu, a, b, output),
+        DType::F64 => return real::<f64>(cpu, a, b, output),
         DType::I32 => integer::<i32>(cpu, a, b, output),
         DType::I64 => integer::<i64>(cpu, a, b, output),
         DType::U8 => integer::<u8>(cpu, a, b, output),
@@ -116,7 +113,7 @@ pub(crate) fn matmul(
         DType::F16 | DType::BF16 => {
             let ((a, a_layout), (b, b_layout)) = (widened(cpu, a)?, widened(cpu, b)?);
             let mut wide = Temporary::new(cpu, DType::F32, output.shape().clone())?;
-            real::<f32>(cpu, &a.through(&a_layout), &b.through(&b_layout), &mut wide.operand_mut());
+            real::<f32>(cpu, &a.through(&a_layout), &b.through(&b_layout), &mut wide.operand_mut())?;
             return narrow(cpu, &wide.operand(), output);
         }
     }
@@ -176,49 +173,82 @@ fn one_axis(layout: &Layout, axes: usize) -> Option<isize> {
     Some(expected.map_or(1, |(unit, _)| unit))
 }
 
-/// A block of the results: of which products, which rows, which columns.
-struct Block {
-    products: std::ops::Range<usize>,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
+/// Products of numbers in memory, their results one after another from `z` on.
+struct InMemory<'a, T> {
+    p: &'a Products,
+    x: &'a [T],
+    y: &'a [T],
+    z: Shared<T>,
 }
 
-fn real<T: Gemm + Ring>(cpu: &Cpu, a: &Operand<'_, Cpu>, b: &Operand<'_, Cpu>, output: &mut OperandMut<'_, Cpu>) {
+// SAFETY: the results are contiguous and follow one another in memory that is borrowed for them alone.
+unsafe impl<T: Real> gemm::Products<T> for InMemory<'_, T> {
+    fn count(&self) -> usize {
+        self.p.starts.len()
+    }
+    fn size(&self) -> [usize; 3] {
+        [self.p.m, self.p.k, self.p.n]
+    }
+    fn left(&self, i: usize, terms: Range<usize>, rows: Range<usize>, out: &mut [T]) {
+        let height = rows.len();
+        Strided { data: self.x, start: self.p.starts[i].0, lane: self.p.a[0], term: self.p.a[1] }
+            .pack(terms, rows, height, out);
+    }
+    fn right(&self, i: usize, terms: Range<usize>, columns: Range<usize>, width: usize, out: &mut [T]) {
+        Strided { data: self.y, start: self.p.starts[i].1, lane: self.p.b[1], term: self.p.b[0] }
+            .pack(terms, columns, width, out);
+    }
+    fn column(&self, i: usize, column: usize) -> *mut T {
+        self.z.at(i * self.p.m * self.p.n + column)
+    }
+    fn row_stride(&self) -> usize {
+        self.p.n
+    }
+}
+
+/// What a BLAS library needs, if there is one.
+#[cfg(feature = "blas")]
+trait Float: Real + crate::blas::Blas {}
+#[cfg(feature = "blas")]
+impl<T: Real + crate::blas::Blas> Float for T {}
+#[cfg(not(feature = "blas"))]
+trait Float: Real {}
+#[cfg(not(feature = "blas"))]
+impl<T: Real> Float for T {}
+
+fn real<T: Float>(
+    cpu: &Cpu,
+    a: &Operand<'_, Cpu>,
+    b: &Operand<'_, Cpu>,
+    output: &mut OperandMut<'_, Cpu>,
+) -> Result<()> {
     let p = Products::new(a.layout, b.layout, output.layout);
     let (x, y) = (elements::<T>(a.buffer), elements::<T>(b.buffer));
     let z = elements_mut::<T>(output.buffer);
     // With `fit`, what the unsafe code below relies on.
     assert!(a.layout.span().1 <= x.len() && b.layout.span().1 <= y.len() && output.layout.span().1 <= z.len());
     let z = &mut z[p.output..p.output + p.starts.len() * p.m * p.n];
-    let work = p.m * p.k * p.n;
-    if work <= TINY || p.m == 1 || p.n == 1 {
-        return by_loops(cpu, &p, x, y, z);
+    if p.m * p.k * p.n <= TINY || p.m == 1 || p.n == 1 {
+        by_loops(cpu, &p, x, y, z);
+        return Ok(());
     }
-    let mut blocks = Vec::new();
-    let cut = |n: usize, block: usize| crate::elementwise::pieces(n, if OWN_THREADS { n } else { block });
-    let products = if OWN_THREADS { p.starts.len() } else { (PIECE / work).max(1) };
-    let [rows, columns] = if work <= PIECE { [p.m, p.n] } else { BLOCK };
-    for products in crate::elementwise::pieces(p.starts.len(), products) {
-        for rows in cut(p.m, rows) {
-            for columns in cut(p.n, columns) {
-                blocks.push(Block { products: products.clone(), rows: rows.clone(), columns });
-            }
+    #[cfg(feature = "blas")]
+    {
+        use crate::blas::Strided;
+        // From one thread, whole products: the library has threads of its own.
+        let all = p.starts.iter().zip(z.chunks_mut(p.m * p.n)).all(|(&(a, b), z)| {
+            let a = Strided { at: x.as_ptr().wrapping_add(a), row: p.a[0], column: p.a[1] };
+            let b = Strided { at: y.as_ptr().wrapping_add(b), row: p.b[0], column: p.b[1] };
+            let c = Strided { at: z.as_mut_ptr(), row: p.n as isize, column: 1 };
+            // SAFETY: the operands' shapes are those of a product, their layouts lie within their buffers, checked above, and `z` is
+            // the result's part alone.
+            unsafe { T::product([p.m, p.k, p.n], a, b, c) }
+        });
+        if all {
+            return Ok(());
         }
     }
-    let results = Shared::new(z);
-    threads::each(cpu.threads(), &mut blocks, &|block| {
-        let (m, n) = (block.rows.len(), block.columns.len());
-        for i in block.products.clone() {
-            let (a, b) = p.starts[i];
-            let a = x.as_ptr().wrapping_add(a).wrapping_offset(block.rows.start as isize * p.a[0]);
-            let b = y.as_ptr().wrapping_add(b).wrapping_offset(block.columns.start as isize * p.b[1]);
-            let c = results.at((i * p.m + block.rows.start) * p.n + block.columns.start);
-            let (a, b) = (Strided::new(a, p.a[0], p.a[1]), Strided::new(b, p.b[0], p.b[1]));
-            // SAFETY: the operands' shapes are those of a product, and their layouts lie within their buffers, checked above; the block is part of result i, the
-            // results follow one another in z, and blocks are disjoint.
-            unsafe { T::gemm([m, p.k, n], a, b, Strided::new(c, p.n as isize, 1), false) };
-        }
-    });
+    gemm::products(cpu, &InMemory { p: &p, x, y, z: Shared::new(z) })
 }
 
 /// Plain loops: products of a few elements, of integers, and of a matrix by a vector.
@@ -280,41 +310,48 @@ impl<T: Ring> Work for Loops<'_, T> {
     fn run<M: Vector>(self) {
         let Loops { p, x, y, start: (a, b), from, z } = self;
         if p.n == 1 {
-            return rows_by_vector::<T, M>(x, place(a, from, p.a[0]), p.a, y, b, p.b[0], p.k, z);
+            return rows_by_vector(x, place(a, from, p.a[0]), p.a, y, b, p.b[0], p.k, z);
         }
         if p.m == 1 {
             let b = place(b, from, p.b[1]);
-            return rows_by_vector::<T, M>(y, b, [p.b[1], p.b[0]], x, a, p.a[1], p.k, z);
+            return rows_by_vector(y, b, [p.b[1], p.b[0]], x, a, p.a[1], p.k, z);
         }
         for (i, z) in z.chunks_mut(p.n).enumerate() {
-            z.fill(T::ZERO);
             let a = place(a, from / p.n + i, p.a[0]);
-            for q in 0..p.k {
-                let v = x[place(a, q, p.a[1])];
-                let b = place(b, q, p.b[0]);
-                if p.b[1] == 1 {
-                    add_multiple::<T, M>(v, &y[b..b + p.n], z);
-                } else {
-                    for (j, z) in z.iter_mut().enumerate() {
-                        *z = v.mul_add::<M>(y[place(b, j, p.b[1])], *z);
-                    }
-                }
-            }
+            let row = |q: usize| (x[place(a, q, p.a[1])], place(b, q, p.b[0]));
+            row_by_matrix(p.k, row, y, p.b[1], z);
         }
     }
 }
 
+/// `z[j] = Σ_q v * matrix[start + j * stride]`, where `row(q)` is `v` and `start`.
 #[inline(always)]
-fn add_multiple<T: Ring, M: Vector>(v: T, x: &[T], z: &mut [T]) {
-    for (z, &w) in z.iter_mut().zip(x) {
-        *z = v.mul_add::<M>(w, *z);
+fn row_by_matrix<T: Ring>(k: usize, row: impl Fn(usize) -> (T, usize), matrix: &[T], stride: isize, z: &mut [T]) {
+    z.fill(T::ZERO);
+    let mut chain: SmallVec<[T; 64]> = SmallVec::new();
+    for first in (0..k).step_by(DotProduct::CHUNK) {
+        chain.clear();
+        chain.resize(z.len(), T::ZERO);
+        for q in first..k.min(first + DotProduct::CHUNK) {
+            let (v, start) = row(q);
+            if stride == 1 {
+                chain.iter_mut().zip(&matrix[start..start + z.len()]).for_each(|(c, &w)| *c = v.mul_add(w, *c));
+            } else {
+                let places = (0..z.len()).map(|j| place(start, j, stride));
+                chain.iter_mut().zip(places).for_each(|(c, at)| *c = v.mul_add(matrix[at], *c));
+            }
+        }
+        z.iter_mut().zip(&chain).for_each(|(z, &c)| *z = z.add(c));
     }
 }
+
+/// Rows that are multiplied side by side, so that their chains overlap in time.
+const SIDE_BY_SIDE: usize = 8;
 
 /// `z[i] = Σ_q matrix[i, q] * vector[q]`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn rows_by_vector<T: Ring, M: Vector>(
+fn rows_by_vector<T: Ring>(
     matrix: &[T],
     start: usize,
     strides: [isize; 2],
@@ -326,12 +363,7 @@ fn rows_by_vector<T: Ring, M: Vector>(
 ) {
     let at = |q: usize| vector[place(vector_start, q, vector_stride)];
     if strides[1] != 1 && strides[0] == 1 {
-        z.fill(T::ZERO);
-        for q in 0..k {
-            let column = place(start, q, strides[1]);
-            add_multiple::<T, M>(at(q), &matrix[column..column + z.len()], z);
-        }
-        return;
+        return row_by_matrix(k, |q| (at(q), place(start, q, strides[1])), matrix, 1, z);
     }
     let copy: SmallVec<[T; 64]>;
     let vector = if vector_stride == 1 {
@@ -340,41 +372,63 @@ fn rows_by_vector<T: Ring, M: Vector>(
         copy = (0..k).map(at).collect();
         &copy
     };
-    for (i, z) in z.iter_mut().enumerate() {
-        let row = place(start, i, strides[0]);
-        *z = if strides[1] == 1 {
-            dot::<T, M>(&matrix[row..row + k], vector)
-        } else {
-            let terms = vector.iter().enumerate();
-            terms.fold(T::ZERO, |sum, (q, &v)| v.mul_add::<M>(matrix[place(row, q, strides[1])], sum))
-        };
+    if strides[1] != 1 {
+        for (i, z) in z.iter_mut().enumerate() {
+            let row = place(start, i, strides[0]);
+            *z = T::ZERO;
+            for (first, chunk) in (0..).step_by(DotProduct::CHUNK).zip(vector.chunks(DotProduct::CHUNK)) {
+                let terms = (first..).zip(chunk);
+                *z = z.add(terms.fold(T::ZERO, |sum, (q, &v)| matrix[place(row, q, strides[1])].mul_add(v, sum)));
+            }
+        }
+        return;
+    }
+    let row = |i: usize| &matrix[place(start, i, strides[0])..][..k];
+    let (many, _) = z.as_chunks_mut::<SIDE_BY_SIDE>();
+    let done = many.len() * SIDE_BY_SIDE;
+    for (i, z) in many.iter_mut().enumerate() {
+        let rows: [&[T]; SIDE_BY_SIDE] = std::array::from_fn(|r| row(i * SIDE_BY_SIDE + r));
+        *z = [T::ZERO; SIDE_BY_SIDE];
+        for (first, chunk) in (0..).step_by(DotProduct::CHUNK).zip(vector.chunks(DotProduct::CHUNK)) {
+            let parts = rows.map(|row| &row[first..first + chunk.len()]);
+            let sums = chains(parts, [chunk; SIDE_BY_SIDE]);
+            (0..SIDE_BY_SIDE).for_each(|r| z[r] = z[r].add(sums[r]));
+        }
+    }
+    // Of the rows that are left, chunks side by side.
+    for (i, z) in z[done..].iter_mut().enumerate() {
+        let row = row(done + i);
+        *z = T::ZERO;
+        const WIDE: usize = SIDE_BY_SIDE * DotProduct::CHUNK;
+        for (row, vector) in row.chunks(WIDE).zip(vector.chunks(WIDE)) {
+            if row.len() == WIDE {
+                let chunk = |c: usize| c * DotProduct::CHUNK..(c + 1) * DotProduct::CHUNK;
+                let (rows, vectors) =
+                    (std::array::from_fn(|c| &row[chunk(c)]), std::array::from_fn(|c| &vector[chunk(c)]));
+                let sums: [T; SIDE_BY_SIDE] = chains(rows, vectors);
+                sums.into_iter().for_each(|sum| *z = z.add(sum));
+                continue;
+            }
+            for (row, vector) in row.chunks(DotProduct::CHUNK).zip(vector.chunks(DotProduct::CHUNK)) {
+                let [sum] = chains([row], [vector]);
+                *z = z.add(sum);
+            }
+        }
     }
 }
 
-/// The inner product, in 32 sums side by side that are then added pairwise.
+/// A chain of products of each pair of slices, all of one length.
 #[inline(always)]
-fn dot<T: Ring, M: Vector>(x: &[T], y: &[T]) -> T {
-    const WIDE: usize = 32;
-    let mut sums = [T::ZERO; WIDE];
-    let (x_rows, y_rows) = (x.chunks_exact(WIDE), y.chunks_exact(WIDE));
-    let rest = x_rows.remainder().iter().zip(y_rows.remainder());
-    let mut tail = T::ZERO;
-    for (&v, &w) in rest {
-        tail = v.mul_add::<M>(w, tail);
-    }
-    for (v, w) in x_rows.zip(y_rows) {
-        for i in 0..WIDE {
-            sums[i] = v[i].mul_add::<M>(w[i], sums[i]);
+fn chains<T: Ring, const N: usize>(x: [&[T]; N], y: [&[T]; N]) -> [T; N] {
+    let n = x[0].len();
+    let (x, y) = (x.map(|x| &x[..n]), y.map(|y| &y[..n]));
+    let mut sums = [T::ZERO; N];
+    for q in 0..n {
+        for i in 0..N {
+            sums[i] = x[i][q].mul_add(y[i][q], sums[i]);
         }
     }
-    let mut width = WIDE / 2;
-    while width > 0 {
-        for i in 0..width {
-            sums[i] = sums[i].add(sums[i + width]);
-        }
-        width /= 2;
-    }
-    sums[0].add(tail)
+    sums
 }
 
 /// Wrapping sums of products. A right matrix whose rows are strided is copied first when it is read more than a few times.

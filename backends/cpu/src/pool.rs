@@ -73,7 +73,8 @@ impl<T: Stored<Computed: Real>> Shared<T> {
         out.fill(Ring::ZERO);
         if self.kind != Pool::Max {
             largest.iter_mut().zip(head).zip(&self.counts).for_each(|((q, &h), &n)| *q = h.div(n));
-            for tap in 0..s.taps() {
+            // Backwards, so that overlapping windows give in their order.
+            for tap in (0..s.taps()).rev() {
                 s.stretches(tap, 0..s.positions(), |windows, place| {
                     let Some(at) = place else { return };
                     out[at..].iter_mut().step_by(step).zip(&largest[windows]).for_each(|(o, &q)| *o = o.add(q));

@@ -14,7 +14,7 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use isograd_core::{
     DType, Operand, OperandMut, ReduceOp, Result,
     backend::{
-        composed,
+        Reducer, composed,
         launch::{self, Temporary},
     },
 };
@@ -121,15 +121,11 @@ pub(crate) fn slice_mut<'a, T: Pod>(operand: &'a mut OperandMut<'_, Cpu>) -> &'a
     &mut elements_mut::<T>(operand.buffer)[start..start + operand.layout.size()]
 }
 
-/// Partial results side by side: enough for two vector registers of sixteen f32.
-const WIDE: usize = 32;
-
-/// All of `row` folded by `f`, in an order that depends on the length alone.
+/// All of `row` folded by `f`, in partial results side by side.
 #[inline(always)]
 fn fold<T: Copy>(row: &[T], identity: T, take: impl Fn(T, T) -> T, join: impl Fn(T, T) -> T) -> T {
-    let mut partial = [identity; WIDE];
-    let chunks = row.chunks_exact(WIDE);
-    let rest = chunks.remainder();
+    let mut partial = [identity; Reducer::PARTIALS];
+    let (chunks, rest) = row.as_chunks::<{ Reducer::PARTIALS }>();
     for chunk in chunks {
         for (p, &v) in partial.iter_mut().zip(chunk) {
             *p = take(*p, v);
@@ -138,7 +134,7 @@ fn fold<T: Copy>(row: &[T], identity: T, take: impl Fn(T, T) -> T, join: impl Fn
     for (p, &v) in partial.iter_mut().zip(rest) {
         *p = take(*p, v);
     }
-    let mut width = WIDE / 2;
+    let mut width = Reducer::PARTIALS / 2;
     while width > 0 {
         for i in 0..width {
             partial[i] = join(partial[i], partial[i + width]);
@@ -148,19 +144,17 @@ fn fold<T: Copy>(row: &[T], identity: T, take: impl Fn(T, T) -> T, join: impl Fn
     partial[0]
 }
 
-/// Terms that are added up in one go; longer rows are added pairwise.
-const BLOCK: usize = 1 << 12;
-
-/// The sum of `f` over a row.
+/// The sum of `f` over a row, in the order of [`Reducer`].
 #[inline(always)]
 fn sum<T: Real>(row: &[T], f: impl Fn(T) -> T + Copy) -> T {
-    if row.len() <= BLOCK {
-        return fold(row, T::ZERO, |s, v| s.add(f(v)), |a, b| a.add(b));
+    let block = |block: &[T]| fold(block, T::ZERO, |s, v| s.add(f(v)), |a, b| a.add(b));
+    if row.len() <= Reducer::BLOCK {
+        return block(row);
     }
-    let mut sums: Vec<T> =
-        row.chunks(BLOCK).map(|block| fold(block, T::ZERO, |s, v| s.add(f(v)), |a, b| a.add(b))).collect();
+    let mut sums: Vec<T> = row.chunks(Reducer::BLOCK).map(block).collect();
     while sums.len() > 1 {
-        sums = sums.chunks(2).map(|pair| pair.iter().fold(T::ZERO, |s, &v| s.add(v))).collect();
+        let add = |a: T, b: T| a.add(b);
+        sums = sums.chunks(Reducer::BLOCK).map(|block| fold(block, T::ZERO, add, add)).collect();
     }
     sums[0]
 }

@@ -1,5 +1,4 @@
-//! Work over threads. Callers cut work by its size into pieces that do not depend on how many threads there are; here
-//! pieces are handed out.
+//! Work over threads. Callers cut work into pieces, in a way that no result depends on; here pieces are handed out.
 //!
 //! A kernel holds locks on the memory of tensors, and its thread has a mode of recording. So its thread must never run
 //! anything but the kernel's pieces while it waits, which threads of a library that steals tasks would. Threads here take
@@ -245,6 +244,11 @@ impl Queue {
             }
         }
     }
+}
+
+/// How many threads [`each`] runs on.
+pub(crate) fn available(threads: Option<&Threads>) -> usize {
+    threads.unwrap_or(&OF_PROCESS).count()
 }
 
 /// Calls `f` with every item, on several threads if there are several items: those of `threads`, or of the process.
