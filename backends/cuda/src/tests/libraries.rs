@@ -316,6 +316,26 @@ pub(super) fn trained_on(contexts: &[Dyn]) -> Result<Vec<Vec<f32>>> {
     (0..contexts.len()).map(of).collect()
 }
 
+/// A sum of two has one order; that of more is NCCL's own, which is for fast contexts.
+#[test]
+fn more_than_two_exact_devices_are_not_added_by_nccl() {
+    let Some(directory) = stand_ins("nccl-order") else { return };
+    for (count, mode, expected) in
+        [(2, Mode::Exact, true), (3, Mode::Exact, false), (2, Mode::Fast, true), (3, Mode::Fast, true)]
+    {
+        let devices: Option<Vec<_>> = (0..count).map(|number| device(number, &directory, mode)).collect();
+        let Some(devices) = devices else { return };
+        let of = |(cuda, _): &(Cuda, Arc<Host>)| numbers(&Dyn::new(cuda.clone()), &[3], DType::F32, 1).unwrap();
+        let parts: Vec<Tensor> = devices.iter().map(of).collect();
+        let before = parts[0].to_vec::<f32>().unwrap();
+        assert_eq!(Tensor::all_reduce(&parts).unwrap(), expected, "{count} {mode:?}");
+        let times = if expected { count as f32 } else { 1.0 };
+        let after: Vec<f32> = before.iter().map(|v| v * times).collect();
+        parts.iter().for_each(|part| assert_eq!(part.to_vec::<f32>().unwrap(), after));
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
 /// Two devices train as one does on the whole batch; their gradients are added up by NCCL, and the new values copied
 /// from the first device to the second.
 #[test]
