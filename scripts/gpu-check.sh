@@ -5,7 +5,8 @@
 #                                     with `pack DIR nvrtc` also NVRTC (140 MB), for a machine that has neither CUDA's toolkit
 #                                     nor PyTorch
 #   DIR/gpu-check.sh run OUT          on the machine with the GPU: runs them, and writes reports and the table into OUT
-#   DIR/gpu-check.sh table OUT        prints the figures that `run` left in OUT, isograd's and PyTorch's side by side
+#   DIR/gpu-check.sh table OUT        prints the figures that `run` left in OUT, isograd's, fast and exact, and PyTorch's side
+#                                     by side
 #
 # With a GPU in this machine, `pack` and `run` one after the other. PyTorch is compared with where `python3` has it;
 # compute-sanitizer runs where it is found; cuBLAS, cuDNN and NCCL are used where they are found. What could not run is
@@ -51,27 +52,25 @@ run() {
     : > "$out/missing.txt"
     nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv,noheader > "$out/device.txt"
 
-    timeout 60 ./gpu_bench --check cuda > "$out/self-check.txt" 2>&1 || { status=1; tail -n 3 "$out/self-check.txt"; }
+    timeout 40 ./gpu_bench --check cuda > "$out/self-check.txt" 2>&1 || { status=1; tail -n 3 "$out/self-check.txt"; }
 
-    timeout 110 ./gpu_bench > "$out/isograd.tsv" 2> "$out/isograd-errors.txt" || { status=1; cat "$out/isograd-errors.txt"; }
+    # Near results by NVIDIA's libraries, then exact ones.
+    timeout 100 ./gpu_bench cuda:fast > "$out/isograd.tsv" 2> "$out/isograd-errors.txt" || { status=1; cat "$out/isograd-errors.txt"; }
+    timeout 70 ./gpu_bench cuda > "$out/exact.tsv" 2> "$out/exact-errors.txt" || { status=1; cat "$out/exact-errors.txt"; }
     if [ -n "$torch" ]; then
-        timeout 90 python3 gpu-peer.py > "$out/pytorch.tsv" 2> "$out/pytorch-errors.txt" || status=1
+        timeout 75 python3 gpu-peer.py > "$out/pytorch.tsv" 2> "$out/pytorch-errors.txt" || status=1
     else
         : > "$out/pytorch.tsv"
         echo "PyTorch: not on this machine" >> "$out/missing.txt"
     fi
 
-    timeout 60 ./lenet --device cuda:0 --out "$out/lenet" > "$out/lenet.txt" 2>&1 || status=1
+    timeout 40 ./lenet --device cuda:0 --out "$out/lenet" > "$out/lenet.txt" 2>&1 || status=1
     awk '/^test accuracy: / { ok = ($3 >= 0.97) } END { exit !ok }' "$out/lenet.txt" || status=1
 
-    # The compiler works on one kernel at a time in a process, so several processes share the suite.
-    local share shares=8 running=()
-    for ((share = 0; share < shares; share++)); do
-        timeout 150 ./isograd-conformance run --device cuda:0 --share $share/$shares > "$out/conformance-$share.txt" 2>&1 &
-        running+=($!)
-    done
-    for share in "${running[@]}"; do wait "$share" || status=1; done
-    cat "$out"/conformance-*.txt > "$out/conformance.txt"
+    # The compiler works on one kernel at a time in a process, so several processes share the suite. All of it is for exact
+    # results; in fast ones only what multiplies or scatters differs.
+    conforms exact 140 --device cuda:0 || status=1
+    conforms fast 50 --device cuda:0:fast --quick --filter primitive_ || status=1
 
     local sanitizer tool
     sanitizer=$(command -v compute-sanitizer || find /usr/local -maxdepth 3 -name compute-sanitizer 2> /dev/null | tail -n 1)
@@ -80,7 +79,7 @@ run() {
             echo "compute-sanitizer $tool: not on this machine" >> "$out/missing.txt"
             continue
         fi
-        timeout 55 "$sanitizer" --error-exitcode 9 --tool "$tool" ./isograd-conformance run --device cuda:0 --quick --filter _layouts \
+        timeout 40 "$sanitizer" --error-exitcode 9 --tool "$tool" ./isograd-conformance run --device cuda:0 --quick --filter _layouts \
             > "$out/$tool.txt" 2>&1
         case $? in
             0) ;;
@@ -92,29 +91,50 @@ run() {
     return $status
 }
 
+# Runs the suite with some arguments in so many seconds, by several processes in the folder of `run`; the reports get a name.
+conforms() {
+    local name=$1 seconds=$2 share shares=8 running=() status=0
+    shift 2
+    for ((share = 0; share < shares; share++)); do
+        timeout "$seconds" ./isograd-conformance run "$@" --share $share/$shares > "$out/$name-$share.txt" 2>&1 &
+        running+=($!)
+    done
+    for share in "${running[@]}"; do wait "$share" || status=1; done
+    cat "$out/$name"-?.txt > "$out/conformance-$name.txt"
+    return $status
+}
+
 table() {
-    local out=$1 tool
+    local out=$1 tool mode
     cat "$out/device.txt"
     # The sum of what the shares say; one that did not come to its end says nothing.
-    awk '/^passed [0-9]+, failed/ { ended++; passed += $2; failed += $4; skipped += $6 }
-        END { printf "conformance: passed %d, failed %d, skipped %d, in %d shares\n", passed, failed, skipped, ended }' \
-        "$out/conformance.txt"
+    for mode in exact fast; do
+        awk -v mode=$mode '/^passed [0-9]+, failed/ { ended++; passed += $2; failed += $4; skipped += $6 }
+            END { printf "conformance, %s: passed %d, failed %d, skipped %d, in %d shares\n", mode, passed, failed, skipped, ended }' \
+            "$out/conformance-$mode.txt"
+    done
     echo "lenet: $(grep '^test accuracy' "$out/lenet.txt")"
     for tool in memcheck racecheck; do
         [ -f "$out/$tool.txt" ] && echo "$tool: $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$out/$tool.txt" | tail -n 1)"
     done
-    printf '\n| what | isograd, ms | rate | PyTorch, ms | PyTorch / isograd | cuBLAS / isograd |\n'
-    printf '| --- | ---: | ---: | ---: | ---: | ---: |\n'
+    printf '\n| what | isograd, fast, ms | rate | exact, ms | PyTorch, ms | PyTorch / isograd | cuBLAS / isograd |\n'
+    printf '| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n'
     awk -F '\t' '
         FILENAME == ARGV[1] { peer[$1] = $2; next }
+        FILENAME == ARGV[2] { exact[$1] = $2; order[++lines] = $1; next }
         function share(name) { return name in peer ? sprintf("%.2f", peer[name] / $2) : "" }
-        $2 == "-" { printf "| %s | | %s | | | |\n", $1, $3; next }
+        { seen[$1] }
+        $2 == "-" { printf "| %s | | %s | | | | |\n", $1, $3; next }
         {
             other = $1
             sub(/, captured$/, "", other)
             theirs = other in peer ? peer[other] : ""
-            printf "| %s | %s | %s %s | %s | %s | %s |\n", $1, $2, $3, $4, theirs, share(other), share($1 ", cuBLAS")
-        }' "$out/pytorch.tsv" "$out/isograd.tsv"
+            printf "| %s | %s | %s %s | %s | %s | %s | %s |\n", $1, $2, $3, $4, exact[$1], theirs, share(other), share($1 ", cuBLAS")
+        }
+        # What there is of exact results alone.
+        END {
+            for (n = 1; n <= lines; n++) if (!(order[n] in seen)) printf "| %s | | | %s | | | |\n", order[n], exact[order[n]]
+        }' "$out/pytorch.tsv" "$out/exact.tsv" "$out/isograd.tsv"
     echo
     sed 's/^/not run: /' "$out/missing.txt"
 }

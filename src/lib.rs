@@ -33,7 +33,7 @@ pub use isograd_core::*;
 #[cfg(feature = "cpu")]
 pub use isograd_cpu::Cpu;
 #[cfg(feature = "cuda")]
-pub use isograd_cuda::Cuda;
+pub use isograd_cuda::{self as cuda, Cuda};
 pub use isograd_nn as nn;
 #[cfg(feature = "opencl")]
 pub use isograd_opencl::OpenCl;
@@ -64,14 +64,21 @@ const KINDS: &[Kind] = &[
         find: Some(|word| OpenCl::find(word).map(Dyn::new)),
     },
     #[cfg(feature = "cuda")]
-    Kind { name: "cuda", count: || Ok(Cuda::count()), make: |i| Cuda::new(i).map(Dyn::new), find: None },
+    Kind {
+        name: "cuda",
+        count: || Ok(Cuda::count()),
+        make: |i| Cuda::new(i).map(Dyn::new),
+        find: Some(|which| Cuda::find(which).map(Dyn::new)),
+    },
 ];
 
 /// Devices that a cargo feature of the same name would add.
 const BY_FEATURE: &[&str] = &["cpu", "opencl", "cuda"];
 
 /// The device called `name`: `cpu`, `opencl`. A number after a colon picks one of several, the first without it; of the
-/// OpenCL devices also a word from the name of platform, vendor or device, as in `opencl:intel`.
+/// OpenCL devices also a word from the name of platform, vendor or device, as in `opencl:intel`. `fast` behind the name of a
+/// CUDA device, as in `cuda:0:fast`, takes NVIDIA's libraries and tensor cores where they are faster, whose results are near
+/// those of other devices but not equal to the last bit (`cuda::Mode`).
 ///
 /// ```
 /// assert_eq!(isograd::device("cpu")?, isograd::device("cpu:0")?);
@@ -159,6 +166,20 @@ mod tests {
             assert!(matches!(&error, Error::UnknownDevice { name: n, .. } if n == name));
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn cuda_devices_are_exact_or_fast_by_name() {
+        for (name, result) in [("cuda:0", Cuda::new(0)), ("cuda:0:fast", Cuda::with_mode(0, cuda::Mode::Fast))] {
+            match result {
+                Ok(cuda) => assert_eq!(device(name).unwrap(), Dyn::new(cuda)),
+                Err(e) => assert_eq!(device(name).unwrap_err().to_string(), e.to_string()),
+            }
+        }
+        let error = device("cuda:0:quick").unwrap_err();
+        assert!(matches!(&error, Error::UnknownDevice { name, .. } if name == "cuda:0:quick"), "{error}");
+        assert!(error.to_string().contains("cuda:0:fast"), "{error}");
     }
 
     #[test]

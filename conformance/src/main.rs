@@ -142,7 +142,7 @@ const DEVICES: &[(&str, Find)] = &[
     #[cfg(feature = "opencl")]
     ("opencl", |which| opencl(which).map(Dyn::new)),
     #[cfg(feature = "cuda")]
-    ("cuda", |number| cuda(number).map(Dyn::new)),
+    ("cuda", |which| isograd_cuda::Cuda::find(which).map(Dyn::new).map_err(|e| e.to_string())),
 ];
 
 /// There is one device of this kind, without a number.
@@ -178,14 +178,6 @@ fn opencl(which: &str) -> Result<isograd_opencl::OpenCl, String> {
         Err(_) => isograd_opencl::OpenCl::find(which),
     };
     made.map_err(|e| e.to_string())
-}
-
-/// The device called `cuda` or `cuda:1`, given what follows the colon.
-#[cfg(feature = "cuda")]
-fn cuda(number: &str) -> Result<isograd_cuda::Cuda, String> {
-    let number = if number.is_empty() { "0" } else { number };
-    let index = number.parse().map_err(|_| format!("there is no device cuda:{number}; devices are numbered from 0"))?;
-    isograd_cuda::Cuda::new(index).map_err(|e| e.to_string())
 }
 
 fn run(command: Command) -> Result<bool, String> {

@@ -537,6 +537,7 @@ names! { ($)
     primitive_argsort_layouts
     primitive_programs
     primitive_long_rows
+    primitive_long_windows
     primitive_large_products
     primitive_large_fused_products
     primitive_large

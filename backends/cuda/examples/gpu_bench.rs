@@ -1,8 +1,8 @@
 //! Times on a CUDA device, the best of several runs each, one line of tab-separated fields: name, milliseconds, rate,
 //! unit of the rate. `scripts/gpu-peer.py` prints the same by PyTorch, `scripts/gpu-check.sh` both side by side.
 //!
-//! With `--check`, everything runs once at small sizes, on the device that the first argument after it names: `cpu` (the
-//! default) or `cuda`. Rates mean nothing then.
+//! The argument names the device, `cuda:fast` without one; `cuda` measures exact results. With `--check` before it, everything
+//! runs once at small sizes, also on `cpu`, the device without an argument then. Rates mean nothing then.
 
 use isograd_core::{
     Backend, DType, Dyn, Error, Expr, Layout, Operand, OperandMut, Result, Tensor, autograd,
@@ -51,8 +51,9 @@ impl Bench {
         Ok(least)
     }
 
-    fn tf32(&self, allowed: bool) {
-        self.cuda.iter().for_each(|cuda| cuda.set_tf32(allowed));
+    /// Allows TF32, or forbids it; false where it is to be allowed and the device is exact.
+    fn tf32(&self, allowed: bool) -> bool {
+        self.cuda.iter().all(|cuda| cuda.set_tf32(allowed).is_ok())
     }
 
     fn normal(&self, shape: &[usize], dtype: DType) -> Result<Tensor> {
@@ -65,7 +66,9 @@ impl Bench {
             for (name, dtype, tf32) in
                 [("f32", DType::F32, false), ("tf32", DType::F32, true), ("bf16", DType::BF16, false)]
             {
-                self.tf32(tf32);
+                if !self.tf32(tf32) {
+                    continue;
+                }
                 let (a, b) = (self.normal(&[size, size], dtype)?, self.normal(&[size, size], dtype)?);
                 let seconds = self.best(1, || a.matmul(&b).map(drop))?;
                 let work = 2.0 * (size as f64).powi(3) / 1e12;
@@ -133,8 +136,8 @@ impl Bench {
         self.steps("LeNet", zoo::lenet(Options::new(10).in_channels(1)), &[32, 1, 28, 28], 10, DType::F32, 100)?;
         let (batch, side) = (self.size(64, 1), self.size(224, 32));
         let images = [batch, 3, side, side];
-        self.tf32(true);
-        self.steps("ResNet-50 tf32", zoo::resnet50(1000), &images, 1000, DType::F32, 1)?;
+        let name = if self.tf32(true) { "ResNet-50 tf32" } else { "ResNet-50 f32" };
+        self.steps(name, zoo::resnet50(1000), &images, 1000, DType::F32, 1)?;
         self.tf32(false);
         self.steps("ResNet-50 bf16", zoo::resnet50(1000), &images, 1000, DType::BF16, 1)
     }
@@ -184,12 +187,17 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (check, device) = match words[..] {
-        [] => (false, "cuda"),
+        [] => (false, "cuda:fast"),
         ["--check"] => (true, "cpu"),
-        ["--check", device @ ("cpu" | "cuda")] => (true, device),
-        _ => return Err(Error::invalid("gpu_bench", "the arguments are none, or --check, or --check cpu or cuda")),
+        ["--check", device] => (true, device),
+        [device] => (false, device),
+        _ => return Err(Error::invalid("gpu_bench", "the arguments are --check or not, and a device or none")),
     };
-    let cuda = if device == "cuda" { Some(Cuda::new(0)?) } else { None };
+    let cuda = match device.split_once(':').unwrap_or((device, "")) {
+        ("cuda", which) => Some(Cuda::find(which)?),
+        ("cpu", "") if check => None,
+        _ => return Err(Error::invalid("gpu_bench", format!("{device} is no CUDA device, nor cpu behind --check"))),
+    };
     let ctx = cuda.clone().map_or_else(|| Dyn::new(Cpu::default()), Dyn::new);
     let bench = Bench { ctx, cuda, check };
     random::seed(1);

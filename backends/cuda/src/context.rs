@@ -1,6 +1,7 @@
 //! A device's state: memory, loaded kernels, and what kernels report.
 
 use crate::{
+    Mode,
     cublas::Cublas,
     cublas_lt::CublasLt,
     cudnn::Cudnn,
@@ -64,6 +65,7 @@ pub(crate) struct Context {
     fault: Buffer,
     /// Whether a kernel that may report has been launched since the last look.
     may_fault: AtomicBool,
+    pub mode: Mode,
     pub tf32: AtomicBool,
     pub deterministic: AtomicBool,
     /// Where the numbers that change from replay to replay lie, of the step that is being captured.
@@ -85,7 +87,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Context {
-    pub fn new(driver: Arc<dyn Driver>, cache: Cache) -> Result<Context> {
+    pub fn new(driver: Arc<dyn Driver>, cache: Cache, mode: Mode) -> Result<Context> {
         let memory = Memory::new(driver.clone());
         let fault = memory.alloc(32)?;
         // SAFETY: the buffer has 32 bytes.
@@ -98,6 +100,7 @@ impl Context {
             loaded: Mutex::default(),
             fault,
             may_fault: AtomicBool::new(false),
+            mode,
             tf32: AtomicBool::new(false),
             deterministic: AtomicBool::new(true),
             numbers: Mutex::default(),

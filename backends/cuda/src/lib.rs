@@ -5,8 +5,13 @@
 //! first kernel; for the last three, own kernels serve. Kernels are CUDA C++, rendered from expressions or written by
 //! hand (`src/kernels`), compiled for the device when first used, and kept on disk.
 //!
-//! Results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added
-//! atomically, unless [`Cuda::set_deterministic`] allows it. TF32 is used only when asked for, by [`Cuda::set_tf32`].
+//! A context is exact or fast ([`Mode`]). In an exact one, which [`Cuda::new`] gives, results have the bits that the book's
+//! chapter *Arithmetic* defines, the same as on every other exact device. In a fast one products and convolutions run on
+//! tensor cores, or in cuBLAS and cuDNN where they are found.
+//!
+//! In both, results are the same to the last bit every time: how work is cut follows from sizes, and nothing is added
+//! atomically, unless a fast context is told by [`Cuda::set_deterministic`] that it may be. TF32 is used only when asked for,
+//! by [`Cuda::set_tf32`].
 //!
 //! ```
 //! use isograd_core::{DType, Tensor};
@@ -63,41 +68,103 @@ use std::{
     fmt,
     panic::{self, AssertUnwindSafe},
     path::Path,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use window::Which;
 
+/// Which results a context gives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Mode {
+    /// Those that the book's chapter *Arithmetic* defines, to the last bit.
+    #[default]
+    Exact,
+    /// Within error bounds: products and convolutions in cuBLAS and cuDNN where they are found, f16 and bf16 on tensor cores;
+    /// and what [`Cuda::set_tf32`] and [`Cuda::set_deterministic`] allow.
+    Fast,
+}
+
 /// A CUDA device. [`Cuda::new`] gives the context of the process for the device of that number; all values made that
-/// way are equal, as long as one of them lives.
+/// way are equal, as long as one of them lives. So are those of [`Cuda::with_mode`] for one device and mode.
 #[derive(Clone)]
 pub struct Cuda {
     context: Arc<Context>,
 }
 
 impl Cuda {
-    /// Device `number`, counted from 0.
+    /// Device `number`, counted from 0, with exact results.
     ///
     /// # Errors
     /// [`Error::Backend`] without NVIDIA's driver, or when the device cannot be used; [`Error::UnknownDevice`] when
     /// there are fewer.
     pub fn new(number: usize) -> Result<Cuda> {
-        static OPEN: Mutex<Option<HashMap<usize, Weak<Context>>>> = Mutex::new(None);
+        Cuda::with_mode(number, Mode::Exact)
+    }
+
+    /// Device `number`, counted from 0, with exact or with fast results. The contexts of both modes are two devices to core:
+    /// tensors go from one to the other by a copy.
+    ///
+    /// ```
+    /// use isograd_core::Backend;
+    /// use isograd_cuda::{Cuda, Mode};
+    /// if let Ok(cuda) = Cuda::with_mode(0, Mode::Fast) {
+    ///     assert_eq!(cuda.name(), "cuda:0:fast");
+    ///     assert!(!cuda.capabilities().exact);
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cuda::new`].
+    pub fn with_mode(number: usize, mode: Mode) -> Result<Cuda> {
+        type Contexts = HashMap<(usize, Mode), Weak<Context>>;
+        static OPEN: Mutex<Option<Contexts>> = Mutex::new(None);
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
-        if let Some(context) = open.get(&number).and_then(Weak::upgrade) {
+        if let Some(context) = open.get(&(number, mode)).and_then(Weak::upgrade) {
             return Ok(Cuda { context });
         }
-        let context = Arc::new(Context::new(Arc::new(driver::Device::new(number)?), Cache::of_user("cuda", true))?);
-        open.insert(number, Arc::downgrade(&context));
+        let driver = Arc::new(driver::Device::new(number)?);
+        let context = Arc::new(Context::new(driver, Cache::of_user("cuda", true), mode)?);
+        open.insert((number, mode), Arc::downgrade(&context));
         Ok(Cuda { context })
+    }
+
+    /// The device that the part after `cuda:` of its name stands for: a number, `fast`, or both, as in `1:fast`; the first
+    /// device where no number is given.
+    ///
+    /// ```
+    /// use isograd_core::Error;
+    /// use isograd_cuda::Cuda;
+    /// assert_eq!(Cuda::find("0:fast").is_ok(), Cuda::count() > 0);
+    /// assert!(matches!(Cuda::find("0:quick").unwrap_err(), Error::UnknownDevice { .. }));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; [`Error::UnknownDevice`] for anything else.
+    pub fn find(which: &str) -> Result<Cuda> {
+        let (number, mode) = match which.rsplit_once(':') {
+            Some((number, "fast")) => (number, Mode::Fast),
+            None if which == "fast" => ("0", Mode::Fast),
+            _ => (if which.is_empty() { "0" } else { which }, Mode::Exact),
+        };
+        match number.parse() {
+            Ok(number) => Cuda::with_mode(number, mode),
+            Err(_) => Err(Error::UnknownDevice {
+                name: format!("cuda:{which}"),
+                available: driver::names(Cuda::count()),
+                hint: "; after the colon comes a number, `fast`, or both, as in cuda:0:fast".into(),
+            }),
+        }
     }
 
     /// A device behind a [`Driver`] of one's own, with its compiled kernels kept in `directory`.
     ///
     /// # Errors
     /// What the driver reports.
-    pub fn with_driver(driver: Arc<dyn Driver>, directory: impl AsRef<Path>) -> Result<Cuda> {
-        Ok(Cuda { context: Arc::new(Context::new(driver, Cache::at(directory.as_ref()))?) })
+    pub fn with_driver(driver: Arc<dyn Driver>, directory: impl AsRef<Path>, mode: Mode) -> Result<Cuda> {
+        Ok(Cuda { context: Arc::new(Context::new(driver, Cache::at(directory.as_ref()), mode)?) })
     }
 
     /// How many devices there are; 0 without a driver.
@@ -109,15 +176,41 @@ impl Cuda {
         driver::count()
     }
 
+    /// Which results this context gives.
+    pub fn mode(&self) -> Mode {
+        self.context.mode
+    }
+
+    pub(crate) fn is_fast(&self) -> bool {
+        self.mode() == Mode::Fast
+    }
+
+    /// Notes whether a way with other results may be taken; an exact context has none.
+    fn allow(&self, op: &'static str, what: &AtomicBool, value: bool, other: bool) -> Result<()> {
+        if other && !self.is_fast() {
+            let name = self.name();
+            let why = format!(
+                "{name} is exact, and what this allows has other results; use the device {name}:fast, \
+                 which Cuda::with_mode(.., Mode::Fast) opens too"
+            );
+            return Err(Error::invalid(op, why));
+        }
+        what.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Whether products of f32 may round their operands to TF32 (10 bits of mantissa) and run on tensor cores.
     pub fn tf32(&self) -> bool {
         self.context.tf32.load(Ordering::Relaxed)
     }
 
-    /// Allows TF32, or forbids it, for this device; forbidden unless told otherwise. Compute capability 8.0 or later
+    /// Allows TF32, or forbids it, for this fast context; forbidden unless told otherwise. Compute capability 8.0 or later
     /// has it.
-    pub fn set_tf32(&self, allowed: bool) {
-        self.context.tf32.store(allowed, Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where it is to be allowed and the context is exact.
+    pub fn set_tf32(&self, allowed: bool) -> Result<()> {
+        self.allow("set_tf32", &self.context.tf32, allowed, allowed)
     }
 
     /// Whether everything gives the same bits every time.
@@ -126,10 +219,13 @@ impl Cuda {
     }
 
     /// Allows faster ways whose results may differ in the last bits from one time to the next, or forbids them, for this
-    /// device; forbidden unless told otherwise. They are: `scatter_add` (the gradient of an embedding, or of `take`) of
+    /// fast context; forbidden unless told otherwise. They are: `scatter_add` (the gradient of an embedding, or of `take`) of
     /// f32 and f64 by atomic additions, and those of cuDNN's algorithms that add so.
-    pub fn set_deterministic(&self, wanted: bool) {
-        self.context.deterministic.store(wanted, Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where they are to be allowed and the context is exact.
+    pub fn set_deterministic(&self, wanted: bool) -> Result<()> {
+        self.allow("set_deterministic", &self.context.deterministic, wanted, !wanted)
     }
 
     /// Bytes of the device's memory in buffers.
@@ -242,12 +338,17 @@ impl Backend for Cuda {
     type Buffer = Buffer;
 
     fn name(&self) -> String {
-        self.context.driver.name()
+        let device = self.context.driver.name();
+        if self.is_fast() { format!("{device}:fast") } else { device }
     }
 
     fn capabilities(&self) -> Capabilities {
-        let deterministic = self.deterministic();
-        Capabilities { max_buffer: self.context.driver.memory(), deterministic, ..Capabilities::default() }
+        Capabilities {
+            max_buffer: self.context.driver.memory(),
+            deterministic: self.deterministic(),
+            exact: !self.is_fast(),
+            ..Capabilities::default()
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

@@ -1,4 +1,5 @@
-//! The matrix product, and one that ends in an elementwise function: cuBLAS where it is present, else the kernels of `gemm`.
+//! The matrix product, and one that ends in an elementwise function, by the kernels of `gemm`; by cuBLAS where it is present and
+//! the context is fast.
 
 use crate::{
     Cuda,
@@ -79,7 +80,7 @@ fn product(
     merge_axes(&mut batches, rank - 2);
     let (sa, sb) = (&a.layout.strides()[rank - 2..], &b.layout.strides()[rank - 2..]);
     let merged = batches[0].rank();
-    if merged <= 1 {
+    if cuda.is_fast() && merged <= 1 {
         let batch = |l: &Layout| l.strides().first().copied().unwrap_or(0);
         let matrices = |o: &Operand<'_, Cuda>, s: &[isize], l: &Layout| Matrices {
             address: address(o),
@@ -122,8 +123,7 @@ fn product(
     };
     let Sizes { rows, columns, depth, .. } = sizes;
     let spans = [span(depth, rows, sa), span(columns, depth, sb), rows.saturating_mul(columns)];
-    let wide = !spans.into_iter().all(fits_32_bits);
-    let problem = Problem::MatMul { rank: merged.max(1), wide };
+    let wide = !spans.into_iter().chain([rows, columns, depth]).all(fits_32_bits);
     let ending = ending.map(|(kernel, inputs)| Ending {
         kernel,
         strides: batches[2..]
@@ -135,7 +135,17 @@ fn product(
             .collect(),
         addresses: inputs.iter().map(address).collect(),
     });
-    gemm::run(cuda, problem, sizes, along, &own, [address(a), address(b)], ending.as_ref(), output)
+    let product = gemm::Product {
+        problem: Problem::MatMul { rank: merged.max(1) },
+        sizes,
+        wide,
+        along,
+        // Also where neighbouring threads, of neighbouring columns or rows, read neighbours of the larger matrix.
+        narrow: rows.saturating_mul(columns) < 256 || (rows < 4 && !along[1]) || (columns < 4 && !along[0]),
+        own: &own,
+        operands: [address(a), address(b)],
+    };
+    gemm::run(cuda, &product, ending.as_ref(), output)
 }
 
 #[cfg(test)]

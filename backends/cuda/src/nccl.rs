@@ -56,12 +56,14 @@ impl Open {
     }
 }
 
-/// See [`isograd_core::Backend::all_reduce`].
+/// See [`isograd_core::Backend::all_reduce`]. NCCL adds in an order of its own, which is of no matter to two devices; more that
+/// are exact are left to core.
 pub(crate) fn all_reduce(devices: &[&Cuda], parts: &mut [OperandMut<'_, Cuda>]) -> Result<bool> {
     let numbers: Option<Vec<i32>> = devices.iter().map(|d| d.context.driver.ordinal()).collect();
     let Some(numbers) = numbers else { return Ok(false) };
     let distinct = (1..numbers.len()).all(|i| !numbers[..i].contains(&numbers[i]));
-    if devices.len() < 2 || !distinct || devices.iter().any(|d| d.context.memory.in_arena()) {
+    let in_order = devices.len() > 2 && devices.iter().any(|d| !d.is_fast());
+    if devices.len() < 2 || in_order || !distinct || devices.iter().any(|d| d.context.memory.in_arena()) {
         return Ok(false);
     }
     // ncclDataType_t.

@@ -117,17 +117,6 @@ pub(crate) fn reduce(
     fold(cuda, op, Folded::Program(kernel.program), &raw, &all, kept, &Raw::of(&output), (&scalars, live))
 }
 
-/// Adds the rows of `parts`, in order, to a contiguous output.
-pub(crate) fn add_parts(cuda: &Cuda, parts: &Temporary<Cuda>, output: &OperandMut<'_, Cuda>) -> Result<()> {
-    let shape = parts.layout().shape();
-    let (splits, outputs) = (shape[0], shape[1]);
-    let mut input = Raw::of(&parts.operand());
-    input.strides = SmallVec::from_slice(&[1, outputs as isize]);
-    let mut to = Raw::of(&output.as_operand());
-    to.strides = SmallVec::from_slice(&[1]);
-    fold(cuda, ReduceOp::Sum, Folded::Parts(to.dtype.compute()), &[input], &[outputs, splits], 1, &to, (&[], false))
-}
-
 #[expect(clippy::too_many_arguments, reason = "one call of one kernel")]
 fn fold(
     cuda: &Cuda,

@@ -9,16 +9,26 @@ use crate::{
 use isograd_core::{
     DType, Operand, OperandMut, ReduceOp, Result, Value,
     backend::{
-        composed,
+        Reducer, composed,
         launch::{self, Temporary},
     },
+    expr::render::type_name,
 };
 
 const TEXT: &str = include_str!("kernels/rows.cu");
 
 /// Bytes of shared memory in which rows are kept: what every device gives a block without being asked, less what the
 /// kernels declare.
-const KEPT: usize = 46 << 10;
+const KEPT: usize = 45 << 10;
+
+/// Terms of a block of a sum, and elements of a block of running results.
+const BLOCK: usize = Reducer::BLOCK;
+
+/// Elements of a row up to which a warp works on it.
+const SHORT: usize = 1024;
+
+/// Elements of a row up to which one block works on it: its sums have two levels then.
+const LONG: usize = BLOCK * BLOCK;
 
 /// Elements of a row up to which it is sorted by one block.
 pub(crate) const SORTED: usize = 2048;
@@ -26,15 +36,25 @@ pub(crate) const SORTED: usize = 2048;
 /// A kernel of rows, for `team` threads a row and accesses of `together` elements.
 pub(crate) fn source(name: &'static str, dtype: DType, team: u32, together: usize, logarithm: bool) -> Source {
     let mut source = Source::new(name);
-    source.element(dtype).mathematics(dtype).define("IG_TEAM", team).define("IG_V", together);
+    source.element(dtype).mathematics(dtype).reduction(ReduceOp::Sum, dtype);
+    source.define("IG_TEAM", team).define("IG_V", together).define("IG_BLOCK", BLOCK);
+    source.define("IG_BLOCKS", if team == THREADS { LONG } else { SHORT } / BLOCK);
     source.define("IG_LOGARITHM", logarithm as u8);
     source.define(if name == "softmax" { "IG_SOFTMAX" } else { "IG_NORMALIZE" }, 1).text(TEXT);
     source
 }
 
-pub(crate) fn scan_source(op: ReduceOp, dtype: DType) -> Source {
-    let mut source = Source::new("scan");
-    source.element(dtype).reduction(op, dtype).define("IG_SCAN", 1).text(TEXT);
+/// A kernel of running results; those within blocks are `whole` where there is one block.
+pub(crate) fn scan_source(name: &'static str, op: ReduceOp, dtype: DType, whole: bool) -> Source {
+    let mut source = Source::new(name);
+    let kernel = match name {
+        "scan" => "IG_SCAN",
+        "scan_last" => "IG_SCAN_LAST",
+        _ => "IG_SCAN_JOIN",
+    };
+    source.element(dtype).reduction(op, dtype).define(kernel, 1).define("IG_BLOCK", BLOCK);
+    let (running, value) = if whole { (dtype, "ig_store(x)") } else { (dtype.compute(), "x") };
+    source.define("Running", type_name(running)).define("ig_running(x)", value).text(TEXT);
     source
 }
 
@@ -64,7 +84,7 @@ fn plan(dtype: DType, rows: usize, n: usize, addresses: &[u64]) -> Plan {
     while together > 1 && !aligned(together) {
         together /= 2;
     }
-    let team = if n <= 1024 { 32 } else { THREADS };
+    let team = if n <= SHORT { 32 } else { THREADS };
     let each = THREADS / team;
     let kept = n * dtype.compute().size() * each as usize;
     Plan { team, together, blocks: rows.div_ceil(each as usize), shared: if kept <= KEPT { kept } else { 0 } }
@@ -84,7 +104,7 @@ pub(crate) fn softmax(
     if output.layout.is_empty() {
         return Ok(());
     }
-    if !output.layout.is_contiguous() || !input.dtype.is_float() {
+    if !output.layout.is_contiguous() || !input.dtype.is_float() || last(input) > LONG {
         return composed::softmax(cuda, logarithm, input, output);
     }
     let copy = contiguous(cuda, input)?;
@@ -106,7 +126,7 @@ pub(crate) fn normalize(
         return Ok(());
     }
     let all = output.layout.is_contiguous() && mean.layout.is_contiguous() && rstd.layout.is_contiguous();
-    if !all || !input.dtype.is_float() {
+    if !all || !input.dtype.is_float() || last(input) > LONG {
         return composed::normalize(cuda, epsilon, input, output, mean, rstd);
     }
     let copy = contiguous(cuda, input)?;
@@ -151,11 +171,35 @@ pub(crate) fn scan(
     }
     let copy = contiguous(cuda, input)?;
     let input = copy.as_ref().map_or(*input, Temporary::operand);
-    let (d, n) = (input.dtype, last(&input));
-    let function = cuda.context.kernel(Key::new("scan", [op as u64, d as u64]), || scan_source(op, d))?;
-    let words = [n as u64, address(&input), address(&output.as_operand())];
-    // SAFETY: the words are the fields of `Arguments`; both arrays are contiguous, with rows of `n`.
-    unsafe { cuda.context.launch("scan", function, input.layout.size() / n, 0, &words) }
+    let (d, n, size) = (input.dtype, last(&input), input.layout.size());
+    let (rows, blocks) = (size / n, n.div_ceil(BLOCK));
+    let whole = blocks == 1;
+    let kernel = |name: &'static str| {
+        let key = Key::new(name, [op as u64, d as u64, whole as u64]);
+        cuda.context.kernel(key, || scan_source(name, op, d, whole))
+    };
+    let out = address(&output.as_operand());
+    // Running results within blocks, in the dtype that is computed in.
+    let wide = match whole || d == d.compute() {
+        true => None,
+        false => Some(Temporary::<Cuda>::new(cuda, d.compute(), input.shape().clone())?),
+    };
+    let running = wide.as_ref().map_or(out, |t| address(&t.operand()));
+    let sizes = [rows as u64, n as u64, blocks as u64];
+    let words: Words = sizes.into_iter().chain([address(&input), running]).collect();
+    // SAFETY: the words are the fields of `Arguments`; arrays are contiguous, with rows of `n`.
+    unsafe { cuda.context.launch_each("scan", kernel("scan")?, rows * blocks, &words) }?;
+    if whole {
+        return Ok(());
+    }
+    let lasts = Temporary::<Cuda>::new(cuda, d.compute(), [rows, blocks])?;
+    let to = address(&lasts.operand());
+    // SAFETY: as above, and `lasts` has `rows` rows of `blocks`.
+    unsafe {
+        cuda.context.launch("scan", kernel("scan_last")?, rows, 0, &[n as u64, blocks as u64, running, to])?;
+        let words: Words = sizes.into_iter().chain([running, to, out]).collect();
+        cuda.context.launch_each("scan", kernel("scan_join")?, size, &words)
+    }
 }
 
 /// See [`isograd_core::Backend::argsort`].

@@ -1,11 +1,11 @@
-//! Convolution and pooling, and their gradients. Large convolutions are matrix products whose matrices are never made
-//! (`gemm`); small ones, and those of few channels per group, are computed one number per thread.
+//! Convolution and pooling, and their gradients. Convolutions are matrix products whose matrices are never made (`gemm`), or
+//! calls of cuDNN where it is present and the context is fast.
 
 use crate::{
     Cuda,
     context::{Key, Words},
     cudnn,
-    gemm::{self, Problem, Sizes, divisor, three},
+    gemm::{self, Problem, Product, Sizes, divisor, three},
     operand::{address, contiguous, fits_32_bits},
     source::Source,
 };
@@ -31,22 +31,6 @@ pub(crate) fn pool_source(name: &'static str, kind: Pool, dtype: DType, wide: bo
     source.element(dtype).reduction(op, dtype).define(kernel, 1);
     source.define("IG_POOL_MAX", (kind == Pool::Max) as u8);
     source.define("IG_COUNT_PADDING", (kind == Pool::AvgWithPadding) as u8);
-    text(source, wide)
-}
-
-/// As [`pool_source`].
-pub(crate) fn conv_source(name: &'static str, dtype: DType, wide: bool) -> Source {
-    let mut source = Source::new(name);
-    let kernel = match name {
-        "conv" => "IG_CONV",
-        "conv_input_gradient" => "IG_CONV_INPUT_GRADIENT",
-        _ => "IG_CONV_WEIGHT_GRADIENT",
-    };
-    source.element(dtype).define(kernel, 1);
-    text(source, wide)
-}
-
-fn text(mut source: Source, wide: bool) -> Source {
     if wide {
         source.define("IG_WIDE", 1);
     }
@@ -80,13 +64,13 @@ fn window_words(window: &Window, input: &[usize], output: &[usize]) -> Words {
 
 /// The words of `Arguments` in kernels/problem.cu for a convolution with so many groups, and input and output channels
 /// in each.
-fn product_words(window: &Window, channels: [usize; 3], input: &[usize], output: &[usize]) -> Words {
+fn product_words(window: &Window, channels: [usize; 3], input: &[usize], output: &[usize], wide: bool) -> Words {
     let mut words: Words = channels.iter().map(|n| *n as u64).collect();
     words.extend(three(&window.padding, 0));
     words.extend(three(&window.dilation, 1));
-    words.extend([product(&window.kernel), product(input), product(output)].into_iter().flat_map(divisor));
+    words.extend([product(&window.kernel), product(input), product(output)].into_iter().flat_map(|n| divisor(n, wide)));
     let lists = [&window.kernel[..], &window.stride, input, output];
-    words.extend(lists.into_iter().flat_map(|l| three(l, 1)).flat_map(|n| divisor(n as usize)));
+    words.extend(lists.into_iter().flat_map(|l| three(l, 1)).flat_map(|n| divisor(n as usize, wide)));
     words
 }
 
@@ -203,7 +187,7 @@ pub(crate) fn conv(
         Which::WeightGradient => (right.shape(), left.shape()),
     };
     let (input, output) = (input.clone(), output.clone());
-    if cudnn::conv(cuda, which, window, &left, &right, out)? {
+    if cuda.is_fast() && cudnn::conv(cuda, which, window, &left, &right, out)? {
         return Ok(true);
     }
     let groups = window.groups;
@@ -219,39 +203,21 @@ pub(crate) fn conv(
             Sizes { rows: outputs, columns: inputs * taps, depth: batch * out_size, batches: groups }
         }
     };
-    let float = out.dtype.is_float();
-    let narrow = [left.layout.size(), right.layout.size(), out.layout.size()].into_iter().all(fits_32_bits)
-        && (0..window.axes()).all(|axis| fits_32_bits(input[2 + axis] + 2 * window.padding[axis]));
-    if float && narrow && sizes.rows >= 8 && sizes.columns >= 16 && sizes.depth >= 8 {
-        let own = product_words(window, [groups, inputs, outputs], &input[2..], &output[2..]);
-        let problem = match which {
-            Which::Forward => Problem::Conv,
-            Which::InputGradient => Problem::ConvInputGradient,
-            Which::WeightGradient => Problem::ConvWeightGradient,
-        };
-        gemm::run(cuda, problem, sizes, along(problem), &own, [address(&left), address(&right)], None, out)?;
-        return Ok(true);
-    }
-    let (name, weight, from, head) = match which {
-        Which::Forward => ("conv", address(&left), address(&right), 0),
-        Which::InputGradient => ("conv_input_gradient", address(&left), 0, address(&right)),
-        Which::WeightGradient => ("conv_weight_gradient", 0, address(&right), address(&left)),
+    let wide = is_wide(window, [&input, &output])
+        || ![left.layout, right.layout, out.layout].into_iter().all(|l| fits_32_bits(l.size()));
+    let problem = match which {
+        Which::Forward => Problem::Conv,
+        Which::InputGradient => Problem::ConvInputGradient,
+        Which::WeightGradient => Problem::ConvWeightGradient,
     };
-    let wide = is_wide(window, [&input, &output]) || !fits_32_bits(left.layout.size());
-    let key = Key::new(name, [out.dtype as u64, wide as u64]);
-    let function = cuda.context.kernel(key, || conv_source(name, out.dtype, wide))?;
-    let numbers = [batch, groups, inputs, outputs, taps, in_size, out_size];
-    let mut words: Words = numbers.iter().map(|n| *n as u64).collect();
-    words.extend(window_words(window, &input[2..], &output[2..]));
-    words.extend([from, weight, head, address(&out.as_operand())]);
-    let count = out.layout.size();
-    // SAFETY: the words are the fields of `Arguments`; arrays are contiguous, of the sizes that the words say.
-    unsafe {
-        match which {
-            // A block per weight.
-            Which::WeightGradient => cuda.context.launch(name, function, count, 0, &words)?,
-            _ => cuda.context.launch_each(name, function, count, &words)?,
-        }
-    }
-    Ok(true)
+    let product = Product {
+        problem,
+        sizes,
+        wide,
+        along: along(problem),
+        narrow: wide || !out.dtype.is_float() || sizes.rows < 8 || sizes.columns < 16 || sizes.depth < 8,
+        own: &product_words(window, [groups, inputs, outputs], &input[2..], &output[2..], wide),
+        operands: [address(&left), address(&right)],
+    };
+    gemm::run(cuda, &product, None, out)
 }

@@ -49,6 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
     // Run once: they are long, or take no draws.
     let once: &[(&str, &[DType], Check)] = &[
         ("long_rows", FLOATS, rows::long),
+        ("long_windows", FLOATS, windows::long),
         ("large_products", FLOATS, large_matmul),
         ("large_fused_products", FLOATS, large_matmul_fused),
         ("large", &[DType::U8, DType::I32, DType::F32], sizes::large),

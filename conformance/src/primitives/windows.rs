@@ -10,7 +10,7 @@ use crate::{
     numbers::{Domain, Numbers},
     suite::total,
 };
-use isograd_core::{Layout, Pool, Window};
+use isograd_core::{Backend, Layout, Pool, Window};
 
 fn window(n: &mut Numbers, axes: usize) -> Window {
     let mut w = Window::new(&vec![1; axes]);
@@ -51,16 +51,73 @@ pub(super) fn conv(e: &Environment<'_>, n: &mut Numbers) -> Checked {
         _ => (),
     }
     let sizes = spatial(e, n, &w);
+    conv_of(e, n, w, [batch, per, outs], &sizes, Domain::Any)
+}
+
+/// The convolution of so many images, with input and output channels per group and weights of a domain, and its two gradients.
+fn conv_of(
+    e: &Environment<'_>,
+    n: &mut Numbers,
+    w: Window,
+    [batch, per, outs]: [usize; 3],
+    sizes: &[usize],
+    weights: Domain,
+) -> Checked {
     let whole = |first: usize, second: usize, rest: &[usize]| [&[first, second], rest].concat();
-    let x = whole(batch, per * w.groups, &sizes);
+    let x = whole(batch, per * w.groups, sizes);
     let k = whole(outs * w.groups, per, &w.kernel);
-    let y = whole(batch, outs * w.groups, &windows(&w, &sizes, false));
-    let (input, weight, head) = (region_of(e, n, &x), region_of(e, n, &k), region_of(e, n, &y));
+    let y = whole(batch, outs * w.groups, &windows(&w, sizes, false));
+    let layout = any(n, &k);
+    let weight = Region::input(n, e.dtype, layout, weights);
+    let (input, head) = (region_of(e, n, &x), region_of(e, n, &y));
     let (to_y, to_x, to_k) = (dense(e, &y), dense(e, &x), dense(e, &k));
     total([
         check(e, &Launch::Conv(w.clone()), &[input.clone(), weight.clone()], &[to_y]),
         check(e, &Launch::ConvInputGradient(w.clone()), &[head.clone(), weight], &[to_x]),
         check(e, &Launch::ConvWeightGradient(w), &[input, head], &[to_k]),
+    ])
+}
+
+/// Sums of more terms than one chunk has: over channels and taps, over output channels and taps, of which some meet no window,
+/// over taps alone, and over images and positions. And of few where, on exact devices, zeros that are not in memory meet
+/// infinite weights.
+pub(super) fn long(e: &Environment<'_>, n: &mut Numbers) -> Checked {
+    let cut = |channels: usize| (channels * e.size / 400).max(1);
+    let window = |kernel: &[usize], stride: usize, padding: usize, groups: usize| {
+        let axes = kernel.len();
+        let (stride, padding) = (vec![stride; axes][..].into(), vec![padding; axes][..].into());
+        Window { stride, padding, groups, ..Window::new(kernel) }
+    };
+    // One in nineteen, so that filters of eighteen have it at different taps.
+    const UNBOUNDED: Domain = Domain::Values(&[
+        0.5,
+        -1.25,
+        0.75,
+        2.0,
+        -0.5,
+        1.5,
+        0.25,
+        f64::INFINITY,
+        -0.75,
+        1.0,
+        0.125,
+        -2.0,
+        1.25,
+        0.5,
+        -1.5,
+        0.375,
+        1.75,
+        -0.25,
+        0.625,
+    ]);
+    let unbounded = if e.ctx.capabilities().exact { UNBOUNDED } else { Domain::Any };
+    total([
+        conv_of(e, n, window(&[3, 3], 1, 1, 1), [1, cut(31), cut(9)], &[7, 6], Domain::Any),
+        conv_of(e, n, window(&[3, 2], 2, 2, 1), [1, cut(9), cut(46)], &[9, 8], Domain::Any),
+        conv_of(e, n, window(&[17, 16], 1, 3, 3), [1, 1, 1], &[16, 17], Domain::Any),
+        conv_of(e, n, window(&[3], 2, 1, 1), [3, 2, cut(10)], &[350], Domain::Any),
+        conv_of(e, n, window(&[3, 3], 2, 1, 1), [1, 2, cut(9)], &[6, 7], unbounded),
+        conv_of(e, n, window(&[2, 3], 1, 1, 3), [1, 1, 1], &[5, 9], unbounded),
     ])
 }
 

@@ -110,6 +110,11 @@ pub(crate) fn count() -> usize {
     initialized().map_or(0, |()| Handle::num_devices().unwrap_or(0) as usize)
 }
 
+/// The names of so many devices.
+pub(crate) fn names(devices: usize) -> String {
+    (0..devices).map(|i| format!("cuda:{i}")).collect::<Vec<_>>().join(", ")
+}
+
 impl Device {
     /// Device `number`.
     pub fn new(number: usize) -> Result<Device> {
@@ -119,8 +124,11 @@ impl Device {
         let failed = |e: Failure| fail(e.to_string());
         let devices = Handle::num_devices().map_err(|e| failed(e.into()))? as usize;
         if number >= devices {
-            let available = (0..devices).map(|i| format!("cuda:{i}")).collect::<Vec<_>>().join(", ");
-            return Err(Error::UnknownDevice { name, available, hint: "; devices count from 0".into() });
+            return Err(Error::UnknownDevice {
+                name,
+                available: names(devices),
+                hint: "; devices count from 0".into(),
+            });
         }
         let handle = Handle::get_device(number as u32).map_err(|e| failed(e.into()))?;
         let attribute = |a| handle.get_attribute(a).map_err(|e| failed(e.into()));
@@ -334,7 +342,13 @@ impl Driver for Device {
             queue.wait_for(&written)?;
             let (ours, theirs) = (self.context.0.as_raw(), theirs as sys::CUcontext);
             // SAFETY: queue and contexts are alive; the bytes are the devices', by this function's contract.
-            checked(unsafe { sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, queue.raw()) })?;
+            checked(unsafe {
+                match ours == theirs {
+                    // Another queue of this device.
+                    true => sys::cuMemcpyDtoDAsync_v2(to, from, bytes, queue.raw()),
+                    false => sys::cuMemcpyPeerAsync(to, ours, from, theirs, bytes, queue.raw()),
+                }
+            })?;
             // The source's memory may be used again as soon as its next kernels run.
             let read = Event::new()?;
             read.record(queue)?;

@@ -8,7 +8,7 @@ mod queue;
 mod staging;
 pub(crate) mod symbols;
 
-pub(crate) use device::{Device, count, newest_compiler};
+pub(crate) use device::{Device, count, names, newest_compiler};
 
 use isograd_core::Result;
 use std::{ffi::c_void, fmt, path::PathBuf};

@@ -47,16 +47,6 @@ IG_FN T ig_across(T x, int mask) {
     }
 }
 
-// The value that lane `lane - distance` holds.
-template <class T>
-IG_FN T ig_below(T x, int distance) {
-    if constexpr (sizeof(T) < 4) {
-        return (T)__shfl_up_sync(0xffffffffu, (int)x, (unsigned int)distance);
-    } else {
-        return __shfl_up_sync(0xffffffffu, x, (unsigned int)distance);
-    }
-}
-
 // Folds what the threads of a team (a warp, or the whole block of IG_THREADS) hold; every thread gets the result. The
 // order is fixed, so it is the same every time.
 template <int TEAM, class T, class Fold>

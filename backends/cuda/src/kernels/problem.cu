@@ -2,6 +2,9 @@
 // right one, and the place of (row, column) of the result, of one matrix of a batch. One of IG_MATMUL, IG_CONV,
 // IG_CONV_INPUT_GRADIENT and IG_CONV_WEIGHT_GRADIENT is defined; the convolutions are matrix products whose matrices
 // are never made. Positions within one matrix, and within the arrays of a convolution, have 32 bits unless IG_WIDE.
+//
+// The terms of a sum are cut into chunks of IG_CHUNK. A chunk is a chain of fused multiplications and additions from
+// zero; the chunks' sums are added to zero one after another.
 
 #ifdef IG_WIDE
 typedef ig_i64 Position;
@@ -19,8 +22,10 @@ typedef ig_i32 Position;
 
 struct Sizes {
     ig_i64 rows, columns, depth, batches;
-    // The depth is cut into `splits` parts of `part` (a multiple of IG_BK); with several, results go to `partial`.
-    ig_i64 splits, part;
+    // The depth is cut into parts of `part` terms. A launch computes `parts` of them, from term `first` on. Where that is
+    // not all, the sum of part n goes to row 1 + n of `partial`, whose row 0 is the total so far; each row is laid out like
+    // the result.
+    ig_i64 first, part, parts;
 };
 
 #ifdef IG_MATMUL
@@ -63,16 +68,24 @@ struct Problem {
     }
 };
 #else
-// A number that others are divided by: Granlund and Montgomery, Division by invariant integers using multiplication,
-// 1994; exact below 2^31.
+// A number that others are divided by.
+#ifdef IG_WIDE
+struct Divisor {
+    ig_i64 by, unused;
+};
+
+IG_FN Position ig_divided(Position n, const Divisor &d) { return n / d.by; }
+#else
+// Granlund and Montgomery, Division by invariant integers using multiplication, 1994; exact below 2^31.
 struct Divisor {
     ig_u32 by, shift;
     ig_u64 multiplier;
 };
 
-IG_FN ig_i32 ig_divided(ig_i32 n, const Divisor &d) {
-    return (ig_i32)((__umulhi((ig_u32)n, (ig_u32)d.multiplier) + (ig_u32)n) >> d.shift);
+IG_FN Position ig_divided(Position n, const Divisor &d) {
+    return (Position)((__umulhi((ig_u32)n, (ig_u32)d.multiplier) + (ig_u32)n) >> d.shift);
 }
+#endif
 
 // A batch of groups; `inputs` and `outputs` are channels per group. Rows of the depth run over (channel, tap) or over
 // (image, position).
@@ -88,113 +101,113 @@ struct Arguments {
 
 struct Problem {
     const Arguments &a;
-    const int group, groups, inputs, outputs, taps, in_size, out_size;
+    const Position group, groups, inputs, outputs, taps, in_size, out_size;
 
     __device__ inline Problem(const Arguments &a, ig_i64 batch)
-        : a(a), group((int)batch), groups((int)a.groups), inputs((int)a.inputs), outputs((int)a.outputs),
-          taps((int)a.taps.by), in_size((int)a.in_size.by), out_size((int)a.out_size.by) {}
+        : a(a), group((Position)batch), groups((Position)a.groups), inputs((Position)a.inputs), outputs((Position)a.outputs),
+          taps((Position)a.taps.by), in_size((Position)a.in_size.by), out_size((Position)a.out_size.by) {}
 
     // The coordinates of element `at` of an array of these sizes.
-    __device__ inline void split(const Divisor *sizes, int at, int *to) const {
-        const int rows = ig_divided(at, sizes[2]);
-        to[2] = at - rows * (int)sizes[2].by;
+    __device__ inline void split(const Divisor *sizes, Position at, Position *to) const {
+        const Position rows = ig_divided(at, sizes[2]);
+        to[2] = at - rows * (Position)sizes[2].by;
         to[0] = ig_divided(rows, sizes[1]);
-        to[1] = rows - to[0] * (int)sizes[1].by;
+        to[1] = rows - to[0] * (Position)sizes[1].by;
     }
     // The input's element that tap `tap` of the window at `at` sees; zero in the padding.
-    __device__ inline Stored seen(int plane, int at, int tap) const {
-        int o[3], k[3], i[3];
+    __device__ inline Stored seen(Position plane, Position at, Position tap) const {
+        Position o[3], k[3], i[3];
         split(a.out_shape, at, o);
         split(a.kernel, tap, k);
 #pragma unroll
         for (int n = 0; n < 3; n++) {
-            i[n] = o[n] * (int)a.stride[n].by - (int)a.padding[n] + k[n] * (int)a.dilation[n];
-            if (i[n] < 0 || i[n] >= (int)a.in_shape[n].by) {
+            i[n] = o[n] * (Position)a.stride[n].by - (Position)a.padding[n] + k[n] * (Position)a.dilation[n];
+            if (i[n] < 0 || i[n] >= (Position)a.in_shape[n].by) {
                 return 0;
             }
         }
-        return a.right[plane + (i[0] * (int)a.in_shape[1].by + i[1]) * (int)a.in_shape[2].by + i[2]];
+        return a.right[plane + (i[0] * (Position)a.in_shape[1].by + i[1]) * (Position)a.in_shape[2].by + i[2]];
     }
 #ifdef IG_CONV
     // left: weight; right: input. Rows are output channels, columns (image, position), the depth (channel, tap).
-    __device__ inline Stored first(int row, int k) const {
+    __device__ inline Stored first(Position row, Position k) const {
         return a.left[(group * outputs + row) * inputs * taps + k];
     }
-    __device__ inline Stored second(int k, int column) const {
-        const int image = ig_divided(column, a.out_size), channel = ig_divided(k, a.taps);
-        const int plane = ((image * groups + group) * inputs + channel) * in_size;
+    __device__ inline Stored second(Position k, Position column) const {
+        const Position image = ig_divided(column, a.out_size), channel = ig_divided(k, a.taps);
+        const Position plane = ((image * groups + group) * inputs + channel) * in_size;
         return seen(plane, column - image * out_size, k - channel * taps);
     }
-    __device__ inline ig_i64 place(int row, int column) const {
-        const int image = ig_divided(column, a.out_size);
+    __device__ inline ig_i64 place(Position row, Position column) const {
+        const Position image = ig_divided(column, a.out_size);
         return ((image * groups + group) * outputs + row) * out_size + column - image * out_size;
     }
 #endif
 #ifdef IG_CONV_INPUT_GRADIENT
     // left: weight; right: head gradient. Rows are input channels, columns (image, input position), the depth (output
-    // channel, tap).
-    __device__ inline Stored first(int row, int k) const {
-        const int channel = ig_divided(k, a.taps);
-        return a.left[((group * outputs + channel) * inputs + row) * taps + k - channel * taps];
+    // channel, tap), the last tap first; a tap that meets no window meets a zero.
+    __device__ inline Stored first(Position row, Position k) const {
+        const Position channel = ig_divided(k, a.taps), tap = taps - 1 - (k - channel * taps);
+        return a.left[((group * outputs + channel) * inputs + row) * taps + tap];
     }
-    __device__ inline Stored second(int k, int column) const {
-        const int image = ig_divided(column, a.in_size), channel = ig_divided(k, a.taps);
-        int i[3], t[3], o[3];
+    __device__ inline Stored second(Position k, Position column) const {
+        const Position image = ig_divided(column, a.in_size), channel = ig_divided(k, a.taps);
+        Position i[3], t[3], o[3];
         split(a.in_shape, column - image * in_size, i);
-        split(a.kernel, k - channel * taps, t);
+        split(a.kernel, taps - 1 - (k - channel * taps), t);
 #pragma unroll
         for (int n = 0; n < 3; n++) {
-            const int from = i[n] + (int)a.padding[n] - t[n] * (int)a.dilation[n];
+            const Position from = i[n] + (Position)a.padding[n] - t[n] * (Position)a.dilation[n];
             if (from < 0) {
                 return 0;
             }
             o[n] = ig_divided(from, a.stride[n]);
-            if (o[n] * (int)a.stride[n].by != from || o[n] >= (int)a.out_shape[n].by) {
+            if (o[n] * (Position)a.stride[n].by != from || o[n] >= (Position)a.out_shape[n].by) {
                 return 0;
             }
         }
-        const int plane = ((image * groups + group) * outputs + channel) * out_size;
-        return a.right[plane + (o[0] * (int)a.out_shape[1].by + o[1]) * (int)a.out_shape[2].by + o[2]];
+        const Position plane = ((image * groups + group) * outputs + channel) * out_size;
+        return a.right[plane + (o[0] * (Position)a.out_shape[1].by + o[1]) * (Position)a.out_shape[2].by + o[2]];
     }
-    __device__ inline ig_i64 place(int row, int column) const {
-        const int image = ig_divided(column, a.in_size);
+    __device__ inline ig_i64 place(Position row, Position column) const {
+        const Position image = ig_divided(column, a.in_size);
         return ((image * groups + group) * inputs + row) * in_size + column - image * in_size;
     }
 #endif
 #ifdef IG_CONV_WEIGHT_GRADIENT
     // left: head gradient; right: input. Rows are output channels, columns (channel, tap), the depth (image,
     // position).
-    __device__ inline Stored first(int row, int k) const {
-        const int image = ig_divided(k, a.out_size);
+    __device__ inline Stored first(Position row, Position k) const {
+        const Position image = ig_divided(k, a.out_size);
         return a.left[((image * groups + group) * outputs + row) * out_size + k - image * out_size];
     }
-    __device__ inline Stored second(int k, int column) const {
-        const int image = ig_divided(k, a.out_size), channel = ig_divided(column, a.taps);
-        const int plane = ((image * groups + group) * inputs + channel) * in_size;
+    __device__ inline Stored second(Position k, Position column) const {
+        const Position image = ig_divided(k, a.out_size), channel = ig_divided(column, a.taps);
+        const Position plane = ((image * groups + group) * inputs + channel) * in_size;
         return seen(plane, k - image * out_size, column - channel * taps);
     }
-    __device__ inline ig_i64 place(int row, int column) const {
+    __device__ inline ig_i64 place(Position row, Position column) const {
         return (group * outputs + row) * inputs * taps + column;
     }
 #endif
 };
 #endif
 
-// The tile of the result that this block computes, and the part of the depth.
+// What number `number` of the work is: the first row and column of a tile of the result (IG_BM x IG_BN), and a part of
+// the depth.
 struct Tile {
-    ig_i64 batch, split;
+    ig_i64 batch, part;
     Position row, column, from, to;
 
-    __device__ inline Tile(const Sizes &s) {
+    __device__ inline Tile(const Sizes &s, ig_i64 number) {
         const ig_i64 columns = (s.columns + IG_BN - 1) / IG_BN, rows = (s.rows + IG_BM - 1) / IG_BM;
-        ig_i64 number = blockIdx.x;
         column = (Position)(number % columns * IG_BN);
         number /= columns;
         row = (Position)(number % rows * IG_BM);
         number /= rows;
-        split = number % s.splits;
-        batch = number / s.splits;
-        const ig_i64 first = split * s.part;
+        part = number % s.parts;
+        batch = number / s.parts;
+        const ig_i64 first = s.first + part * s.part;
         from = (Position)first;
         to = (Position)(first + s.part < s.depth ? first + s.part : s.depth);
     }
@@ -205,15 +218,15 @@ struct Tile {
 IG_FN Stored ig_end(const Arguments &a, const Problem &p, ig_i64 row, ig_i64 column, ig_i64 at, Computed x);
 #endif
 
-// Parts of a result are added up, in order, by another kernel: [splits, everything else], laid out like the result.
+// Writes the sum of a tile's part: to the result, where it is the whole sum.
 __device__ inline void ig_put(const Arguments &a, const Problem &p, const Tile &t, Position row, Position column,
                               Computed x) {
     if (row >= (Position)a.sizes.rows || column >= (Position)a.sizes.columns) {
         return;
     }
     const ig_i64 at = p.place(row, column);
-    if (a.sizes.splits > 1) {
-        a.partial[t.split * a.sizes.batches * a.sizes.rows * a.sizes.columns + at] = x;
+    if (a.partial) {
+        a.partial[(1 + t.part) * a.sizes.batches * a.sizes.rows * a.sizes.columns + at] = x;
     } else {
 #ifdef IG_ENDS
         a.out[at] = ig_end(a, p, row, column, at, x);

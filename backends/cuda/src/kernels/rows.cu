@@ -1,8 +1,7 @@
 // Kernels of whole rows of `n` contiguous elements. Defined before: the element's types; for softmax and normalize
 // IG_TEAM, the threads that share a row (a warp or the block), and IG_V, the elements of one access, which divides n.
 //
-// A row is read from memory once and kept, widened, in shared memory where it fits (`kept`); a thread reads only what
-// it has written there, so no barrier is needed.
+// A row is read from memory once and kept, widened, in shared memory where it fits (`kept`).
 
 #if defined(IG_SOFTMAX) || defined(IG_NORMALIZE)
 struct Arguments {
@@ -15,9 +14,20 @@ struct Arguments {
     IG_WORD Computed epsilon;
 };
 
+// Waits for the threads that share a row.
+IG_FN void ig_team_barrier() {
+    if (IG_TEAM == IG_WARP) {
+        __syncwarp();
+    } else {
+        __syncthreads();
+    }
+}
+
 struct Row {
     const Stored *in;
     Computed *keep;
+    // Of the blocks of terms of a sum.
+    Computed *sums;
     ig_i64 n;
     int lane;
 
@@ -41,19 +51,45 @@ struct Row {
             f(i, x);
         }
     }
+
+    // The sum of f(element), in the order of reductions: sixteen threads fold a block of IG_BLOCK terms. The row was read
+    // before, and has at most IG_BLOCKS blocks.
+    template <class F>
+    __device__ inline Computed sum(F f) const {
+        ig_team_barrier();
+        const ig_i64 blocks = (n + IG_BLOCK - 1) / IG_BLOCK;
+        for (ig_i64 some = 0; some < blocks; some += IG_TEAM / 16) {
+            const ig_i64 block = some + lane / 16, from = block * IG_BLOCK, to = from + IG_BLOCK < n ? from + IG_BLOCK : n;
+            Computed x[1] = {0};
+            for (ig_i64 i = from + lane % 16; i < to; i += 16) {
+                x[0] = ig_combine(x[0], f(keep ? keep[i] : ig_load(in[i])));
+            }
+            ig_block_fold<1>(x);
+            if (lane % 16 == 0 && block < blocks) {
+                sums[block] = x[0];
+            }
+        }
+        ig_team_barrier();
+        Computed x[1] = {0};
+        for (ig_i64 block = lane % 16; block < blocks; block += 16) {
+            x[0] = ig_combine(x[0], sums[block]);
+        }
+        ig_block_fold<1>(x);
+        return x[0];
+    }
 };
 
 #define IG_ROW                                                                                       \
     IG_DYNAMIC_SHARED(Computed, shared);                                                             \
+    __shared__ Computed sums[IG_THREADS / IG_TEAM][IG_BLOCKS];                                       \
     const ig_i64 number = (ig_i64)blockIdx.x * (IG_THREADS / IG_TEAM) + threadIdx.x / IG_TEAM;       \
     if (number >= a.rows) {                                                                          \
         return;                                                                                      \
     }                                                                                                \
     const ig_i64 length = (a.n + IG_V - 1) / IG_V * IG_V;                                            \
     const Row row = {a.in + number * a.n, a.kept ? shared + threadIdx.x / IG_TEAM * length : nullptr, \
-                     a.n, (int)(threadIdx.x % IG_TEAM)};                                             \
-    Stored *const out = a.out + number * a.n;                                                        \
-    const auto sum = [](Computed x, Computed y) { return x + y; };
+                     sums[threadIdx.x / IG_TEAM], a.n, (int)(threadIdx.x % IG_TEAM)};                \
+    Stored *const out = a.out + number * a.n;
 #endif
 
 #ifdef IG_SOFTMAX
@@ -68,14 +104,7 @@ IG_KERNEL(softmax, Arguments) {
         }
     });
     largest = ig_team_fold<IG_TEAM>(largest, [](Computed x, Computed y) { return x > y ? x : y; });
-    Computed total = 0;
-    row.each(false, [&](ig_i64, const Pack<Computed, IG_V> &x) {
-#pragma unroll
-        for (int k = 0; k < IG_V; k++) {
-            total += ig_exponential(x.v[k] - largest);
-        }
-    });
-    total = ig_team_fold<IG_TEAM>(total, sum);
+    const Computed total = row.sum([&](Computed x) { return ig_exponential(x - largest); });
     const Computed logarithm = IG_LOGARITHM ? ig_logarithm(total) : total;
     row.each(false, [&](ig_i64 i, const Pack<Computed, IG_V> &x) {
         Pack<Stored, IG_V> y;
@@ -92,22 +121,10 @@ IG_KERNEL(softmax, Arguments) {
 #ifdef IG_NORMALIZE
 IG_KERNEL(normalize, Arguments) {
     IG_ROW
-    Computed total = 0;
-    row.each(true, [&](ig_i64, const Pack<Computed, IG_V> &x) {
-#pragma unroll
-        for (int k = 0; k < IG_V; k++) {
-            total += x.v[k];
-        }
-    });
-    const Computed mean = ig_team_fold<IG_TEAM>(total, sum) * a.each;
-    Computed squares = 0;
-    row.each(false, [&](ig_i64, const Pack<Computed, IG_V> &x) {
-#pragma unroll
-        for (int k = 0; k < IG_V; k++) {
-            squares += (x.v[k] - mean) * (x.v[k] - mean);
-        }
-    });
-    const Computed rstd = ig_reciprocal_root(ig_team_fold<IG_TEAM>(squares, sum) * a.each + a.epsilon);
+    row.each(true, [](ig_i64, const Pack<Computed, IG_V> &) {});
+    const Computed mean = row.sum([](Computed x) { return x; }) * a.each;
+    const Computed squares = row.sum([&](Computed x) { return (x - mean) * (x - mean); });
+    const Computed rstd = ig_reciprocal_root(squares * a.each + a.epsilon);
     row.each(false, [&](ig_i64 i, const Pack<Computed, IG_V> &x) {
         Pack<Stored, IG_V> y;
 #pragma unroll
@@ -124,55 +141,103 @@ IG_KERNEL(normalize, Arguments) {
 #endif
 
 #ifdef IG_SCAN
-#define IG_SCANNED 4
+// Elements of a block that are in shared memory at once.
+#define IG_AT_ONCE 16
 struct Arguments {
-    ig_i64 n;
+    ig_i64 rows, n, blocks;
     IG_WORD const Stored *in;
-    IG_WORD Stored *out;
+    IG_WORD Running *out;
 };
 
-// One block per row, IG_THREADS * IG_SCANNED elements at a time.
+// Running results within blocks of a row: each thread one block, through shared memory, so that neighbouring threads read
+// and write neighbouring elements.
 IG_KERNEL(scan, Arguments) {
-    __shared__ Computed totals[IG_THREADS / IG_WARP];
-    const Stored *const in = a.in + (ig_i64)blockIdx.x * a.n;
-    Stored *const out = a.out + (ig_i64)blockIdx.x * a.n;
-    const int lane = threadIdx.x % IG_WARP, warp = threadIdx.x / IG_WARP;
-    Computed carry = ig_identity();
-    for (ig_i64 start = 0; start < a.n; start += IG_THREADS * IG_SCANNED) {
-        const ig_i64 first = start + (ig_i64)threadIdx.x * IG_SCANNED;
-        Computed x[IG_SCANNED];
-#pragma unroll
-        for (int k = 0; k < IG_SCANNED; k++) {
-            x[k] = first + k < a.n ? ig_load(in[first + k]) : ig_identity();
-            if (k > 0) {
-                x[k] = ig_combine(x[k - 1], x[k]);
+    __shared__ Computed some[IG_THREADS][IG_AT_ONCE + 1];
+    __shared__ ig_i64 starts[IG_THREADS];
+    __shared__ int lengths[IG_THREADS];
+    const ig_i64 number = (ig_i64)blockIdx.x * IG_THREADS + threadIdx.x;
+    const ig_i64 row = number / a.blocks, from = (number - row * a.blocks) * IG_BLOCK;
+    const int length = row >= a.rows ? 0 : from + IG_BLOCK < a.n ? IG_BLOCK : (int)(a.n - from);
+    starts[threadIdx.x] = row * a.n + from;
+    lengths[threadIdx.x] = length;
+    __syncthreads();
+    Computed last = ig_identity();
+    for (int first = 0; first < IG_BLOCK; first += IG_AT_ONCE) {
+        for (int e = threadIdx.x; e < IG_THREADS * IG_AT_ONCE; e += IG_THREADS) {
+            const int block = e / IG_AT_ONCE, k = e % IG_AT_ONCE;
+            if (first + k < lengths[block]) {
+                some[block][k] = ig_load(a.in[starts[block] + first + k]);
             }
         }
-        Computed upto = x[IG_SCANNED - 1];
-#pragma unroll
-        for (int distance = 1; distance < IG_WARP; distance *= 2) {
-            const Computed below = ig_below(upto, distance);
-            upto = lane >= distance ? ig_combine(below, upto) : upto;
-        }
-        if (lane == IG_WARP - 1) {
-            totals[warp] = upto;
-        }
-        const Computed below = ig_below(upto, 1);
         __syncthreads();
-        Computed before = carry;
-        for (int w = 0; w < IG_THREADS / IG_WARP; w++) {
-            before = w < warp ? ig_combine(before, totals[w]) : before;
-            carry = ig_combine(carry, totals[w]);
+        for (int k = 0; k < IG_AT_ONCE && first + k < length; k++) {
+            const Computed x = some[threadIdx.x][k];
+            last = first + k > 0 ? ig_combine(last, x) : x;
+            some[threadIdx.x][k] = last;
         }
-        before = lane > 0 ? ig_combine(before, below) : before;
-#pragma unroll
-        for (int k = 0; k < IG_SCANNED; k++) {
-            if (first + k < a.n) {
-                out[first + k] = ig_store(ig_combine(before, x[k]));
+        __syncthreads();
+        for (int e = threadIdx.x; e < IG_THREADS * IG_AT_ONCE; e += IG_THREADS) {
+            const int block = e / IG_AT_ONCE, k = e % IG_AT_ONCE;
+            if (first + k < lengths[block]) {
+                a.out[starts[block] + first + k] = ig_running(some[block][k]);
             }
         }
         __syncthreads();
     }
+}
+#endif
+
+#ifdef IG_SCAN_LAST
+struct Arguments {
+    ig_i64 n, blocks;
+    IG_WORD const Computed *in;
+    IG_WORD Computed *out;
+};
+
+// The last result of each block of a row but the last block, from the running results within blocks; one block of threads
+// per row.
+IG_KERNEL(scan_last, Arguments) {
+    __shared__ Computed lasts[IG_THREADS];
+    const ig_i64 row = blockIdx.x, end = a.blocks - 1;
+    Computed last = ig_identity();
+    for (ig_i64 start = 0; start < end; start += IG_THREADS) {
+        const ig_i64 block = start + threadIdx.x;
+        if (block < end) {
+            lasts[threadIdx.x] = a.in[row * a.n + block * IG_BLOCK + IG_BLOCK - 1];
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            for (int k = 0; k < IG_THREADS && start + k < end; k++) {
+                last = start + k > 0 ? ig_combine(last, lasts[k]) : lasts[k];
+                lasts[k] = last;
+            }
+        }
+        __syncthreads();
+        if (block < end) {
+            a.out[row * a.blocks + block] = lasts[threadIdx.x];
+        }
+        __syncthreads();
+    }
+}
+#endif
+
+#ifdef IG_SCAN_JOIN
+struct Arguments {
+    ig_i64 rows, n, blocks;
+    IG_WORD const Computed *in;
+    IG_WORD const Computed *lasts;
+    IG_WORD Stored *out;
+};
+
+// Joins the last result before a block to each of it. What is read and what is written may be the same memory.
+IG_KERNEL(scan_join, Arguments) {
+    const ig_i64 number = (ig_i64)blockIdx.x * IG_THREADS + threadIdx.x;
+    if (number >= a.rows * a.n) {
+        return;
+    }
+    const ig_i64 row = number / a.n, block = (number - row * a.n) / IG_BLOCK;
+    const Computed x = a.in[number];
+    a.out[number] = ig_store(block > 0 ? ig_combine(a.lasts[row * a.blocks + block - 1], x) : x);
 }
 #endif
 

@@ -1,4 +1,4 @@
-// Matrix product on tensor cores, accumulated in f32: f16 (IG_KIND 0) or bf16 (1), or f32 rounded to TF32 (2), only
+// Matrix product on tensor cores, accumulated in f32 in an order of their own: f16 (IG_KIND 0) or bf16 (1), or f32 rounded to TF32 (2), only
 // on request. A tile of 128 x 128 is computed by 8 warps, each 64 x 32, with `mma.sync` of 16 x 8 x 16 (f16, bf16) or
 // 16 x 8 x 8 (TF32).
 // Layout of the fragments: PTX ISA, "Matrix fragments for mma.m16n8k16" and "mma.m16n8k8".
@@ -59,7 +59,7 @@ __device__ inline ig_u32 ig_bits(Stored x) {
 IG_KERNEL(tensor, Arguments) {
     __shared__ ig_u32 left[IG_BM][IG_PITCH];
     __shared__ ig_u32 right[IG_BN][IG_PITCH];
-    const Tile tile(a.sizes);
+    const Tile tile(a.sizes, blockIdx.x);
     const Problem problem(a, tile.batch);
     const int thread = threadIdx.x, warp = thread / IG_WARP, lane = thread % IG_WARP;
     const int warp_row = warp / 4 * 64, warp_column = warp % 4 * 32, group = lane / 4, part = lane % 4;

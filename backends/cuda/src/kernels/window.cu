@@ -1,6 +1,5 @@
-// Pooling, and convolutions one output at a time, over up to three spatial axes (fewer have leading axes of size 1).
-// Defined before: the element's types. Arrays are contiguous: [planes, spatial..] and [batch, channels, spatial..].
-// Positions have 32 bits unless IG_WIDE.
+// Pooling over up to three spatial axes (fewer have leading axes of size 1). Defined before: the element's types. Arrays
+// are contiguous: [planes, spatial..]. Positions have 32 bits unless IG_WIDE.
 
 #ifdef IG_WIDE
 typedef ig_i64 Position;
@@ -29,15 +28,20 @@ IG_FN bool ig_inside(Position at, ig_i64 size) {
     return at >= 0 && at < (Position)size;
 }
 
-// Calls f(tap, position) for every tap of the window at output position `at` that lies within the input.
-template <class F>
-IG_FN void ig_each_tap(const Window &w, Position at, F f) {
-    Position from[3];
+// Where the window at output position `at` starts.
+IG_FN void ig_start(const Window &w, Position at, Position *from) {
     ig_split(w.out, at, from);
 #pragma unroll
     for (int n = 0; n < 3; n++) {
         from[n] = from[n] * (Position)w.stride[n] - (Position)w.padding[n];
     }
+}
+
+// Calls f(tap, position) for every tap of the window at output position `at` that lies within the input.
+template <class F>
+IG_FN void ig_each_tap(const Window &w, Position at, F f) {
+    Position from[3];
+    ig_start(w, at, from);
     Position tap = 0;
     for (Position k0 = 0, i0 = from[0]; k0 < (Position)w.kernel[0]; k0++, i0 += (Position)w.dilation[0]) {
         for (Position k1 = 0, i1 = from[1]; k1 < (Position)w.kernel[1]; k1++, i1 += (Position)w.dilation[1]) {
@@ -91,7 +95,6 @@ IG_FN void ig_each_window(const Window &w, Position at, F f) {
     }
 }
 
-#if defined(IG_POOL) || defined(IG_POOL_FIRST) || defined(IG_POOL_GRADIENT)
 struct Arguments {
     ig_i64 planes, in_size, out_size;
     Window w;
@@ -122,9 +125,10 @@ IG_FN Computed ig_counted(const Window &w, Position at) {
     }
     return (Computed)count;
 }
-#endif
 
 #ifdef IG_POOL
+// The elements at one place along the last axis are folded, then the results along it. What lies in the padding would
+// change nothing.
 IG_KERNEL(pool, Arguments) {
     const ig_i64 number = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (number >= a.planes * a.out_size) {
@@ -132,8 +136,21 @@ IG_KERNEL(pool, Arguments) {
     }
     const Position plane = (Position)number / (Position)a.out_size, at = (Position)number - plane * (Position)a.out_size;
     const Stored *const in = a.in + plane * a.in_size;
+    const Window &w = a.w;
+    Position from[3];
+    ig_start(w, at, from);
     Computed folded = ig_identity();
-    ig_each_tap(a.w, at, [&](Position, Position i) { folded = ig_combine(folded, ig_load(in[i])); });
+    for (Position k2 = 0, i2 = from[2]; k2 < (Position)w.kernel[2]; k2++, i2 += (Position)w.dilation[2]) {
+        Computed column = ig_identity();
+        for (Position k0 = 0, i0 = from[0]; k0 < (Position)w.kernel[0]; k0++, i0 += (Position)w.dilation[0]) {
+            for (Position k1 = 0, i1 = from[1]; k1 < (Position)w.kernel[1]; k1++, i1 += (Position)w.dilation[1]) {
+                if (ig_inside(i0, w.in[0]) && ig_inside(i1, w.in[1]) && ig_inside(i2, w.in[2])) {
+                    column = ig_combine(column, ig_load(in[ig_joined(w.in, i0, i1, i2)]));
+                }
+            }
+        }
+        folded = ig_combine(folded, column);
+    }
     a.out[number] = ig_store(IG_POOL_MAX ? folded : ig_quotient(folded, ig_counted(a.w, at)));
 }
 #endif
@@ -177,92 +194,5 @@ IG_KERNEL(pool_gradient, Arguments) {
         }
     });
     a.out[number] = ig_store(sum);
-}
-#endif
-
-#if defined(IG_CONV) || defined(IG_CONV_INPUT_GRADIENT) || defined(IG_CONV_WEIGHT_GRADIENT)
-// `inputs` and `outputs` are channels per group. Arrays that a kernel does not read are null.
-struct Arguments {
-    ig_i64 batch, groups, inputs, outputs, taps, in_size, out_size;
-    Window w;
-    IG_WORD const Stored *in;
-    IG_WORD const Stored *weight;
-    IG_WORD const Stored *head;
-    IG_WORD Stored *out;
-};
-#endif
-
-#ifdef IG_CONV
-IG_KERNEL(conv, Arguments) {
-    const ig_i64 number = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
-    const ig_i64 channels = a.groups * a.outputs;
-    if (number >= a.batch * channels * a.out_size) {
-        return;
-    }
-    const Position plane = (Position)number / (Position)a.out_size, at = (Position)number - plane * (Position)a.out_size;
-    const Position image = plane / (Position)channels, channel = plane - image * (Position)channels;
-    const Position group = channel / (Position)a.outputs;
-    Computed sum = 0;
-    for (ig_i64 c = 0; c < a.inputs; c++) {
-        const Stored *const in = a.in + ((image * a.groups + group) * a.inputs + c) * a.in_size;
-        const Stored *const weight = a.weight + (channel * a.inputs + c) * a.taps;
-        ig_each_tap(a.w, at, [&](Position tap, Position i) { sum = ig_fused(ig_load(in[i]), ig_load(weight[tap]), sum); });
-    }
-    a.out[number] = ig_store(sum);
-}
-#endif
-
-#ifdef IG_CONV_INPUT_GRADIENT
-IG_KERNEL(conv_input_gradient, Arguments) {
-    const ig_i64 number = (ig_i64)blockIdx.x * blockDim.x + threadIdx.x;
-    const ig_i64 channels = a.groups * a.inputs;
-    if (number >= a.batch * channels * a.in_size) {
-        return;
-    }
-    const Position plane = (Position)number / (Position)a.in_size, at = (Position)number - plane * (Position)a.in_size;
-    const Position image = plane / (Position)channels, channel = plane - image * (Position)channels;
-    const Position group = channel / (Position)a.inputs;
-    Computed sum = 0;
-    for (ig_i64 c = 0; c < a.outputs; c++) {
-        const ig_i64 output = group * a.outputs + c;
-        const Stored *const head = a.head + (image * a.groups * a.outputs + output) * a.out_size;
-        const Stored *const weight = a.weight + (output * a.inputs + channel - group * a.inputs) * a.taps;
-        ig_each_window(a.w, at, [&](Position tap, Position o) {
-            sum = ig_fused(ig_load(head[o]), ig_load(weight[tap]), sum);
-        });
-    }
-    a.out[number] = ig_store(sum);
-}
-#endif
-
-#ifdef IG_CONV_WEIGHT_GRADIENT
-// One block per weight: its threads share images and positions.
-IG_KERNEL(conv_weight_gradient, Arguments) {
-    const ig_i64 number = blockIdx.x;
-    const ig_i64 tap = number % a.taps, input = number / a.taps % a.inputs, output = number / a.taps / a.inputs;
-    const ig_i64 group = output / a.outputs;
-    Position k[3], o[3];
-    ig_split(a.w.kernel, (Position)tap, k);
-    Computed sum = 0;
-    for (Position n = threadIdx.x; n < (Position)(a.batch * a.out_size); n += IG_THREADS) {
-        const Position image = n / (Position)a.out_size, at = n - image * (Position)a.out_size;
-        ig_split(a.w.out, at, o);
-        Position i[3];
-#pragma unroll
-        for (int d = 0; d < 3; d++) {
-            i[d] = o[d] * (Position)a.w.stride[d] - (Position)a.w.padding[d] + k[d] * (Position)a.w.dilation[d];
-        }
-        if (!ig_inside(i[0], a.w.in[0]) || !ig_inside(i[1], a.w.in[1]) || !ig_inside(i[2], a.w.in[2])) {
-            continue;
-        }
-        const Computed x = ig_load(a.in[((image * a.groups + group) * a.inputs + input) * a.in_size +
-                                        ig_joined(a.w.in, i[0], i[1], i[2])]);
-        const Computed head = ig_load(a.head[(image * a.groups * a.outputs + output) * a.out_size + at]);
-        sum = ig_fused(x, head, sum);
-    }
-    sum = ig_team_fold<IG_THREADS>(sum, [](Computed x, Computed y) { return ig_sum(x, y); });
-    if (threadIdx.x == 0) {
-        a.out[number] = ig_store(sum);
-    }
 }
 #endif

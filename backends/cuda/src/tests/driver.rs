@@ -5,7 +5,7 @@ use super::{
     results::{agrees, numbers},
     stand_in::{self, break_device, calls, fail, number, run, run_in},
 };
-use crate::{Cuda, Nvrtc, driver::Architecture};
+use crate::{Cuda, Mode, Nvrtc, driver::Architecture};
 use isograd_conformance::{Level, Options, Suite};
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
 use std::{
@@ -55,6 +55,32 @@ fn a_device_is_opened_once_and_others_are_told() {
         // Once it was given back, it is opened anew.
         assert_eq!(doubled(&opened(0)).unwrap(), [2.0, 4.0, 6.0]);
         assert_eq!(doubled(&other).unwrap(), [2.0, 4.0, 6.0]);
+    });
+}
+
+/// Both are contexts of one device: what one has computed goes to the other in order.
+#[test]
+fn a_device_has_an_exact_and_a_fast_context() {
+    run("driver::a_device_has_an_exact_and_a_fast_context", &EVERY_ORDER, || {
+        let (exact, fast) = (opened(1), Cuda::with_mode(1, Mode::Fast).unwrap());
+        assert_ne!(exact, fast);
+        assert_eq!([exact.name(), fast.name()], ["cuda:1", "cuda:1:fast"]);
+        assert_eq!([exact.capabilities().exact, fast.capabilities().exact], [true, false]);
+        assert_eq!(["1", "1:fast"].map(|which| Cuda::find(which).unwrap()), [exact.clone(), fast.clone()]);
+        assert_eq!(["", "fast"].map(|which| Cuda::find(which).unwrap().name()), ["cuda:0", "cuda:0:fast"]);
+        for which in ["1:quick", "fast:1", ":fast", "1:", "one", "-1"] {
+            assert!(matches!(Cuda::find(which).unwrap_err(), Error::UnknownDevice { .. }), "{which}");
+            told(Cuda::find(which), &[&format!("cuda:{which}"), "cuda:0, cuda:1", "cuda:0:fast"]);
+        }
+        told(Cuda::find("2:fast"), &["cuda:2", "cuda:0, cuda:1"]);
+        let contexts = [exact, fast].map(Dyn::new);
+        let x = Tensor::from_slice(&contexts[0], &[1.0f32, 2.0, 3.0], [3]).unwrap();
+        let there = x.add(&x).unwrap().copyto(&contexts[1]).unwrap();
+        x.assign(&x.add(&x).unwrap()).unwrap();
+        let back = there.add(&there).unwrap().copyto(&contexts[0]).unwrap();
+        there.assign(&there.add(&there).unwrap()).unwrap();
+        assert_eq!(back.to_vec::<f32>().unwrap(), [4.0, 8.0, 12.0]);
+        assert_eq!(trained_on(&contexts).unwrap()[0], trained_on(&contexts[..1]).unwrap()[0]);
     });
 }
 

@@ -5,7 +5,7 @@ use super::{
     host::{self, Host},
     results::{agrees, numbers},
 };
-use crate::{Cuda, Graph, driver::Architecture};
+use crate::{Cuda, Graph, Mode, driver::Architecture};
 use isograd_core::{
     Backend, DType, Dyn, Error, Result, Tensor, autograd,
     operators::{ConvOptions, Fused, random},
@@ -50,9 +50,9 @@ fn stand_ins(name: &str) -> Option<PathBuf> {
     directory(name, include_str!("host/libraries.c"))
 }
 
-fn device(number: i32, libraries: &Path) -> Option<(Cuda, Arc<Host>)> {
+fn device(number: i32, libraries: &Path, mode: Mode) -> Option<(Cuda, Arc<Host>)> {
     let host = Host::with_libraries(Architecture::new(9, 0), Some((number, libraries.into())))?;
-    Some((Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap(), host))
+    Some((Cuda::with_driver(host.clone(), host::directory().join("kernels"), mode).unwrap(), host))
 }
 
 /// How often the library of that name computed something, in the ordinary and in the fast way.
@@ -92,7 +92,7 @@ fn convolutions(ctx: &Dyn, dtype: DType) -> Result<Vec<Tensor>> {
 #[test]
 fn products_go_to_cublas_and_what_it_refuses_to_own_kernels() {
     let Some(directory) = stand_ins("cublas") else { return };
-    let Some((cuda, host)) = device(0, &directory) else { return };
+    let Some((cuda, host)) = device(0, &directory, Mode::Fast) else { return };
     for (dtype, expected) in [(DType::F32, 4), (DType::F64, 8), (DType::F16, 8)] {
         agrees(&format!("products of {dtype}"), &cuda, &|ctx| products(ctx, dtype));
         assert_eq!(calls(&directory, NAMES[0])[0], expected);
@@ -105,7 +105,7 @@ fn products_go_to_cublas_and_what_it_refuses_to_own_kernels() {
 #[test]
 fn biases_are_added_by_cublas_lt() {
     let Some(directory) = stand_ins("cublas-lt") else { return };
-    let Some((cuda, host)) = device(0, &directory) else { return };
+    let Some((cuda, host)) = device(0, &directory, Mode::Fast) else { return };
     let linear = |ctx: &Dyn, dtype: DType, activation: bool| -> Result<Vec<Tensor>> {
         let end = Fused::new("ending", &[dtype; 2], 0, |x, _| {
             let sum = &x[0] + &x[1];
@@ -144,7 +144,7 @@ fn biases_are_added_by_cublas_lt() {
 #[test]
 fn convolutions_go_to_cudnn_by_algorithms_that_repeat_their_results() {
     let Some(directory) = stand_ins("cudnn") else { return };
-    let Some((cuda, host)) = device(0, &directory) else { return };
+    let Some((cuda, host)) = device(0, &directory, Mode::Fast) else { return };
     for (dtype, expected) in [(DType::F32, 9), (DType::F64, 18), (DType::F16, 18)] {
         agrees(&format!("convolutions of {dtype}"), &cuda, &|ctx| convolutions(ctx, dtype));
         assert_eq!(calls(&directory, NAMES[1]), [expected, 0]);
@@ -152,7 +152,7 @@ fn convolutions_go_to_cudnn_by_algorithms_that_repeat_their_results() {
     // Plans are kept.
     convolutions(&Dyn::new(cuda.clone()), DType::F32).unwrap();
     assert_eq!(calls(&directory, NAMES[1]), [27, 0]);
-    cuda.set_deterministic(false);
+    cuda.set_deterministic(false).unwrap();
     agrees("convolutions by fast algorithms", &cuda, &|ctx| convolutions(ctx, DType::F32));
     assert_eq!(calls(&directory, NAMES[1]), [27, 9]);
     host.check_guards();
@@ -194,7 +194,7 @@ pub(super) fn trained(cuda: &Cuda, captured: bool) -> Result<Vec<f32>> {
 #[test]
 fn a_training_step_is_captured_and_replayed() {
     let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
-    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels"), Mode::Exact).unwrap();
     let (step_by_step, replayed) = (trained(&cuda, false).unwrap(), trained(&cuda, true).unwrap());
     assert!(step_by_step.iter().all(|v| v.is_finite()));
     assert_eq!(step_by_step, replayed);
@@ -242,7 +242,7 @@ fn went_on(cuda: &Cuda, captured: bool) -> Result<(Vec<f32>, u64, (u64, u64))> {
 #[test]
 fn replays_are_steps_like_others() {
     let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
-    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels"), Mode::Exact).unwrap();
     let (step_by_step, replayed) = (went_on(&cuda, false).unwrap(), went_on(&cuda, true).unwrap());
     assert_eq!(step_by_step.1, 5);
     assert_eq!(step_by_step, replayed);
@@ -253,7 +253,7 @@ fn replays_are_steps_like_others() {
 #[test]
 fn a_replay_tells_of_an_index_out_of_range() {
     let Some(host) = Host::new(Architecture::new(9, 0)) else { return };
-    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels")).unwrap();
+    let cuda = Cuda::with_driver(host.clone(), host::directory().join("kernels"), Mode::Exact).unwrap();
     let ctx = Dyn::new(cuda.clone());
     let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3]).unwrap();
     let index = Tensor::from_slice(&ctx, &[0i64, 1], [2]).unwrap();
@@ -280,7 +280,7 @@ fn other_libraries_of_those_names_are_passed_over() {
     let broken = crate::temporary_directory("broken-libraries");
     NAMES.iter().for_each(|name| fs::write(broken.join(name), "not a library").unwrap());
     for directory in [other, broken] {
-        let devices = [0, 1].map(|number| device(number, &directory));
+        let devices = [0, 1].map(|number| device(number, &directory, Mode::Fast));
         let [Some((cuda, _)), Some((second, _))] = devices else { return };
         agrees("products", &cuda, &|ctx| products(ctx, DType::F32));
         agrees("convolutions", &cuda, &|ctx| convolutions(ctx, DType::F32));
@@ -316,12 +316,32 @@ pub(super) fn trained_on(contexts: &[Dyn]) -> Result<Vec<Vec<f32>>> {
     (0..contexts.len()).map(of).collect()
 }
 
+/// A sum of two has one order; that of more is NCCL's own, which is for fast contexts.
+#[test]
+fn more_than_two_exact_devices_are_not_added_by_nccl() {
+    let Some(directory) = stand_ins("nccl-order") else { return };
+    for (count, mode, expected) in
+        [(2, Mode::Exact, true), (3, Mode::Exact, false), (2, Mode::Fast, true), (3, Mode::Fast, true)]
+    {
+        let devices: Option<Vec<_>> = (0..count).map(|number| device(number, &directory, mode)).collect();
+        let Some(devices) = devices else { return };
+        let of = |(cuda, _): &(Cuda, Arc<Host>)| numbers(&Dyn::new(cuda.clone()), &[3], DType::F32, 1).unwrap();
+        let parts: Vec<Tensor> = devices.iter().map(of).collect();
+        let before = parts[0].to_vec::<f32>().unwrap();
+        assert_eq!(Tensor::all_reduce(&parts).unwrap(), expected, "{count} {mode:?}");
+        let times = if expected { count as f32 } else { 1.0 };
+        let after: Vec<f32> = before.iter().map(|v| v * times).collect();
+        parts.iter().for_each(|part| assert_eq!(part.to_vec::<f32>().unwrap(), after));
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
 /// Two devices train as one does on the whole batch; their gradients are added up by NCCL, and the new values copied
 /// from the first device to the second.
 #[test]
 fn several_devices_train_by_nccl_and_copies_between_them() {
     let Some(directory) = stand_ins("nccl") else { return };
-    let devices = [0, 1].map(|number| device(number, &directory));
+    let devices = [0, 1].map(|number| device(number, &directory, Mode::Fast));
     let [Some((first, _)), Some((second, host))] = devices else { return };
     let contexts = [Dyn::new(first), Dyn::new(second)];
     let alone = trained_on(&contexts[..1]).unwrap().remove(0);

@@ -8,7 +8,7 @@ use crate::{
     driver::Architecture,
     elementwise::{self, Step},
     gather::{self, Way},
-    gemm::{self, Cores, Problem},
+    gemm::{self, Problem, Work},
     reduce::{self, Folded, Team},
     rows,
     source::Source,
@@ -114,13 +114,13 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
     all.extend([1, 2, 4, 8].map(|bytes| gather::gather_source(bytes, 3)));
     for d in numbers() {
         all.extend([Way::Ordered, Way::Sorted].map(|way| gather::scatter_source(d, 2, way)));
-        all.extend([ReduceOp::Sum, ReduceOp::Prod].map(|op| rows::scan_source(op, d)));
+        for (name, whole) in [("scan", true), ("scan", false), ("scan_last", false), ("scan_join", false)] {
+            all.extend([ReduceOp::Sum, ReduceOp::Prod].map(|op| rows::scan_source(name, op, d, whole)));
+        }
         for kind in [Pool::Max, Pool::AvgWithPadding, Pool::AvgWithoutPadding] {
             let kernels = ["pool", "pool_first", "pool_gradient"];
             all.extend(kernels.map(|name| window::pool_source(name, kind, d, d == DType::F64)));
         }
-        let convolutions = ["conv", "conv_input_gradient", "conv_weight_gradient"];
-        all.extend(convolutions.map(|name| window::conv_source(name, d, d == DType::F64)));
     }
     for d in DType::ALL {
         for name in ["sort", "sort_start", "sort_step"] {
@@ -134,29 +134,32 @@ fn by_hand(architecture: Architecture) -> Vec<Source> {
             all.push(rows::source("normalize", d, team, together, false));
         }
     }
-    let products = [(1, false), (2, true)].map(|(rank, wide)| Problem::MatMul { rank, wide });
+    let products = [(1, false), (2, true)].map(|(rank, wide)| (Problem::MatMul { rank }, wide));
     let convolutions = [Problem::Conv, Problem::ConvInputGradient, Problem::ConvWeightGradient];
     for d in numbers() {
-        let has = |c: &Cores| match c {
-            Cores::Small => true,
-            Cores::Large => d.compute().size() == 4,
-            Cores::Tensor => Cores::tensor(architecture, d),
+        let has = |w: &Work| match w {
+            Work::Large => d.compute().size() == 4,
+            Work::Tensor => Work::tensor(architecture, d),
+            _ => true,
         };
-        for cores in [Cores::Small, Cores::Large, Cores::Tensor].into_iter().filter(has) {
-            let variant = |problem, along| gemm::Variant { problem, dtype: d, cores, along }.source(None);
-            for problem in products {
-                all.extend([[false, true], [true, false]].map(|along| variant(problem, along)));
+        for work in [Work::Single, Work::Small, Work::Large, Work::Tensor, Work::Total].into_iter().filter(has) {
+            let variant = |problem, wide, along| gemm::Variant { problem, dtype: d, work, wide, along }.source(None);
+            for (problem, wide) in products {
+                let ways = if work.has_tiles() { &[[false, true], [true, false]][..] } else { &[[false; 2]] };
+                all.extend(ways.iter().map(|along| variant(problem, wide, *along)));
             }
             // An end that reads everything there is.
             let (x, bias, other) = (Expr::input(0, d), Expr::input(1, d), Expr::input(2, DType::Bool));
             let chosen = other.select(&(x + bias).relu(), &(Expr::scalar(0, d) * Expr::index().cast(d)));
             let ending = program("ending", &[chosen], &[d, d, DType::Bool], &[d]);
-            let problem = products[(d == DType::F32) as usize];
-            let ended = gemm::Variant { problem, dtype: d, cores, along: [true, false] };
+            let (problem, wide) = products[(d == DType::F32) as usize];
+            let ended = gemm::Variant { problem, dtype: d, work, wide, along: [true, false] };
             all.push(ended.source(Some(&ending)));
-            // Of integers, convolutions are computed one number per thread.
-            let convolutions = convolutions.into_iter().filter(|_| d.is_float());
-            all.extend(convolutions.map(|p| variant(p, window::along(p))));
+            // Convolutions of integers, and wide ones, are computed one number per thread.
+            let alone = !work.has_tiles();
+            let convolutions = || convolutions.into_iter().filter(|_| d.is_float() || alone);
+            all.extend(convolutions().map(|p| variant(p, false, window::along(p))));
+            all.extend(convolutions().filter(|_| alone).map(|p| variant(p, true, [false; 2])));
         }
     }
     all

@@ -70,13 +70,6 @@ static inline T __shfl_xor_sync(unsigned int, T x, int mask) {
     ig_exchange(&x, sizeof x, all);
     return all[ig_thread_index.x % IG_WARP_SIZE ^ mask];
 }
-template <class T>
-static inline T __shfl_up_sync(unsigned int, T x, unsigned int distance) {
-    T all[IG_WARP_SIZE];
-    ig_exchange(&x, sizeof x, all);
-    const unsigned int lane = ig_thread_index.x % IG_WARP_SIZE;
-    return all[lane >= distance ? lane - distance : lane];
-}
 static inline unsigned long long atomicCAS(unsigned long long *at, unsigned long long expected,
                                            unsigned long long value) {
     const unsigned long long old = *at;
