@@ -126,23 +126,43 @@ pub fn devices() -> Vec<String> {
         .collect()
 }
 
-/// The README and the pages of the book, whose examples run as tests.
+/// The README and the pages of the book, whose programs run as tests. `tests/documents.rs` sees to it that none is missing.
 #[cfg(all(doctest, feature = "cpu"))]
 mod book {
     macro_rules! pages {
         ($($name:ident $path:literal;)*) => { $(#[doc = include_str!($path)] struct $name;)* };
     }
     pages! {
-        Tensors "../docs/book/tensors.md";
-        Gradients "../docs/book/gradients.md";
+        Readme "../README.md";
+        Arithmetic "../docs/book/arithmetic.md";
         Blocks "../docs/book/blocks.md";
-        Fused "../docs/book/fused.md";
-        Training "../docs/book/training.md";
-        Files "../docs/book/files.md";
         Data "../docs/book/data.md";
+        Errors "../docs/book/errors.md";
+        Files "../docs/book/files.md";
+        FromGluon "../docs/book/from-gluon.md";
+        FromPyTorch "../docs/book/from-pytorch.md";
+        Fused "../docs/book/fused.md";
+        GettingStarted "../docs/book/getting-started.md";
+        Gradients "../docs/book/gradients.md";
         Layers "../docs/book/layers.md";
-        Zoo "../docs/book/zoo.md";
+        Resuming "../docs/book/resuming.md";
+        Tensors "../docs/book/tensors.md";
+        Training "../docs/book/training.md";
         WritingABackend "../docs/book/writing-a-backend.md";
+        Zoo "../docs/book/zoo.md";
+    }
+    mod zh {
+        pages! {
+            Autograd "../docs/book/zh/autograd.md";
+            ConvolutionalNetworks "../docs/book/zh/convolutional-networks.md";
+            CustomLayers "../docs/book/zh/custom-layers.md";
+            DeferredInitialization "../docs/book/zh/deferred-initialization.md";
+            Devices "../docs/book/zh/devices.md";
+            Files "../docs/book/zh/files.md";
+            Introduction "../docs/book/zh/introduction.md";
+            ModelConstruction "../docs/book/zh/model-construction.md";
+            Parameters "../docs/book/zh/parameters.md";
+        }
     }
     #[cfg(feature = "opencl")]
     pages! { OpenClDevices "../docs/book/opencl.md"; }
