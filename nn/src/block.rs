@@ -16,8 +16,8 @@ use std::{
 /// Something that computes a tensor from a tensor: a layer, or a network of them.
 ///
 /// ```
-/// use isograd_core::{Backend, Result, Tensor};
-/// use isograd_nn::{Block, Dense, Parameters, initializers::Xavier};
+/// use isograd::{Backend, Result, Tensor};
+/// use isograd::nn::{Block, Dense, Parameters, initializers::Xavier};
 ///
 /// #[derive(Parameters)]
 /// struct Residual<B: Backend> { body: Dense<B>, scale: f64 }
@@ -27,13 +27,13 @@ use std::{
 ///         x.add(&self.body.forward(x)?.mul_scalar(self.scale)?)
 ///     }
 /// }
-/// # let ctx = isograd_reference::Reference;
+/// let ctx = isograd::device("cpu")?;
 /// let net = Residual { body: Dense::new(3), scale: 0.1 };
 /// net.initialize(Xavier::default(), &ctx)?;
-/// let x = Tensor::ones(&ctx, [2, 3], isograd_core::DType::F32)?;
+/// let x = Tensor::ones(&ctx, [2, 3], isograd::DType::F32)?;
 /// assert_eq!(net.forward(&x)?.shape(), &[2, 3]);
 /// assert_eq!(net.collect_params().paths(), ["body.weight", "body.bias"]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// Blocks of several inputs or outputs take and give tuples (or any other type): `impl Block<B, (Tensor<B>, Tensor<B>)>` is one
@@ -85,8 +85,8 @@ pub struct BlockId {
 /// A field of any other type does not compile, so that no parameter is forgotten:
 ///
 /// ```compile_fail,E0277
-/// #[derive(isograd_nn::Parameters)]
-/// struct Net { layer: isograd_nn::Dense, since: std::time::Instant }
+/// #[derive(isograd::nn::Parameters)]
+/// struct Net { layer: isograd::nn::Dense, since: std::time::Instant }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to hold parameters of backend `{B}`",
@@ -174,7 +174,7 @@ pub trait Parameters<B: Backend = Dyn> {
     /// empty path.
     ///
     /// ```
-    /// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+    /// use isograd::nn::{Activation, Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::new();
     /// net.add(Dense::new(2)).add(Activation::Relu);
     /// let mut seen = vec![];

@@ -15,15 +15,15 @@ use std::{fmt, sync::Arc};
 /// Inception block.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Concurrent, Dense, Identity, Parameters, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Concurrent, Dense, Identity, Parameters, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Concurrent::new(1);
 /// net.add(Dense::new(2)).add(Identity);
 /// net.initialize(One, &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 3], DType::F32)?;
 /// assert_eq!(net.forward(&x)?.to_vec::<f32>()?, [3.0, 3.0, 1.0, 1.0, 1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Concurrent<B: Backend = Dyn> {
@@ -94,16 +94,16 @@ impl<B: Backend> Block<B> for Concurrent<B> {
 /// What `body` makes of the input, added to the input, or to what `shortcut` makes of it (He et al., arXiv:1512.03385).
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Dense, Parameters, Residual, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Dense, Parameters, Residual, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let net = Residual::new(Dense::new(3));
 /// net.initialize(One, &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 3], DType::F32)?;
 /// assert_eq!(net.forward(&x)?.to_vec::<f32>()?, [4.0; 3]);
 /// let wider: Residual = Residual::new(Dense::new(8)).shortcut(Dense::new(8).use_bias(false));
 /// assert_eq!(wider.collect_params().paths(), ["body.weight", "body.bias", "shortcut.weight"]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Residual<B: Backend = Dyn> {
@@ -162,9 +162,9 @@ impl<B: Backend> Block<B> for Residual<B> {
 /// A function as a block, from any input to any output. It prints its name.
 ///
 /// ```
-/// use isograd_core::{Backend, Result, Tensor};
-/// use isograd_nn::{Block, Dense, Lambda, Sequential};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Backend, Result, Tensor};
+/// use isograd::nn::{Block, Dense, Lambda, Sequential};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Sequential::new();
 /// net.add(Lambda::new(|x: &Tensor<_>| x.mul_scalar(2.0))).add(Lambda::named("plus one", |x: &Tensor<_>| x + 1.0));
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2])?;
@@ -173,7 +173,7 @@ impl<B: Backend> Block<B> for Residual<B> {
 ///
 /// let sum = Lambda::new(|(a, b): &(Tensor<_>, Tensor<_>)| a.add(b));
 /// assert_eq!(sum.forward(&(x.clone(), x))?.to_vec::<f32>()?, [2.0, 4.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Lambda<X, Y> {
     name: String,

@@ -6,7 +6,7 @@ use isograd_core::Backend;
 /// The structure of a block as text, as Gluon prints it. `{net}` and `println!` use it.
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Sequential, describe};
+/// use isograd::nn::{Activation, Dense, Sequential, describe};
 /// let mut net: Sequential = Sequential::new();
 /// net.add(Dense::new(8).activation(Activation::Relu)).add(Dense::new(2).in_units(8));
 /// assert_eq!(
@@ -22,7 +22,7 @@ pub fn describe<B: Backend>(block: &dyn Parameters<B>) -> String {
 /// `{net:#}` uses it.
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Sequential};
+/// use isograd::nn::{Activation, Dense, Sequential};
 /// let mut net: Sequential = Sequential::new();
 /// net.add(Dense::new(8)).add(Activation::Relu);
 /// assert_eq!(

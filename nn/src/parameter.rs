@@ -22,15 +22,15 @@ use std::{
 /// when the shape is known, else when [`Parameter::bind`] completes the shape in the first forward pass.
 ///
 /// ```
-/// use isograd_nn::{Parameter, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Parameter, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let weight = Parameter::new("weight", &[Some(4), None]);
 /// weight.initialize(One, &ctx, false)?;
 /// let error = weight.data().unwrap_err();
 /// assert!(error.to_string().contains("dimension 1 of its shape (4, ?) is not known"), "{error}");
 /// weight.bind(&ctx, &[4, 3])?;
 /// assert_eq!(weight.data()?.shape(), &[4, 3]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Parameter<B: Backend = Dyn> {
     state: Arc<Mutex<State<B>>>,

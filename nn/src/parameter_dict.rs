@@ -12,9 +12,9 @@ use std::{
 /// Parameters by structural path, in the order of the network.
 ///
 /// ```
-/// use isograd_core::GradReq;
-/// use isograd_nn::{Dense, Parameters, Sequential, initializers::Zero};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::GradReq;
+/// use isograd::nn::{Dense, Parameters, Sequential, initializers::Zero};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Sequential::new();
 /// net.add(Dense::new(4).in_units(3)).add(Dense::new(2).in_units(4));
 /// net.initialize(Zero, &ctx)?;
@@ -26,7 +26,7 @@ use std::{
 /// assert_eq!(all["0.weight"].grad_req(), GradReq::Null);
 /// let error = all.find("0.wieght").unwrap_err().to_string();
 /// assert!(error.contains("0.weight"), "{error}");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct ParameterDict<B: Backend = Dyn> {

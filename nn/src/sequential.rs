@@ -10,20 +10,20 @@ use std::{
 /// Blocks one after another: each gets the output of the one before.
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+/// use isograd::nn::{Activation, Dense, Parameters, Sequential};
 /// let mut net: Sequential = Sequential::new();
 /// net.add(Dense::new(16)).add(Activation::Relu).add_named("output", Dense::new(2))?;
 /// assert_eq!(net.len(), 3);
 /// assert_eq!(net[1].label().as_deref(), Some("Activation(relu)"));
 /// assert_eq!(net.collect_params().paths(), ["0.weight", "0.bias", "output.weight", "output.bias"]);
 /// assert_eq!(net.slice(1..).len(), 2);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// Several blocks at once come from an iterator, of one type or boxed:
 ///
 /// ```
-/// use isograd_nn::{Activation, Block, Dense, Sequential};
+/// use isograd::nn::{Activation, Block, Dense, Sequential};
 /// let mlp: Sequential = [8, 4, 2].map(Dense::new).into_iter().collect();
 /// let mixed: Vec<Box<dyn Block>> = vec![Box::new(Dense::new(3)), Box::new(Activation::Tanh)];
 /// assert_eq!((mlp.len(), Sequential::from(mixed).len()), (3, 2));
@@ -95,7 +95,7 @@ impl<B: Backend> Sequential<B> {
     /// No blocks, and names that begin with `prefix` for what [`Sequential::name_scope`] makes.
     ///
     /// ```
-    /// use isograd_nn::{Dense, Parameters, Sequential};
+    /// use isograd::nn::{Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::with_prefix("model_");
     /// net.name_scope(|net| {
     ///     net.add(Dense::new(2));
@@ -167,12 +167,12 @@ impl<B: Backend> Sequential<B> {
     /// The block at `index`, counted from the end when negative.
     ///
     /// ```
-    /// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+    /// use isograd::nn::{Activation, Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::new();
     /// net.add(Dense::new(16)).add(Activation::Relu);
     /// assert_eq!(net.at(-1)?.label().as_deref(), Some("Activation(relu)"));
     /// assert!(net.at(2).is_err());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

@@ -5,14 +5,14 @@
 //! recorded as well and gradients of any order work.
 //!
 //! ```
-//! # use isograd_core::{Tensor, autograd};
-//! # let ctx = isograd_reference::Reference;
+//! use isograd::{Tensor, autograd};
+//! let ctx = isograd::device("cpu")?;
 //! let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3])?;
 //! x.attach_grad()?;
 //! let z = autograd::record(|| { let y = &x * 2.0; &y * &x });
 //! z.backward()?;
 //! assert_eq!(x.grad()?.to_vec::<f32>()?, [4.0, 8.0, 12.0]);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 
 mod picture;

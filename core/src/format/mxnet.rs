@@ -98,12 +98,12 @@ impl NdFile {
 /// Reads a file.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, mxnet::{self, NdFile}};
+/// use isograd::format::{HostArray, mxnet::{self, NdFile}};
 /// let file = NdFile::dict([("weight", HostArray::from_slice(&[0.5f32; 6], [2, 3])?)]);
 /// let read = mxnet::from_bytes(&mxnet::to_bytes(&file)?)?;
 /// assert_eq!(read, file);
 /// assert_eq!(read.into_dict()?[0].0, "weight");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

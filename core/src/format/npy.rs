@@ -30,10 +30,10 @@ const MAX_RANK: usize = 64;
 /// Reads an array: versions 1.0, 2.0 and 3.0, either byte order, row-major or column-major.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, npy};
+/// use isograd::format::{HostArray, npy};
 /// let a = HostArray::from_slice(&[1i64, 2, 3, 4, 5, 6], [2, 3])?;
 /// assert_eq!(npy::from_bytes(&npy::to_bytes(&a)?)?, a);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

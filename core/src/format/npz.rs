@@ -39,12 +39,12 @@ pub enum Compression {
 /// Reads all arrays, in the order of the archive.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, npz};
+/// use isograd::format::{HostArray, npz};
 /// let arrays = [("weight", HostArray::from_slice(&[1.0f32, 2.0], [2])?), ("bias", HostArray::from_slice(&[3u8], [])?)];
 /// let bytes = npz::to_bytes(&arrays, npz::Compression::Deflated)?;
 /// let read = npz::from_bytes(&bytes)?;
 /// assert_eq!(read[1], ("bias".to_string(), arrays[1].1.clone()));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

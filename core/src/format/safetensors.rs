@@ -44,13 +44,13 @@ pub struct SafeTensors {
 /// Reads a file.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, safetensors};
+/// use isograd::format::{HostArray, safetensors};
 /// let arrays = [("weight", HostArray::from_slice(&[0.5f32; 6], [2, 3])?)];
 /// let metadata = [("made_by".to_string(), "isograd".to_string())].into();
 /// let file = safetensors::from_bytes(&safetensors::to_bytes(&arrays, &metadata)?)?;
 /// assert_eq!(file.arrays[0].1, arrays[0].1);
 /// assert_eq!(file.metadata, metadata);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -78,14 +78,14 @@ pub fn load(path: impl AsRef<Path>) -> Result<SafeTensors> {
 /// The arrays of the names that are `wanted`, without reading the others, and the texts.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, safetensors};
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("two.safetensors");
+/// use isograd::format::{HostArray, safetensors};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("two.safetensors");
 /// let array = HostArray::from_slice(&[1.0f32], [1])?;
 /// safetensors::save(&path, &[("weight", &array), ("bias", &array)], &Default::default())?;
 /// let (contents, _) = safetensors::load_where(&path, |name| name == "bias")?;
 /// assert_eq!(contents.arrays, [("bias".to_string(), array)]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

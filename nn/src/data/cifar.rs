@@ -20,14 +20,14 @@ struct Label {
 /// Reads the files of CIFAR-10 one after another: pictures `[n, 32, 32, 3]` as u8 and classes `[n]` as i64.
 ///
 /// ```
-/// use isograd_nn::data::{Dataset, cifar, vision::Image};
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let file = folder.path().join("data_batch_1.bin");
-/// # std::fs::write(&file, [vec![7], vec![200; 1024], vec![100; 2048]].concat()).unwrap();
+/// use isograd::nn::data::{Dataset, cifar, vision::Image};
+/// let folder = tempfile::tempdir().unwrap();
+/// let file = folder.path().join("data_batch_1.bin");
+/// std::fs::write(&file, [vec![7], vec![200; 1024], vec![100; 2048]].concat()).unwrap();
 /// let dataset = cifar::load_cifar10(&[&file])?.transform(|[x, y], _| Ok((Image::try_from(x)?, y)));
 /// let (image, class) = dataset.get(0)?;
 /// assert_eq!((image.pixel(0, 0), class.to_vec::<i64>()?), (&[200, 100, 100][..], vec![7]));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

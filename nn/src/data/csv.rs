@@ -32,7 +32,7 @@ impl Default for CsvOptions {
 /// Rows of text fields in named columns.
 ///
 /// ```
-/// use isograd_nn::data::{CsvOptions, Table};
+/// use isograd::nn::data::{CsvOptions, Table};
 /// let table = Table::from_reader("rooms,alley,price\n2,NA,100\n,Pave,200\n".as_bytes(), &CsvOptions::default())?;
 /// assert_eq!((table.len(), table.columns()), (2, &["rooms".to_string(), "alley".into(), "price".into()][..]));
 /// assert_eq!(table.numbers("price")?, [100.0, 200.0]);
@@ -40,7 +40,7 @@ impl Default for CsvOptions {
 /// let features = table.select(&["rooms", "alley"])?.features()?;
 /// assert_eq!(features.names(), ["rooms", "alley_Pave", "alley_missing"]);
 /// assert_eq!(features.array().to_vec::<f32>()?, [0.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -231,14 +231,14 @@ impl Default for FeatureOptions {
 /// column of 0 and 1 for each of its values, and one for missing where one is.
 ///
 /// ```
-/// use isograd_nn::data::{CsvOptions, FeatureEncoder, FeatureOptions, Table};
+/// use isograd::nn::data::{CsvOptions, FeatureEncoder, FeatureOptions, Table};
 /// let table = |text: &str| Table::from_reader(text.as_bytes(), &CsvOptions::default());
 /// let train = table("rooms,alley\n2,Grvl\n4,Pave\n")?;
 /// let encoder = FeatureEncoder::new(&train, &FeatureOptions::default())?;
 /// assert_eq!(encoder.names(), ["rooms", "alley_Grvl", "alley_Pave"]);
 /// let test = encoder.apply(&table("rooms,alley\n6,Pave\n")?)?;
 /// assert_eq!(test.array().to_vec::<f32>()?, [3.0, 0.0, 1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureEncoder {

@@ -25,11 +25,11 @@ const BLOCK: u64 = 1 << 16;
 /// Reads an array from the bytes of a file.
 ///
 /// ```
-/// use isograd_nn::data::idx;
+/// use isograd::nn::data::idx;
 /// let array = idx::from_bytes(&[0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7])?;
 /// assert_eq!(array.to_vec::<u8>()?, [5, 6, 7]);
 /// assert!(idx::from_bytes(&[0, 0, 8, 1, 0, 0, 0, 9, 5, 6, 7]).is_err());
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

@@ -23,8 +23,8 @@ use std::{fmt::Debug, sync::Arc};
 /// Makes the first values of a parameter. Implement it for one's own:
 ///
 /// ```
-/// use isograd_core::{Backend, DType, Result, Shape, Tensor};
-/// use isograd_nn::{Dense, Initializer, Parameters};
+/// use isograd::{Backend, DType, Result, Shape, Tensor};
+/// use isograd::nn::{Dense, Initializer, Parameters};
 ///
 /// #[derive(Debug)]
 /// struct Identity;
@@ -33,11 +33,11 @@ use std::{fmt::Debug, sync::Arc};
 ///         Tensor::eye(ctx, shape[0], shape[1], 0, dtype)
 ///     }
 /// }
-/// # let ctx = isograd_reference::Reference;
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(2).in_units(2);
 /// layer.initialize(Identity, &ctx)?;
 /// assert_eq!(layer.weight().data()?.to_vec::<f32>()?, [1.0, 0.0, 0.0, 1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub trait Initializer<B: Backend>: Debug + Send + Sync {
     /// Values of exactly this shape and dtype for the parameter `name`.

@@ -9,9 +9,9 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// w ← (sign(z) λ₁ - z) / ((β + √n) / lr + wd) where |z| > λ₁, else 0.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Ftrl};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Ftrl};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
 /// w.initialize(One, &ctx, false)?;
 /// let mut trainer = Trainer::new(w.collect_params(), Ftrl::new(0.5))?;
@@ -20,7 +20,7 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ftrl {

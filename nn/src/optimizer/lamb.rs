@@ -13,9 +13,9 @@ use isograd_core::{Backend, Expr, Result, Tensor, expr::PerDType};
 /// unless `bias_correction` is off; w ← w - lr · ‖w‖ / ‖s‖ · s, the quotient being 1 where a norm is 0.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::LAMB};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::LAMB};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
 /// w.initialize(One, &ctx, false)?;
 /// let mut trainer = Trainer::new(w.collect_params(), LAMB::new(0.1))?;
@@ -24,7 +24,7 @@ use isograd_core::{Backend, Expr, Result, Tensor, expr::PerDType};
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LAMB {

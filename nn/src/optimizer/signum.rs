@@ -9,9 +9,9 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// With momentum 0: w ← (1 - lr · wd) w - lr · sign(g).
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Signum};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Signum};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
 /// w.initialize(One, &ctx, false)?;
 /// let mut trainer = Trainer::new(w.collect_params(), Signum::new(0.03))?;
@@ -20,7 +20,7 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Signum {

@@ -89,8 +89,8 @@ impl<B: Backend> Parameter<B> {
     /// The contexts that it is on, or will be once its shape is known.
     ///
     /// ```
-    /// use isograd_nn::{Parameter, initializers::Normal};
-    /// use isograd_cpu::Cpu;
+    /// use isograd::nn::{Parameter, initializers::Normal};
+    /// use isograd::Cpu;
     /// let contexts = [Cpu::default(), Cpu::with_threads(1)?];
     /// let weight = Parameter::new("weight", &[Some(4), Some(3)]);
     /// weight.initialize_on(Normal::default(), &contexts, false)?;
@@ -98,7 +98,7 @@ impl<B: Backend> Parameter<B> {
     /// assert_eq!(weight.list_data()?[0].to_vec::<f32>()?, weight.data_on(&contexts[1])?.to_vec::<f32>()?);
     /// weight.reset_ctx(&contexts[1..])?;
     /// assert!(weight.data_on(&contexts[0]).is_err());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

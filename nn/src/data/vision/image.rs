@@ -11,11 +11,11 @@ pub const MAX_DECODED: u64 = 512 << 20;
 /// A picture of 8 bits per channel.
 ///
 /// ```
-/// use isograd_nn::data::vision::Image;
+/// use isograd::nn::data::vision::Image;
 /// let mut image = Image::filled(2, 1, &[255, 0, 0])?;
 /// image.set_pixel(1, 0, &[0, 0, 255]);
 /// assert_eq!(image.data(), [255, 0, 0, 0, 0, 255]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
