@@ -34,9 +34,15 @@ pub use isograd_core::*;
 pub use isograd_cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use isograd_cuda::Cuda;
-pub use isograd_nn as nn;
 #[cfg(feature = "opencl")]
 pub use isograd_opencl::OpenCl;
+
+/// Neural networks in Gluon's model: blocks, parameters, layers, initializers, losses, optimizers, data.
+///
+/// A module, not another name of the crate below, whose own name the compiler would put into its hints: `isograd::isograd_nn`.
+pub mod nn {
+    pub use isograd_nn::*;
+}
 
 /// What most programs use: tensors and gradients, blocks and all layers, losses, metrics, optimizers, and the initializers and
 /// parts of data that are met first.

@@ -18,11 +18,16 @@ struct Mistake {
 
 include!("mistakes/table.rs");
 
-/// The compiler, told where the library is that this test was built with.
+/// The compiler, told where the library is: beside this test, in as many builds as there were sets of features, the newest of
+/// which was built for this test or after it.
 fn rustc() -> Command {
     let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    let library: PathBuf = deps.parent().unwrap().join("libisograd.rlib");
-    assert!(library.exists(), "{} is missing", library.display());
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("libisograd-") && name.ends_with(".rlib")
+    };
+    let libraries = std::fs::read_dir(&deps).unwrap().map(|entry| entry.unwrap().path()).filter(is_library);
+    let library = libraries.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap();
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
     rustc.args(["--edition", "2024", "--crate-type", "bin", "--emit", "metadata", "--cap-lints", "warn", "-L"]);
     rustc.arg(format!("dependency={}", deps.display())).arg("--extern").arg(format!("isograd={}", library.display()));
@@ -33,7 +38,10 @@ fn rustc() -> Command {
 fn compile(folder: &Path, name: &str, program: &str) -> (bool, String) {
     let file = folder.join(format!("{name}.rs"));
     std::fs::write(&file, program).unwrap();
-    let output = rustc().arg("--out-dir").arg(folder).arg(&file).output().unwrap();
+    // Where macros look for the name that a crate gives the library.
+    std::fs::write(folder.join("Cargo.toml"), "[package]\nname = \"user\"\n[dependencies]\nisograd = \"0.1\"\n")
+        .unwrap();
+    let output = rustc().env("CARGO_MANIFEST_DIR", folder).arg("--out-dir").arg(folder).arg(&file).output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

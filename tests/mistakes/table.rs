@@ -3,7 +3,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "context_by_value",
         wrong: "net.add(Dense::new(2)); net.initialize(Xavier::default(), ctx)?;",
-        says: &["is no context of backend", "write `&ctx`"],
+        says: &["is no context of backend", "consider borrowing here", "&ctx"],
         right: "net.add(Dense::new(2)); net.initialize(Xavier::default(), &ctx)?;",
     },
     Mistake {
@@ -76,7 +76,7 @@ struct Net<B: Backend> { layer: Dense<B>, scale: Parameter<B> }"#,
     Mistake {
         name: "called_like_a_function",
         wrong: "let y = net(&x);",
-        says: &["expected function, found `Sequential`"],
+        says: &["expected function, found `isograd::nn::Sequential`"],
         right: "let y = net.call(&x)?;",
     },
     Mistake {
@@ -98,10 +98,10 @@ struct Net<B: Backend> { layer: Dense<B>, scale: Parameter<B> }"#,
         right: r#"fn train() -> Result<()> { let ctx = device("cpu")?; Ok(()) }"#,
     },
     Mistake {
-        name: "name_that_is_not_in_the_prelude",
-        wrong: "let summary: Summary = summary(&net, [2, 3], &ctx)?;",
-        says: &["cannot find type `Summary`", "isograd::nn::Summary"],
-        right: "use isograd::nn::Summary; let summary: Summary = summary(&net, [2, 3], &ctx)?;",
+        name: "trait_that_is_not_in_the_prelude",
+        wrong: "use isograd::nn::data::vision::{Cast, ToTensor}; let both = ToTensor.then(Cast(DType::F16));",
+        says: &["no method named `then`", "use isograd::nn::data::Transform;"],
+        right: "use isograd::nn::data::{Transform, vision::{Cast, ToTensor}}; let both = ToTensor.then(Cast(DType::F16));",
     },
     Mistake {
         name: "name_of_an_activation",
@@ -124,7 +124,7 @@ struct Net<B: Backend> { layer: Dense<B>, scale: Parameter<B> }"#,
     Mistake {
         name: "input_by_value",
         wrong: "let y = net.forward(x)?;",
-        says: &["expected `&", "consider borrowing here: `&x`"],
+        says: &["expected `&Tensor`", "consider borrowing here"],
         right: "let y = net.forward(&x)?;",
     },
     Mistake {

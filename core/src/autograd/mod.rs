@@ -64,11 +64,12 @@ pub fn record<R>(f: impl FnOnce() -> R) -> R {
 /// # let ctx = isograd_reference::Reference;
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2])?;
 /// x.attach_grad()?;
-/// let (square, root) = autograd::try_record(|| {
+/// let (sum, square) = autograd::try_record(|| {
 ///     let square = x.square()?;
-///     Ok((square.clone(), square.sqrt()?))
+///     Ok((square.add(&x)?, square))
 /// })?;
-/// square.add(&root)?.backward()?;
+/// sum.backward()?;
+/// assert_eq!(square.to_vec::<f32>()?, [1.0, 4.0]);
 /// assert_eq!(x.grad()?.to_vec::<f32>()?, [3.0, 5.0]);
 /// # Ok::<(), isograd_core::Error>(())
 /// ```

@@ -3,7 +3,7 @@
 //! on several devices through `Dyn`.
 
 use super::common::device::Numbered;
-use isograd_core::Dyn;
+use isograd_core::{Dyn, Tensor};
 use isograd_cpu::Cpu;
 use isograd_reference::Reference;
 
