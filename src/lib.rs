@@ -34,14 +34,77 @@ pub use isograd_core::*;
 pub use isograd_cpu::Cpu;
 #[cfg(feature = "cuda")]
 pub use isograd_cuda::Cuda;
-pub use isograd_nn as nn;
 #[cfg(feature = "opencl")]
 pub use isograd_opencl::OpenCl;
 
-/// What most programs use.
+/// Neural networks in Gluon's model: blocks, parameters, layers, initializers, losses, optimizers, data.
+///
+/// A module, not another name of the crate below, whose own name the compiler would put into its hints: `isograd::isograd_nn`.
+pub mod nn {
+    pub use isograd_nn::*;
+}
+
+/// What most programs use: tensors and gradients, blocks and all layers, losses, metrics, optimizers, and the initializers and
+/// parts of data that are met first.
+///
+/// ```
+/// use isograd::prelude::*;
+///
+/// # fn main() -> Result<()> {
+/// seed(7);
+/// let ctx = device("cpu")?;
+/// let mut net = Sequential::new();
+/// net.add(Conv2D::new(4, (3, 3)).activation("relu".parse()?)).add(MaxPool2D::new(2)).add(Dense::new(10));
+/// net.initialize(Xavier::default(), &ctx)?;
+/// let mut trainer = Trainer::new(net.collect_params(), SGD::new(0.1).momentum(0.9))?;
+/// let (pictures, classes) = (Tensor::ones(&ctx, [2, 1, 8, 8], DType::F32)?, Tensor::from_slice(&ctx, &[3i64, 7], [2])?);
+/// let (loss, scores) = autograd::try_record(|| {
+///     let scores = net.forward(&pictures)?;
+///     Ok((SoftmaxCrossEntropyLoss::default().loss(&scores, &classes)?, scores))
+/// })?;
+/// loss.backward()?;
+/// trainer.step(2)?;
+/// let mut accuracy = Accuracy::default();
+/// accuracy.update(&classes, &scores)?;
+/// println!("{net}\naccuracy {}", accuracy.value());
+/// # Ok(())
+/// # }
+/// ```
 pub mod prelude {
-    pub use crate::nn::{Activation, Block, Dense, Initializer, Optimizer, Parameter, Parameters, Sequential, Trainer};
+    pub use crate::nn::{
+        AnyBlock, Block, Checkpoint, Concurrent, Identity, Lambda, LoadOptions, Parameter, ParameterDict, Parameters,
+        Residual, SaveOptions, Sequential, Trainer,
+        data::{ArrayDataset, DataLoader, Dataset},
+        initializers::{Initializer, MSRAPrelu, Normal, One, Orthogonal, Uniform, Xavier, Zero},
+        layers::*,
+        loss::*,
+        metric::{Accuracy, Metric},
+        optimizer::{
+            AdaDelta, AdaGrad, AdaMax, Adam, AdamW, Ftrl, LAMB, MultiPrecision, NAG, Nadam, Optimizer, RMSProp, SGD,
+            Schedule, Scheduled, Signum, clip_global_norm,
+        },
+        summary,
+    };
+    pub use crate::operators::random::seed;
     pub use crate::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device};
+}
+
+/// What a build without optimization says where a device is first opened, unless the environment variable `ISOGRAD_QUIET` is
+/// set.
+const UNOPTIMIZED: &str = "\
+isograd: built without optimization, so it computes 12 to 35 times slower than it could. Build with --release, or add to Cargo.toml
+
+    [profile.dev.package.\"*\"]
+    opt-level = 3
+
+ISOGRAD_QUIET=1 silences this.";
+
+/// Says [`UNOPTIMIZED`], once.
+fn notice(optimized: bool, quiet: Option<std::ffi::OsString>, mut say: impl FnMut(&str)) {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    if !optimized && quiet.is_none_or(|quiet| quiet.is_empty()) {
+        SAID.call_once(|| say(UNOPTIMIZED));
+    }
 }
 
 /// A kind of device: the name before the colon, how many there are, and how to make one by number or by a word that its
@@ -83,6 +146,12 @@ const BY_FEATURE: &[&str] = &["cpu", "opencl", "cuda"];
 /// [`Error::UnknownDevice`] for a name or number that this build or this machine does not have; what the device reports
 /// when it is opened.
 pub fn device(name: &str) -> Result<Dyn> {
+    let device = open(name)?;
+    notice(OPTIMIZED, std::env::var_os("ISOGRAD_QUIET"), |text| eprintln!("{text}"));
+    Ok(device)
+}
+
+fn open(name: &str) -> Result<Dyn> {
     let unknown = |hint: String| Error::UnknownDevice { name: name.into(), available: devices().join(", "), hint };
     let (kind, which) = name.split_once(':').unwrap_or((name, "0"));
     let Some(k) = KINDS.iter().find(|k| k.name == kind) else {
@@ -178,6 +247,22 @@ mod tests {
             let error = device(name).unwrap_err();
             assert!(matches!(&error, Error::UnknownDevice { name: n, .. } if n == name));
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_build_without_optimization_says_so_once() {
+        let mut said = vec![];
+        notice(true, None, |text| said.push(text.to_string()));
+        notice(false, Some("1".into()), |text| said.push(text.to_string()));
+        assert!(said.is_empty());
+        for _ in 0..2 {
+            notice(false, Some("".into()), |text| said.push(text.to_string()));
+        }
+        assert_eq!(said, [UNOPTIMIZED]);
+        let template = include_str!("../examples/template/Cargo.toml");
+        for line in ["[profile.dev.package.\"*\"]", "opt-level = 3"] {
+            assert!(UNOPTIMIZED.contains(line) && template.contains(line));
         }
     }
 

@@ -2,14 +2,14 @@
 //! [`Identity`].
 
 use crate::{
-    Block, Parameters, Visitor,
-    block::located,
+    AnyBlock, Block, Parameters, Visitor,
+    block::{child, located},
     describe::print_blocks,
     hooks::{self, Tensors},
     sequential::Children,
 };
 use isograd_core::{Backend, Dyn, Error, Result, Tensor};
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Index, sync::Arc};
 
 /// All blocks get the same input; their outputs are joined along an axis. Gluon's `contrib.nn.Concurrent`, the paths of an
 /// Inception block.
@@ -63,8 +63,20 @@ impl<B: Backend> Concurrent<B> {
     }
 
     /// The blocks in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &dyn Block<B>> + ExactSizeIterator {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &AnyBlock<B>> + ExactSizeIterator {
         self.children.iter()
+    }
+}
+
+impl<B: Backend> Index<usize> for Concurrent<B> {
+    type Output = AnyBlock<B>;
+
+    /// The block at `index`.
+    ///
+    /// # Panics
+    /// Panics when there is none; [`Block::child`] does not.
+    fn index(&self, index: usize) -> &AnyBlock<B> {
+        child(self, index)
     }
 }
 
@@ -88,6 +100,10 @@ impl<B: Backend> Block<B> for Concurrent<B> {
             let outputs = outputs.map_err(|e| located(e, self))?;
             Tensor::concat(&outputs.iter().collect::<Vec<_>>(), self.axis)
         })
+    }
+
+    fn child(&self, index: usize) -> Option<&AnyBlock<B>> {
+        self.children.get(index)
     }
 }
 
@@ -271,4 +287,8 @@ impl<B: Backend, X: Clone + Tensors<B>> Block<B, X, X> for Identity {
 print_blocks! {
     impl [B: Backend] Concurrent<B>;
     impl [B: Backend] Residual<B>;
+}
+
+print_blocks! {
+    display impl [] Identity;
 }

@@ -65,7 +65,7 @@ mod summary;
 mod trainer;
 pub mod zoo;
 
-pub use block::{Block, BlockId, Parameters, Visitor};
+pub use block::{AnyBlock, Block, BlockId, Parameters, Visitor};
 pub use checkpoint::Checkpoint;
 pub use constant::Constant;
 pub use containers::{Concurrent, Identity, IntoResult, Lambda, Residual};
@@ -86,7 +86,7 @@ pub use layers::{
     TransformerEncoderBlock, masked_softmax,
 };
 pub use optimizer::Optimizer;
-pub use parameter::Parameter;
+pub use parameter::{Contexts, Parameter};
 pub use parameter_dict::ParameterDict;
 pub use picture::picture;
 pub use precision::LossScaler;

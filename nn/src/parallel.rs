@@ -1,6 +1,6 @@
 //! Batches over several contexts: [`split_data`] and [`split_and_load`].
 //!
-//! Data-parallel training is: parameters on several contexts (`net.initialize_on`), each batch split over them, a forward and
+//! Data-parallel training is: parameters on several contexts (`net.initialize(initializer, &contexts)`), each batch split over them, a forward and
 //! a backward pass on each, and [`crate::Trainer::step`], which adds up the gradients.
 
 use isograd_core::{Backend, Error, Result, Tensor, host};

@@ -21,11 +21,13 @@ mod io;
 pub mod mxnet;
 pub mod npy;
 pub mod npz;
+mod recognize;
 pub mod safetensors;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub use recognize::{not_of, recognize};
 pub use tensors::{load_list, load_named, load_one, save_list, save_named};
 
 /// An array in host memory: dtype, shape, and the elements in row-major order as little-endian bytes.

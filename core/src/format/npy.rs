@@ -136,12 +136,9 @@ pub(super) struct Foreign {
 
 /// An array, unless its dtype is a foreign one.
 pub(super) fn parse_known<R: Read>(mut source: Source<'_, R>) -> Result<Result<HostArray, Foreign>> {
-    let magic = source.array::<6>("the magic")?;
+    let magic = source.magic::<6>()?;
     if magic != *MAGIC {
-        return Err(source.fail(
-            0,
-            format!("no npy file: it starts with {:?}, not with {:?}", magic.escape_ascii().to_string(), "\\x93NUMPY"),
-        ));
+        return Err(source.other(&magic));
     }
     let version = source.array::<2>("the version")?;
     let length = match version {

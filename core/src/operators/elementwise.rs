@@ -464,6 +464,23 @@ macro_rules! operator {
         operator!(@scalar $trait $method $scalar $reverse f64 i64);
     )* };
     (@scalar $trait:ident $method:ident $scalar:ident $reverse:ident $($number:ty)*) => { $(
+        // By reference as well, as numbers are among themselves: `rates.iter().map(|rate| &x * rate)`.
+        impl<B: Backend> std::ops::$trait<&$number> for &Tensor<B> {
+            type Output = Tensor<B>;
+            fn $method(self, other: &$number) -> Tensor<B> { or_panic(self.$scalar(*other)) }
+        }
+        impl<B: Backend> std::ops::$trait<&$number> for Tensor<B> {
+            type Output = Tensor<B>;
+            fn $method(self, other: &$number) -> Tensor<B> { or_panic(self.$scalar(*other)) }
+        }
+        impl<B: Backend> std::ops::$trait<&Tensor<B>> for &$number {
+            type Output = Tensor<B>;
+            fn $method(self, other: &Tensor<B>) -> Tensor<B> { or_panic(other.$reverse(*self)) }
+        }
+        impl<B: Backend> std::ops::$trait<Tensor<B>> for &$number {
+            type Output = Tensor<B>;
+            fn $method(self, other: Tensor<B>) -> Tensor<B> { or_panic(other.$reverse(*self)) }
+        }
         impl<B: Backend> std::ops::$trait<$number> for &Tensor<B> {
             type Output = Tensor<B>;
             fn $method(self, other: $number) -> Tensor<B> { or_panic(self.$scalar(other)) }

@@ -4,7 +4,10 @@
 //! then green, then blue, each row by row.
 
 use super::ArrayDataset;
-use isograd_core::{DType, Error, Result, format::HostArray};
+use isograd_core::{
+    DType, Error, Result,
+    format::{HostArray, not_of, recognize},
+};
 use std::{fs, path::Path};
 
 const FORMAT: &str = "CIFAR";
@@ -55,7 +58,11 @@ fn load<const L: usize, const N: usize>(files: &[impl AsRef<Path>], labels: [Lab
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
         let fail = |at: usize, why: String| Err(Error::file(FORMAT, at as u64, why).with_path(path));
-        if bytes.is_empty() || bytes.len() % record != 0 {
+        let odd = bytes.len() % record != 0;
+        if bytes.is_empty() || odd && recognize(&bytes).is_some() {
+            return fail(0, not_of(FORMAT, &bytes));
+        }
+        if odd {
             let whole = bytes.len() / record * record;
             return fail(whole, format!("{} bytes are left for a record of {record}", bytes.len() - whole));
         }

@@ -1,11 +1,15 @@
 //! Tables of comma-separated values: [`Table`], read as text, then made into numbers column by column.
 
 use super::text::Vocabulary;
-use isograd_core::{Error, Result, format::HostArray, host};
+use isograd_core::{
+    Error, Result,
+    format::{HostArray, not_of, recognize},
+    host,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::Read,
+    io::{Cursor, Read},
     path::{Path, PathBuf},
 };
 
@@ -70,7 +74,15 @@ impl Table {
     ///
     /// # Errors
     /// As [`Table::load`].
-    pub fn from_reader(reader: impl Read, options: &CsvOptions) -> Result<Table> {
+    pub fn from_reader(mut reader: impl Read, options: &CsvOptions) -> Result<Table> {
+        let mut start = Vec::new();
+        let began = reader.by_ref().take(64).read_to_end(&mut start);
+        began.map_err(|e| Error::file(FORMAT, 0, format!("cannot read on: {e}")))?;
+        // What is text might pass for a table.
+        if recognize(&start).is_some() {
+            return Err(Error::file(FORMAT, 0, not_of(FORMAT, &start)));
+        }
+        let reader = Cursor::new(start).chain(reader);
         let mut reader =
             ::csv::ReaderBuilder::new().delimiter(options.delimiter).has_headers(options.header).from_reader(reader);
         let mut columns = Vec::new();

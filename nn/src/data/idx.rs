@@ -7,7 +7,7 @@
 use flate2::read::MultiGzDecoder;
 use isograd_core::{
     DType, Error, Result,
-    format::{HostArray, npz},
+    format::{HostArray, not_of, npz},
 };
 use std::{
     fs::File,
@@ -119,7 +119,9 @@ impl<R: Read> Source<R> {
     fn array(mut self) -> Result<HostArray> {
         let magic = self.exactly(4, "the magic number")?;
         if magic[..2] != [0, 0] {
-            return Err(Error::file(FORMAT, 0, format!("it begins with {magic:02x?}, not with two zero bytes")));
+            let start = [magic, self.take(60)?].concat();
+            let why = format!("{}; one begins with two zero bytes", not_of(FORMAT, &start));
+            return Err(Error::file(FORMAT, 0, why));
         }
         let dtype = match magic[2] {
             0x08 => DType::U8,

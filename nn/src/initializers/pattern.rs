@@ -67,7 +67,7 @@ impl<B: Backend> Initializer<B> for Mixed<B> {
 /// let ctx = isograd::device("cpu")?;
 /// let file = vec![("arg:w".to_string(), HostArray::from_slice(&[1.0f32, 2.0], [2])?)];
 /// let w = Parameter::new("w", &[Some(2)]);
-/// w.initialize(Load::new(file).or(Zero), &ctx, false)?;
+/// w.initialize(Load::new(file).or(Zero), &ctx)?;
 /// assert_eq!(w.data()?.to_vec::<f32>()?, [1.0, 2.0]);
 /// # Ok::<(), isograd::Error>(())
 /// ```

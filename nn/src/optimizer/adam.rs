@@ -15,7 +15,7 @@ use isograd_core::{Backend, DType, Expr, Result, Tensor, expr::PerDType};
 /// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Adam};
 /// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), Adam::new(0.1))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;
@@ -68,7 +68,7 @@ options!(Adam {
 /// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::AdamW};
 /// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), AdamW::new(0.1).weight_decay(0.01))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;

@@ -27,7 +27,7 @@ fn length<B: Backend>(x: &Tensor<B>) -> Result<f64> {
 /// use isograd::nn::{Parameter, Parameters, initializers::Constant, optimizer::clip_global_norm};
 /// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(2)]);
-/// w.initialize(Constant(5.0), &ctx, false)?;
+/// w.initialize(Constant(5.0), &ctx)?;
 /// autograd::record(|| w.data()?.square())?.backward()?;
 /// let norm = clip_global_norm(&w.collect_params(), 1.0)?;
 /// assert!((norm - 200f64.sqrt()).abs() < 1e-4);

@@ -17,7 +17,7 @@ use isograd_core::{Backend, Expr, Result, Tensor, expr::PerDType};
 /// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::LAMB};
 /// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), LAMB::new(0.1))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;

@@ -15,7 +15,7 @@ use isograd_core::{Backend, DType, Expr, Result, Tensor, expr::PerDType};
 /// let ctx = isograd::device("cpu")?;
 /// let train = |masters: bool| {
 ///     let w = Parameter::new("w", &[Some(1)]).with_dtype(DType::F16);
-///     w.initialize(One, &ctx, false)?;
+///     w.initialize(One, &ctx)?;
 ///     // Half the distance to the next number below 1, and less.
 ///     let sgd = SGD::new(1e-4);
 ///     let mut trainer = match masters {

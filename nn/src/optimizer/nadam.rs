@@ -20,7 +20,7 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Nadam};
 /// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), Nadam::new(0.1))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;

@@ -15,7 +15,7 @@ use isograd_core::{
 /// use isograd::nn::{Parameter, ParameterDict, Parameters, Trainer, initializers::One, optimizer::SGD};
 /// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), SGD::new(1.0))?;
 /// let loss = autograd::record(|| w.data()?.mul_scalar(4.0))?;
 /// loss.backward()?;

@@ -184,5 +184,5 @@ impl<B: Backend> Block<B> for GoogLeNet<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] GoogLeNet<B>;
+    debug impl [B: Backend] GoogLeNet<B>;
 }

@@ -175,5 +175,5 @@ impl<B: Backend> Block<B> for Gpt<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] Gpt<B>;
+    debug impl [B: Backend] Gpt<B>;
 }

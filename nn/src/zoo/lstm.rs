@@ -107,5 +107,5 @@ impl<B: Backend> Block<B> for LstmLanguageModel<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] LstmLanguageModel<B>;
+    debug impl [B: Backend] LstmLanguageModel<B>;
 }

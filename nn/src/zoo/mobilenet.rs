@@ -127,6 +127,6 @@ impl<B: Backend> Block<B> for MobileNetV2<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] MobileNetV1<B>;
-    impl [B: Backend] MobileNetV2<B>;
+    debug impl [B: Backend] MobileNetV1<B>;
+    debug impl [B: Backend] MobileNetV2<B>;
 }

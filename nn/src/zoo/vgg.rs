@@ -103,5 +103,5 @@ impl<B: Backend> Block<B> for Vgg<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] Vgg<B>;
+    debug impl [B: Backend] Vgg<B>;
 }
