@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong. Its `Debug` is its `Display`, and errors of [`std::io`] convert:
 ///
 /// ```
-/// use isograd_core::{Error, Result};
+/// use isograd::{Error, Result};
 /// fn lines(path: &str) -> Result<usize> {
 ///     Ok(std::fs::read_to_string(path)?.lines().count())
 /// }

@@ -100,9 +100,9 @@ pub(crate) use stands_for;
 /// A block of any type, which can be asked for: what containers hold, and what `net[0]` is. A clone is the same block.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Activation, Block, Dense, Parameters, Sequential, initializers::{One, Zero}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Activation, Block, Dense, Parameters, Sequential, initializers::{One, Zero}};
+/// let ctx = isograd::device("cpu")?;
 /// let mut features = Sequential::new();
 /// features.add(Dense::new(4)).add(Activation::Relu);
 /// let mut net = Sequential::new();
@@ -114,7 +114,7 @@ pub(crate) use stands_for;
 /// assert_eq!(net[0][1].to_string(), "Activation(relu)");
 /// let error = net[0][1].downcast::<Dense<_>>().unwrap_err().to_string();
 /// assert!(error.contains("Activation(relu)") && error.contains("Dense"), "{error}");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct AnyBlock<B: Backend = Dyn>(Arc<dyn Held<B>>);

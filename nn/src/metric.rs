@@ -46,11 +46,11 @@ impl<B: Backend, M: Metric<B> + ?Sized> Metric<B> for Box<M> {
 /// By Gluon's names: `"acc".parse()`.
 ///
 /// ```
-/// use isograd_nn::metric::Metric;
+/// use isograd::nn::metric::Metric;
 /// let metric: Box<dyn Metric> = "accuracy".parse()?;
 /// assert!(metric.value().is_nan());
 /// assert!("accuracies".parse::<Box<dyn Metric>>().err().unwrap().to_string().contains("accuracy"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 impl<B: Backend> FromStr for Box<dyn Metric<B>> {
     type Err = Error;
@@ -142,15 +142,15 @@ fn decided<B: Backend>(
 /// 1/2.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Accuracy, Metric};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Accuracy, Metric};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::from_slice(&ctx, &[0.1f32, 0.9, 0.8, 0.2], [2, 2])?;
 /// let labels = Tensor::from_slice(&ctx, &[1i64, 1], [2])?;
 /// let mut accuracy = Accuracy::default();
 /// accuracy.update(&labels, &scores)?;
 /// assert_eq!(accuracy.value(), 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accuracy {
@@ -193,15 +193,15 @@ impl<B: Backend> Metric<B> for Accuracy {
 /// classes every one is.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Metric, TopKAccuracy};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Metric, TopKAccuracy};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::from_slice(&ctx, &[0.5f32, 0.3, 0.2, 0.1, 0.2, 0.7], [2, 3])?;
 /// let labels = Tensor::from_slice(&ctx, &[1i64, 0], [2])?;
 /// let mut metric = TopKAccuracy::new(2);
 /// metric.update(&labels, &scores)?;
 /// assert_eq!(metric.value(), 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopKAccuracy {
@@ -354,15 +354,15 @@ of_confusion! {
     /// classes themselves or probabilities of class 1, against `[batch]`. Of more than two classes it is an error.
     ///
     /// ```
-    /// use isograd_core::Tensor;
-    /// use isograd_nn::metric::{F1, Metric};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// use isograd::nn::metric::{F1, Metric};
+    /// let ctx = isograd::device("cpu")?;
     /// let classes = Tensor::from_slice(&ctx, &[1i64, 1, 0, 1], [4])?;
     /// let labels = Tensor::from_slice(&ctx, &[1i64, 0, 1, 1], [4])?;
     /// let mut metric = F1::default();
     /// metric.update(&labels, &classes)?;
     /// assert!((metric.value() - 2.0 / 3.0).abs() < 1e-12);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     F1 f1;
     /// The correlation of Matthews, (TP · TN - FP · FN) / √((TP + FP) (TP + FN) (TN + FP) (TN + FN)), from -1 to 1, which is fair to
@@ -461,9 +461,9 @@ means! {
     /// The mean squared distance over all elements. (MXNet takes the mean of the batches' means.)
     ///
     /// ```
-    /// use isograd_core::Tensor;
-    /// use isograd_nn::metric::{CrossEntropy, MAE, MSE, Metric, Perplexity, RMSE};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// use isograd::nn::metric::{CrossEntropy, MAE, MSE, Metric, Perplexity, RMSE};
+    /// let ctx = isograd::device("cpu")?;
     /// let label = Tensor::from_slice(&ctx, &[0.0f32, 0.0], [2])?;
     /// let prediction = Tensor::from_slice(&ctx, &[1.0f32, -3.0], [2])?;
     /// let mut metrics: Vec<Box<dyn Metric<_>>> =
@@ -477,7 +477,7 @@ means! {
     /// let mut perplexity = Perplexity::default();
     /// perplexity.update(&Tensor::from_slice(&ctx, &[0i64], [1])?, &probabilities)?;
     /// assert!((perplexity.value() - 4.0).abs() < 1e-5);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     MSE |op, label, prediction| distance(op, &label, &prediction)?.square()?, |mean| mean;
     /// The mean distance over all elements.
@@ -536,15 +536,15 @@ impl<B: Backend> Metric<B> for Perplexity {
 /// The correlation of labels and predictions, from -1 to 1.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Metric, PearsonCorrelation};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Metric, PearsonCorrelation};
+/// let ctx = isograd::device("cpu")?;
 /// let mut metric = PearsonCorrelation::default();
 /// for (label, prediction) in [([1.0f32, 2.0], [10.0f32, 20.0]), ([3.0, 4.0], [30.0, 40.0])] {
 ///     metric.update(&Tensor::from_slice(&ctx, &label, [2])?, &Tensor::from_slice(&ctx, &prediction, [2])?)?;
 /// }
 /// assert!((metric.value() - 1.0).abs() < 1e-12);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PearsonCorrelation {
@@ -630,9 +630,9 @@ impl<B: Backend> Metric<B> for PearsonCorrelation {
 /// Several metrics of the same labels and predictions, with names. Its own value is that of the first.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Accuracy, Composite, Custom, Metric};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Accuracy, Composite, Custom, Metric};
+/// let ctx = isograd::device("cpu")?;
 /// let mut metrics = Composite::new().add("accuracy", Accuracy::default()).add(
 ///     "largest",
 ///     Custom::new(|_: &Tensor<_>, scores: &Tensor<_>| Ok((scores.max((), false)?.asscalar::<f64>()?, 1))),
@@ -640,7 +640,7 @@ impl<B: Backend> Metric<B> for PearsonCorrelation {
 /// let scores = Tensor::from_slice(&ctx, &[0.25f32, 0.75, 0.5, 0.5], [2, 2])?;
 /// metrics.update(&Tensor::from_slice(&ctx, &[1i64, 1], [2])?, &scores)?;
 /// assert_eq!(metrics.values(), [("accuracy".to_string(), 0.5), ("largest".to_string(), 0.75)]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Composite<B: Backend = Dyn> {
     metrics: Vec<(String, Box<dyn Metric<B>>)>,

@@ -60,8 +60,8 @@ pub fn record<R>(f: impl FnOnce() -> R) -> R {
 /// [`record`] of a closure that fails by [`Error`](crate::Error): it need not say so where it gives several values.
 ///
 /// ```
-/// # use isograd_core::{Tensor, autograd};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Tensor, autograd};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2])?;
 /// x.attach_grad()?;
 /// let (sum, square) = autograd::try_record(|| {
@@ -71,7 +71,7 @@ pub fn record<R>(f: impl FnOnce() -> R) -> R {
 /// sum.backward()?;
 /// assert_eq!(square.to_vec::<f32>()?, [1.0, 4.0]);
 /// assert_eq!(x.grad()?.to_vec::<f32>()?, [3.0, 5.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

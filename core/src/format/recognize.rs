@@ -37,7 +37,7 @@ const PAGES: [&[u8]; 3] = [b"<!doctype html", b"<html", b"<?xml"];
 /// [`START`] bytes are enough.
 ///
 /// ```
-/// use isograd_core::format::recognize;
+/// use isograd::format::recognize;
 /// let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 52\n";
 /// assert!(recognize(pointer).unwrap().contains("git lfs pull"));
 /// assert_eq!(recognize(b"1.5,2.5\n"), None);
@@ -60,7 +60,7 @@ pub fn recognize(start: &[u8]) -> Option<&'static str> {
 /// Why a file that begins with `start` is not one of `format`: what it is instead, or what it begins with.
 ///
 /// ```
-/// use isograd_core::format::not_of;
+/// use isograd::format::not_of;
 /// assert_eq!(not_of("npy", b"hello"), "no npy file: it begins with \"hello\"");
 /// assert_eq!(not_of("npy", b"%PDF-1.7"), "no npy file: it is a PDF document");
 /// ```

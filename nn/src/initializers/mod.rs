@@ -62,12 +62,12 @@ pointers!(Box Arc);
 /// By Gluon's names, with Gluon's defaults:
 ///
 /// ```
-/// use isograd_nn::{Dense, Initializer, Parameters};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Initializer, Parameters};
+/// let ctx = isograd::device("cpu")?;
 /// let xavier: Box<dyn Initializer<_>> = "xavier".parse()?;
 /// Dense::new(2).in_units(3).initialize(xavier, &ctx)?;
 /// assert!("xaver".parse::<Box<dyn Initializer>>().unwrap_err().to_string().contains("xavier"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 impl<B: Backend> FromStr for Box<dyn Initializer<B>> {
     type Err = Error;

@@ -146,15 +146,15 @@ impl<B: Backend, O: Optimizer<B> + ?Sized> Optimizer<B> for Box<O> {
 /// By Gluon's names, with Gluon's defaults; the learning rate is set on the optimizer or on the trainer.
 ///
 /// ```
-/// use isograd_nn::{Dense, Optimizer, Parameters, Trainer};
-/// # let ctx = isograd_reference::Reference;
-/// # let net: Dense<isograd_reference::Reference> = Dense::new(1);
+/// use isograd::nn::{Dense, Optimizer, Parameters, Trainer};
+/// let ctx = isograd::device("cpu")?;
+/// let net: Dense<isograd_reference::Reference> = Dense::new(1);
 /// let mut sgd: Box<dyn Optimizer<_>> = "sgd".parse()?;
 /// sgd.set_learning_rate(0.1);
 /// let trainer = Trainer::new(net.collect_params(), sgd)?;
 /// assert_eq!(trainer.learning_rate(), 0.1);
 /// assert!("sdg".parse::<Box<dyn Optimizer>>().unwrap_err().to_string().contains("sgd"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 impl<B: Backend> FromStr for Box<dyn Optimizer<B>> {
     type Err = Error;

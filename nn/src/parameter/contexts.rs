@@ -13,15 +13,15 @@ static SCALE: PerDType = PerDType::new("scale_gradient", |d| {
 /// One context or several: `&ctx`, `&[first, second]`, `&contexts`.
 ///
 /// ```
-/// use isograd_cpu::Cpu;
-/// use isograd_nn::{Dense, Parameters, initializers::One};
+/// use isograd::Cpu;
+/// use isograd::nn::{Dense, Parameters, initializers::One};
 /// let contexts = vec![Cpu::default(), Cpu::with_threads(1)?];
 /// let layer = Dense::new(2).in_units(3);
 /// layer.initialize(One, &contexts)?;
 /// assert_eq!(layer.weight().list_ctx()?.len(), 2);
 /// layer.force_reinit(One, &contexts[0])?;
 /// assert_eq!(layer.weight().list_ctx()?.len(), 1);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no context of backend `{B}`",
