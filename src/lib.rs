@@ -33,15 +33,84 @@ pub use isograd_core::*;
 #[cfg(feature = "cpu")]
 pub use isograd_cpu::Cpu;
 #[cfg(feature = "cuda")]
-pub use isograd_cuda::{self as cuda, Cuda};
-pub use isograd_nn as nn;
+pub use isograd_cuda::Cuda;
 #[cfg(feature = "opencl")]
 pub use isograd_opencl::OpenCl;
 
-/// What most programs use.
+/// The CUDA backend.
+#[cfg(feature = "cuda")]
+pub mod cuda {
+    pub use isograd_cuda::*;
+}
+
+/// Neural networks in Gluon's model: blocks, parameters, layers, initializers, losses, optimizers, data.
+///
+/// A module, not another name of the crate below, whose own name the compiler would put into its hints: `isograd::isograd_nn`.
+pub mod nn {
+    pub use isograd_nn::*;
+}
+
+/// What most programs use: tensors and gradients, blocks and all layers, losses, metrics, optimizers, and the initializers and
+/// parts of data that are met first.
+///
+/// ```
+/// use isograd::prelude::*;
+///
+/// # fn main() -> Result<()> {
+/// seed(7);
+/// let ctx = device("cpu")?;
+/// let mut net = Sequential::new();
+/// net.add(Conv2D::new(4, (3, 3)).activation("relu".parse()?)).add(MaxPool2D::new(2)).add(Dense::new(10));
+/// net.initialize(Xavier::default(), &ctx)?;
+/// let mut trainer = Trainer::new(net.collect_params(), SGD::new(0.1).momentum(0.9))?;
+/// let (pictures, classes) = (Tensor::ones(&ctx, [2, 1, 8, 8], DType::F32)?, Tensor::from_slice(&ctx, &[3i64, 7], [2])?);
+/// let (loss, scores) = autograd::try_record(|| {
+///     let scores = net.forward(&pictures)?;
+///     Ok((SoftmaxCrossEntropyLoss::default().loss(&scores, &classes)?, scores))
+/// })?;
+/// loss.backward()?;
+/// trainer.step(2)?;
+/// let mut accuracy = Accuracy::default();
+/// accuracy.update(&classes, &scores)?;
+/// println!("{net}\naccuracy {}", accuracy.value());
+/// # Ok(())
+/// # }
+/// ```
 pub mod prelude {
-    pub use crate::nn::{Activation, Block, Dense, Initializer, Optimizer, Parameter, Parameters, Sequential, Trainer};
+    pub use crate::nn::{
+        AnyBlock, Block, Checkpoint, Concurrent, Identity, Lambda, LoadOptions, Parameter, ParameterDict, Parameters,
+        Residual, SaveOptions, Sequential, Trainer,
+        data::{ArrayDataset, DataLoader, Dataset},
+        initializers::{Initializer, MSRAPrelu, Normal, One, Orthogonal, Uniform, Xavier, Zero},
+        layers::*,
+        loss::*,
+        metric::{Accuracy, Metric},
+        optimizer::{
+            AdaDelta, AdaGrad, AdaMax, Adam, AdamW, Ftrl, LAMB, MultiPrecision, NAG, Nadam, Optimizer, RMSProp, SGD,
+            Schedule, Scheduled, Signum, clip_global_norm,
+        },
+        summary,
+    };
+    pub use crate::operators::random::seed;
     pub use crate::{Backend, DType, Dyn, Error, GradReq, Result, Shape, Tensor, autograd, device};
+}
+
+/// What a build without optimization says where a device is first opened, unless the environment variable `ISOGRAD_QUIET` is
+/// set.
+const UNOPTIMIZED: &str = "\
+isograd: built without optimization, so it computes 12 to 35 times slower than it could. Build with --release, or add to Cargo.toml
+
+    [profile.dev.package.\"*\"]
+    opt-level = 3
+
+ISOGRAD_QUIET=1 silences this.";
+
+/// Says [`UNOPTIMIZED`], once.
+fn notice(optimized: bool, quiet: Option<std::ffi::OsString>, mut say: impl FnMut(&str)) {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    if !optimized && quiet.is_none_or(|quiet| quiet.is_empty()) {
+        SAID.call_once(|| say(UNOPTIMIZED));
+    }
 }
 
 /// A kind of device: the name before the colon, how many there are, and how to make one by number or by a word that its
@@ -90,6 +159,12 @@ const BY_FEATURE: &[&str] = &["cpu", "opencl", "cuda"];
 /// [`Error::UnknownDevice`] for a name or number that this build or this machine does not have; what the device reports
 /// when it is opened.
 pub fn device(name: &str) -> Result<Dyn> {
+    let device = open(name)?;
+    notice(OPTIMIZED, std::env::var_os("ISOGRAD_QUIET"), |text| eprintln!("{text}"));
+    Ok(device)
+}
+
+fn open(name: &str) -> Result<Dyn> {
     let unknown = |hint: String| Error::UnknownDevice { name: name.into(), available: devices().join(", "), hint };
     let (kind, which) = name.split_once(':').unwrap_or((name, "0"));
     let Some(k) = KINDS.iter().find(|k| k.name == kind) else {
@@ -133,23 +208,43 @@ pub fn devices() -> Vec<String> {
         .collect()
 }
 
-/// The README and the pages of the book, whose examples run as tests.
+/// The README and the pages of the book, whose programs run as tests. `tests/documents.rs` sees to it that none is missing.
 #[cfg(all(doctest, feature = "cpu"))]
 mod book {
     macro_rules! pages {
         ($($name:ident $path:literal;)*) => { $(#[doc = include_str!($path)] struct $name;)* };
     }
     pages! {
-        Tensors "../docs/book/tensors.md";
-        Gradients "../docs/book/gradients.md";
+        Readme "../README.md";
+        Arithmetic "../docs/book/arithmetic.md";
         Blocks "../docs/book/blocks.md";
-        Fused "../docs/book/fused.md";
-        Training "../docs/book/training.md";
-        Files "../docs/book/files.md";
         Data "../docs/book/data.md";
+        Errors "../docs/book/errors.md";
+        Files "../docs/book/files.md";
+        FromGluon "../docs/book/from-gluon.md";
+        FromPyTorch "../docs/book/from-pytorch.md";
+        Fused "../docs/book/fused.md";
+        GettingStarted "../docs/book/getting-started.md";
+        Gradients "../docs/book/gradients.md";
         Layers "../docs/book/layers.md";
-        Zoo "../docs/book/zoo.md";
+        Resuming "../docs/book/resuming.md";
+        Tensors "../docs/book/tensors.md";
+        Training "../docs/book/training.md";
         WritingABackend "../docs/book/writing-a-backend.md";
+        Zoo "../docs/book/zoo.md";
+    }
+    mod zh {
+        pages! {
+            Autograd "../docs/book/zh/autograd.md";
+            ConvolutionalNetworks "../docs/book/zh/convolutional-networks.md";
+            CustomLayers "../docs/book/zh/custom-layers.md";
+            DeferredInitialization "../docs/book/zh/deferred-initialization.md";
+            Devices "../docs/book/zh/devices.md";
+            Files "../docs/book/zh/files.md";
+            Introduction "../docs/book/zh/introduction.md";
+            ModelConstruction "../docs/book/zh/model-construction.md";
+            Parameters "../docs/book/zh/parameters.md";
+        }
     }
     #[cfg(feature = "opencl")]
     pages! { OpenClDevices "../docs/book/opencl.md"; }
@@ -180,6 +275,22 @@ mod tests {
         let error = device("cuda:0:quick").unwrap_err();
         assert!(matches!(&error, Error::UnknownDevice { name, .. } if name == "cuda:0:quick"), "{error}");
         assert!(error.to_string().contains("cuda:0:fast"), "{error}");
+    }
+
+    #[test]
+    fn a_build_without_optimization_says_so_once() {
+        let mut said = vec![];
+        notice(true, None, |text| said.push(text.to_string()));
+        notice(false, Some("1".into()), |text| said.push(text.to_string()));
+        assert!(said.is_empty());
+        for _ in 0..2 {
+            notice(false, Some("".into()), |text| said.push(text.to_string()));
+        }
+        assert_eq!(said, [UNOPTIMIZED]);
+        let template = include_str!("../examples/template/Cargo.toml");
+        for line in ["[profile.dev.package.\"*\"]", "opt-level = 3"] {
+            assert!(UNOPTIMIZED.contains(line) && template.contains(line));
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ use std::fmt;
 /// A host type that a tensor can hold. Implemented for `f16`, `bf16`, `f32`, `f64`, `i32`, `i64`, `u8`, `i8`, `bool`.
 ///
 /// ```
-/// use isograd_core::{DType, Element};
+/// use isograd::{DType, Element};
 /// assert_eq!(<f32 as Element>::DTYPE, DType::F32);
-/// assert_eq!(i8::from_value(isograd_core::Value::F32(3.7)), 3);
+/// assert_eq!(i8::from_value(isograd::Value::F32(3.7)), 3);
 /// ```
 pub trait Element:
     Copy
@@ -327,7 +327,7 @@ impl fmt::Display for Value {
 /// A number given by the host that takes the dtype of the tensor it meets.
 ///
 /// ```
-/// use isograd_core::{DType, Scalar};
+/// use isograd::{DType, Scalar};
 /// assert!(Scalar::from(300).to_value(DType::U8).is_err());
 /// assert!(Scalar::from(2.5).to_value(DType::I32).is_err());
 /// assert!(Scalar::from(2.5).to_value(DType::F16).is_ok());

@@ -1,13 +1,24 @@
 //! The one error type. Each variant carries fields; its text names operator, shapes, dtypes and device, and the way out.
+//! `Debug` is that text as well, since it is what `unwrap` and a `main` that returns an error show.
 
 use crate::{DType, Scalar, layout::Shape};
-use std::path::PathBuf;
+use std::{fmt, io, path::PathBuf};
 
 /// What core, the backends and nn return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong.
-#[derive(Debug, thiserror::Error)]
+/// Everything that can go wrong. Its `Debug` is its `Display`, and errors of [`std::io`] convert:
+///
+/// ```
+/// use isograd::{Error, Result};
+/// fn lines(path: &str) -> Result<usize> {
+///     Ok(std::fs::read_to_string(path)?.lines().count())
+/// }
+/// let error = lines("no such file").unwrap_err();
+/// assert!(matches!(error, Error::Io { .. }));
+/// assert_eq!(format!("{error:?}"), error.to_string());
+/// ```
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Two shapes do not fit the operator.
@@ -253,14 +264,14 @@ pub enum Error {
         message: String,
     },
     /// The operating system refused.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action}{}{}: {source}", if path.as_os_str().is_empty() { "" } else { " " }, path.display())]
     Io {
         /// What was tried.
         action: &'static str,
-        /// On which path.
+        /// On which path; empty for an error that `?` converted, since [`std::io`] does not say.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The device has no memory left.
     #[error("out of memory on {device}: asked for {bytes} bytes; {hint}")]
@@ -310,6 +321,18 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Error {
+        Error::Io { action: "input or output", path: PathBuf::new(), source }
+    }
 }
 
 impl Error {

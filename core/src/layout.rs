@@ -9,7 +9,7 @@ use std::{fmt, ops::Deref};
 /// The sizes of a tensor's axes, outermost first. Rank 0 is the empty shape.
 ///
 /// ```
-/// use isograd_core::Shape;
+/// use isograd::Shape;
 /// let s = Shape::from([2, 3, 4]);
 /// assert_eq!(s.size(), 24);
 /// assert_eq!(format!("{s:?}"), "(2, 3, 4)");
@@ -37,7 +37,7 @@ impl Shape {
     /// its sizes other than 0 is beyond `usize`, so that parts of it cannot be counted. Every tensor has passed this check.
     ///
     /// ```
-    /// use isograd_core::Shape;
+    /// use isograd::Shape;
     /// assert_eq!(Shape::from([2, 3]).checked_size(), Some(6));
     /// assert_eq!(Shape::from([usize::MAX, 0]).checked_size(), Some(0));
     /// assert_eq!(Shape::from([1 << 40, 1 << 40]).checked_size(), None);
@@ -190,7 +190,7 @@ impl PartialEq<[usize]> for Shape {
 /// Shape, strides and offset of a view, counted in elements.
 ///
 /// ```
-/// use isograd_core::{Layout, Shape};
+/// use isograd::{Layout, Shape};
 /// let rows = Layout::contiguous([3, 4]);
 /// let columns = rows.permute(&[1, 0]);
 /// assert_eq!(columns.shape(), &Shape::from([4, 3]));

@@ -13,6 +13,9 @@
 #[cfg(target_endian = "big")]
 compile_error!("isograd keeps tensors as little-endian bytes; big-endian hosts are not supported");
 
+/// Whether this crate was built with optimization; without it, kernels that run on the host are 12 to 35 times slower.
+pub const OPTIMIZED: bool = !cfg!(unoptimized);
+
 pub mod autograd;
 pub mod backend;
 pub mod dtype;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each row of `grid.png` is a transform, each column another draw of its random numbers; the first column is the picture as it
-//! was. It ends by checking what it claims: sizes, that two flips undo each other, that colours stay where strengths are 0, and
+//! was. `grid.svg` shows it with the name of each row. It ends by checking what it claims: sizes, that two flips undo each other, that colours stay where strengths are 0, and
 //! that one seed gives one grid and one batch, however many threads make it.
 
 mod drawing;
@@ -69,9 +69,28 @@ fn rows(width: usize, height: usize) -> Vec<(&'static str, Augmentation)> {
     ]
 }
 
+/// Between two pictures of the grid.
+const GAP: usize = 4;
+
+/// The grid in the file `grid.png` beside it, with a name before each row.
+fn labelled(grid: &Image, image: &Image) -> String {
+    const LETTERS: usize = 260;
+    let (width, height, down) = (grid.width() + LETTERS, grid.height(), image.height() + GAP);
+    let names: String = rows(image.width(), image.height())
+        .iter()
+        .enumerate()
+        .map(|(row, (name, _))| format!("  <text x=\"12\" y=\"{}\">{name}</text>\n", row * down + down / 2 + 6))
+        .collect();
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
+         font-size=\"18\">\n  <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{names}  <image x=\"{LETTERS}\" \
+         width=\"{}\" height=\"{height}\" href=\"grid.png\"/>\n</svg>\n",
+        grid.width()
+    )
+}
+
 /// The grid for `seed`, a row for each transform.
 fn grid(image: &Image, columns: usize, seed: u64) -> Result<Image> {
-    const GAP: usize = 4;
     let (width, height) = (image.width(), image.height());
     let rows = rows(width, height);
     let (across, down) = (width + GAP, height + GAP);
@@ -99,15 +118,15 @@ fn batch(image: &Image, seed: u64, workers: usize, ctx: &Dyn) -> Result<Tensor> 
     Ok(images)
 }
 
-fn check(claim: &str, holds: bool) -> Result<(), String> {
+fn check(claim: &str, holds: bool) -> Result<()> {
     println!("{} {claim}", if holds { "ok:" } else { "NOT SO:" });
-    if holds { Ok(()) } else { Err(format!("it does not hold that {claim}")) }
+    if holds { Ok(()) } else { Err(Error::invalid("augmentation", format!("it does not hold that {claim}"))) }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<()> {
     let options = Options::parse();
     if let Some(path) = options.draw {
-        return Ok(drawing::draw()?.save_png(path)?);
+        return drawing::draw()?.save_png(path);
     }
     let ctx = device(&options.device)?;
     let image = Image::load(&options.picture, 3)?;
@@ -120,7 +139,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&options.out)?;
     let file = options.out.join("grid.png");
     drawn.save_png(&file)?;
-    println!("the grid is in {}", file.display());
+    std::fs::write(options.out.join("grid.svg"), labelled(&drawn, &image))?;
+    println!("the grid is in {}, with labels in grid.svg", file.display());
 
     let generator = &mut Generator::seed_from_u64(options.seed);
     check("the file has the grid that was drawn", Image::load(&file, 3)? == drawn)?;

@@ -11,14 +11,7 @@
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use isograd::{
-    nn::{
-        GRU,
-        data::text::{Counter, Sampling, SequenceLoader, Vocabulary, chars, normalize},
-        initializers::Xavier,
-        loss::{Loss, SoftmaxCrossEntropyLoss},
-        optimizer::{Adam, clip_global_norm},
-    },
-    operators::random,
+    nn::data::text::{Counter, Sampling, SequenceLoader, Vocabulary, chars, normalize},
     prelude::*,
 };
 use std::{path::PathBuf, time::Instant};
@@ -99,7 +92,7 @@ impl Model {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
-    random::seed(options.seed);
+    seed(options.seed);
 
     let text = normalize(&std::fs::read_to_string(&options.text)?);
     let tokens = chars(&text);
@@ -126,11 +119,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (x, y) = batch?;
             // The state goes on from batch to batch; its gradient does not.
             states = states.iter().map(Tensor::detach).collect();
-            let (loss, new) = autograd::record(|| {
+            let (loss, new) = autograd::try_record(|| {
                 let (scores, new) = model.step(&x, &states)?;
                 let labels = y.transpose(&[1, 0])?.reshape([-1])?;
                 let scores = scores.reshape([-1, vocabulary.len() as isize])?;
-                Ok::<_, Error>((criterion.loss(&scores, &labels)?.mean((), false)?, new))
+                Ok((criterion.loss(&scores, &labels)?.mean((), false)?, new))
             })?;
             states = new;
             loss.backward()?;
@@ -155,7 +148,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("trained in {:.1} s", begin.elapsed().as_secs_f64());
     println!("{}", model.write(&options.prefix, 300, &vocabulary, &ctx)?);
     if perplexity.is_nan() || perplexity >= options.target {
-        return Err(format!("the perplexity is {perplexity:.4}, not below {}", options.target).into());
+        let why = format!("the perplexity is {perplexity:.4}, not below {}", options.target);
+        return Err(Error::invalid("char_rnn", why).into());
     }
     println!("perplexity: {perplexity:.4}");
     Ok(())

@@ -126,13 +126,13 @@ impl Input {
 }
 
 /// The losses before and after the steps, and how many numbers are trained.
-fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize), Box<dyn std::error::Error>> {
+fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize)> {
     random::seed(options.seed);
     let net = (entry.make)()?;
     let parameters = net.collect_params();
     match entry.input {
-        Input::Pictures(..) => parameters.initialize(MSRAPrelu::he(), ctx, false)?,
-        Input::Words => parameters.initialize(Normal { sigma: 0.1 }, ctx, false)?,
+        Input::Pictures(..) => parameters.initialize(MSRAPrelu::he(), ctx)?,
+        Input::Words => parameters.initialize(Normal { sigma: 0.1 }, ctx)?,
     }
     let (x, y) = entry.input.batch(ctx)?;
     let criterion = SoftmaxCrossEntropyLoss::default();
@@ -154,18 +154,18 @@ fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize
     losses.push(loss()?.asscalar::<f64>()?);
     for (path, parameter) in parameters.unique().iter().filter(|(_, p)| p.grad_req() != GradReq::Null) {
         if !parameter.grad()?.abs()?.max((), false)?.asscalar::<f64>()?.is_finite() {
-            return Err(format!("the gradient of {path} is not finite").into());
+            return Err(Error::invalid("cnn_zoo", format!("the gradient of {path} is not finite")));
         }
     }
     Ok((losses, parameter_count(&*net)?))
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<()> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
     let chosen: Vec<Entry> = networks().into_iter().filter(|e| e.name.contains(&options.only)).collect();
     if chosen.is_empty() {
-        return Err(format!("no network's name contains {:?}", options.only).into());
+        return Err(Error::invalid("cnn_zoo", format!("no network's name contains {:?}", options.only)));
     }
 
     let bar = ProgressBar::new(chosen.len() as u64);
@@ -188,5 +188,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     bar.finish_and_clear();
     println!("{} networks in {:.1} s", chosen.len(), begin.elapsed().as_secs_f64());
-    if failed.is_empty() { Ok(()) } else { Err(format!("the loss did not fall of {}", failed.join("; ")).into()) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid("cnn_zoo", format!("the loss did not fall of {}", failed.join("; "))))
+    }
 }

@@ -77,7 +77,7 @@ fn main() -> Result<ExitCode> {
     let mut outputs = vec![];
     for net in [&mine as &dyn Block, &theirs] {
         random::seed(options.seed);
-        net.collect_params().initialize(Uniform::default(), &ctx, false)?;
+        net.collect_params().initialize(Uniform::default(), &ctx)?;
         outputs.push(values(&net.forward(&x)?)?);
     }
     checks.claim("MySequential computes what Sequential computes, to the last bit", outputs[0] == outputs[1]);

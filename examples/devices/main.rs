@@ -19,14 +19,12 @@ use isograd::{
 };
 use isograd_reference::Reference;
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
-fn check(what: &str, holds: bool) -> Outcome {
+fn check(what: &str, holds: bool) -> Result<()> {
     println!("{what}: {}", if holds { "yes" } else { "no" });
-    if holds { Ok(()) } else { Err(format!("this does not hold: {what}").into()) }
+    if holds { Ok(()) } else { Err(Error::invalid("devices", format!("this does not hold: {what}"))) }
 }
 
-fn moving(a: &Dyn, b: &Dyn) -> Outcome {
+fn moving(a: &Dyn, b: &Dyn) -> Result<()> {
     let x = Tensor::from_slice(a, &[1.0f32, 2.0, 3.0], [3])?;
     check("a tensor is on the device that it was made on", x.ctx() == a)?;
     check("as_in_context of the same device shares memory", x.as_in_context(a)?.shares_memory_with(&x))?;
@@ -47,7 +45,7 @@ fn network(contexts: &[Dyn]) -> Result<Sequential> {
     random::seed(5);
     let mut net = Sequential::new();
     net.add(Dense::new(32).in_units(16).activation(Activation::Relu)).add(Dense::new(4).in_units(32));
-    net.initialize_on(Xavier::default(), contexts)?;
+    net.initialize(Xavier::default(), contexts)?;
     Ok(net)
 }
 
@@ -70,7 +68,7 @@ fn train(contexts: &[Dyn], x: &Tensor, y: &Tensor) -> Result<(Sequential, Vec<f6
     Ok((net, losses))
 }
 
-fn parallel(contexts: &[Dyn]) -> Outcome {
+fn parallel(contexts: &[Dyn]) -> Result<()> {
     random::seed(2);
     let x = Tensor::normal(&contexts[0], [48, 16], 0.0, 1.0, DType::F32)?;
     let y = x.narrow(1, 0, 4)?.argmax(1, false)?;
@@ -96,7 +94,7 @@ fn parallel(contexts: &[Dyn]) -> Outcome {
     Ok(())
 }
 
-fn main() -> Outcome {
+fn main() -> Result<()> {
     println!("devices of this build: {}", isograd::devices().join(", "));
     let ctx = isograd::default_device()?;
     println!("the default device is {}, and it computes with {:?}", ctx.name(), ctx.capabilities().computes);

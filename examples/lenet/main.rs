@@ -13,14 +13,7 @@ mod plot;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use isograd::{
-    nn::{
-        Conv2D, Dropout, MaxPool2D,
-        data::{ArrayDataset, DataLoader, idx},
-        initializers::Xavier,
-        loss::{Loss, SoftmaxCrossEntropyLoss},
-        metric::{Accuracy, Metric},
-        optimizer::SGD,
-    },
+    nn::data::idx,
     operators::{PadMode, random},
     prelude::*,
 };
@@ -108,13 +101,13 @@ fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>>, ctx: &Dyn) -> 
         let [images, labels] = batch?;
         accuracy.update(&labels, &net.forward(&normalize(&images)?)?)?;
     }
-    Ok(Metric::<Dyn>::value(&accuracy))
+    Ok(accuracy.value())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
-    random::seed(options.seed);
+    seed(options.seed);
 
     let train = DataLoader::new(digits(&options.data, "train", options.limit)?, options.batch_size)?;
     let train = train.shuffle(options.seed);
@@ -122,13 +115,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let net = lenet();
     net.initialize(Xavier::default(), &ctx)?;
+    let steps = options.epochs * train.len();
     let optimizer = SGD::new(options.learning_rate).momentum(0.9).weight_decay(5e-4);
+    let optimizer = Scheduled::new(optimizer, Schedule::cosine(steps.max(1) as u64));
     let mut trainer = Trainer::new(net.collect_params(), optimizer)?;
     let criterion = SoftmaxCrossEntropyLoss::default();
     println!("{net}\non {}", options.device);
 
     let begin = Instant::now();
-    let steps = options.epochs * train.len();
     let bar = ProgressBar::new(steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {msg}, {eta} left")?);
     let mut curve = Vec::new();
@@ -137,11 +131,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for batch in train.epoch(&ctx) {
             let [images, labels] = batch?;
             let images = normalize(&shifted(&images)?)?;
-            let done = bar.position() as f64 / steps as f64;
-            trainer.set_learning_rate(options.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
-            let (loss, scores) = autograd::record(|| {
+            let (loss, scores) = autograd::try_record(|| {
                 let scores = net.forward(&images)?;
-                Ok::<_, Error>((criterion.loss(&scores, &labels)?, scores))
+                Ok((criterion.loss(&scores, &labels)?, scores))
             })?;
             loss.backward()?;
             trainer.step(labels.size())?;
@@ -172,7 +164,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fresh.load_parameters(&file, &ctx)?;
     let (trained, loaded) = (accuracy(&net, &test, &ctx)?, accuracy(&fresh, &test, &ctx)?);
     if trained != loaded {
-        return Err(format!("the loaded network has accuracy {loaded}, the trained one {trained}").into());
+        let why = format!("the loaded network has accuracy {loaded}, the trained one {trained}");
+        return Err(Error::invalid("lenet", why).into());
     }
     println!("parameters and training curve are in {}", options.out.display());
     println!("test accuracy: {loaded:.4}");

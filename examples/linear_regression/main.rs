@@ -6,17 +6,7 @@
 //!
 //! Both must find the weights that the data were made of, or the program ends with an error.
 
-use isograd::{
-    format::HostArray,
-    nn::{
-        data::{ArrayDataset, DataLoader},
-        initializers::Normal,
-        loss::{L2Loss, Loss},
-        optimizer::SGD,
-    },
-    operators::random,
-    prelude::*,
-};
+use isograd::{format::HostArray, prelude::*};
 
 const TRUE_WEIGHT: [f32; 2] = [2.0, -3.4];
 const TRUE_BIAS: f32 = 4.2;
@@ -84,15 +74,15 @@ fn concise(x: &Tensor, y: &Tensor) -> Result<(Vec<f32>, f32)> {
     Ok((net.weight().data()?.to_vec()?, bias.data()?.asscalar()?))
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<()> {
     let ctx = isograd::default_device()?;
-    random::seed(1);
+    seed(1);
     let (x, y) = data(&ctx)?;
     for (name, (weight, bias)) in [("from scratch", from_scratch(&x, &y)?), ("concise", concise(&x, &y)?)] {
         println!("{name}: w = {weight:?} of {TRUE_WEIGHT:?}, b = {bias} of {TRUE_BIAS}");
         let off = weight.iter().zip(TRUE_WEIGHT).map(|(a, b)| (a - b).abs()).fold((bias - TRUE_BIAS).abs(), f32::max);
         if off.is_nan() || off > 0.01 {
-            return Err(format!("{name}: the weights are off by {off}, more than 0.01").into());
+            return Err(Error::invalid("linear_regression", format!("{name}: off by {off}, more than 0.01")));
         }
     }
     Ok(())

@@ -9,18 +9,7 @@
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use isograd::{
-    nn::{
-        Dropout,
-        data::{ArrayDataset, DataLoader, idx},
-        initializers::Xavier,
-        loss::{Loss, SoftmaxCrossEntropyLoss},
-        metric::{Accuracy, Metric},
-        optimizer::SGD,
-    },
-    operators::random,
-    prelude::*,
-};
+use isograd::{nn::data::idx, prelude::*};
 use std::{
     path::{Path, PathBuf},
     time::Instant,
@@ -70,13 +59,13 @@ fn accuracy(net: &Sequential, data: &DataLoader<ArrayDataset<2>>, ctx: &Dyn) -> 
         let [images, labels] = batch?;
         accuracy.update(&labels, &net.forward(&normalize(&images)?)?)?;
     }
-    Ok(Metric::<Dyn>::value(&accuracy))
+    Ok(accuracy.value())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
-    random::seed(options.seed);
+    seed(options.seed);
 
     let train = DataLoader::new(digits(&options.data, "train")?, options.batch_size)?.shuffle(options.seed);
     let test = DataLoader::new(digits(&options.data, "t10k")?, 250)?;
@@ -114,7 +103,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reached = accuracy(&net, &test, &ctx)?;
     println!("test accuracy: {reached:.4}");
     if reached < CLAIM {
-        return Err(format!("the accuracy is below {CLAIM}").into());
+        return Err(Error::invalid("mlp_digits", format!("the accuracy is below {CLAIM}")).into());
     }
     Ok(())
 }

@@ -20,14 +20,12 @@ use isograd::{
 };
 use std::path::Path;
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
-fn check(what: &str, holds: bool) -> Outcome {
+fn check(what: &str, holds: bool) -> Result<()> {
     println!("{what}: {}", if holds { "yes" } else { "no" });
-    if holds { Ok(()) } else { Err(format!("this does not hold: {what}").into()) }
+    if holds { Ok(()) } else { Err(Error::invalid("read_write", format!("this does not hold: {what}"))) }
 }
 
-fn tensors(ctx: &Dyn, folder: &Path) -> Outcome {
+fn tensors(ctx: &Dyn, folder: &Path) -> Result<()> {
     let x = Tensor::arange(ctx, 0, 4, 1, DType::F32)?;
     let y = Tensor::from_slice(ctx, &[1i64, 2], [2])?;
 
@@ -64,7 +62,7 @@ fn mlp() -> Sequential {
     net
 }
 
-fn networks(ctx: &Dyn, folder: &Path) -> Outcome {
+fn networks(ctx: &Dyn, folder: &Path) -> Result<()> {
     let net = mlp();
     net.initialize(Xavier::default(), ctx)?;
     let x = Tensor::normal(ctx, [2, 8], 0.0, 1.0, DType::F32)?;
@@ -138,7 +136,7 @@ fn train(net: &Sequential, trainer: &mut Trainer, ctx: &Dyn, steps: usize) -> Re
     Ok(last)
 }
 
-fn resume(ctx: &Dyn, folder: &Path) -> Outcome {
+fn resume(ctx: &Dyn, folder: &Path) -> Result<()> {
     let begin = || -> Result<(Sequential, Trainer)> {
         random::seed(3);
         let net = mlp();
@@ -164,7 +162,7 @@ fn resume(ctx: &Dyn, folder: &Path) -> Outcome {
     check("a resumed training ends where an unbroken one does, to the last bit", bits(&resumed)? == bits(&unbroken)?)
 }
 
-fn main() -> Outcome {
+fn main() -> Result<()> {
     let ctx = isograd::default_device()?;
     random::seed(1);
     let folder = tempfile::tempdir()?;

@@ -80,7 +80,7 @@ fn accuracy<D: Dataset<Item = (HostArray, i64)>>(net: &ResNet, data: &DataLoader
         let (images, labels) = batch?;
         accuracy.update(&labels, &net.forward(&images)?)?;
     }
-    Ok(Metric::<Dyn>::value(&accuracy))
+    Ok(accuracy.value())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -101,9 +101,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{net}\n{} parameters, on {}", zoo::parameter_count(&net)?, options.device);
 
     let optimizer = SGD::new(options.learning_rate).momentum(0.9).weight_decay(5e-4);
+    let steps = options.epochs * train.len();
+    let optimizer = Scheduled::new(optimizer, Schedule::cosine(steps.max(1) as u64));
     let mut trainer = Trainer::new(net.collect_params(), optimizer)?;
     let criterion = SoftmaxCrossEntropyLoss::default();
-    let steps = options.epochs * train.len();
     let bar = ProgressBar::new(steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {msg}, {eta} left")?);
     let begin = Instant::now();
@@ -111,8 +112,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut total, mut seen) = (0.0, 0);
         for batch in train.epoch(&ctx) {
             let (images, labels) = batch?;
-            let done = bar.position() as f64 / steps as f64;
-            trainer.set_learning_rate(options.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()));
             let loss = autograd::record(|| criterion.loss(&net.forward(&images)?, &labels))?;
             loss.backward()?;
             trainer.step(labels.size())?;
@@ -132,7 +131,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reached = accuracy(&net, &test, &ctx)?;
     println!("test accuracy: {reached:.4}");
     if reached < CLAIM {
-        return Err(format!("the accuracy is below {CLAIM}").into());
+        return Err(Error::invalid("resnet_digits", format!("the accuracy is below {CLAIM}")).into());
     }
     Ok(())
 }

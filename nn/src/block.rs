@@ -1,14 +1,17 @@
 //! The two traits that networks are made of: [`Parameters`], which finds parameters, and [`Block`], which computes.
 
 use crate::{
-    Initializer, LoadOptions, Parameter, ParameterDict, SaveOptions,
+    Contexts, Initializer, LoadOptions, Parameter, ParameterDict, SaveOptions,
+    describe::print_blocks,
     hooks::{self, Tensors},
-    serialize,
+    naming, serialize,
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
 use std::{
+    any::Any,
     collections::{BTreeMap, HashMap},
     marker::PhantomData,
+    ops::{Deref, Index},
     path::Path,
     sync::Arc,
 };
@@ -16,8 +19,8 @@ use std::{
 /// Something that computes a tensor from a tensor: a layer, or a network of them.
 ///
 /// ```
-/// use isograd_core::{Backend, Result, Tensor};
-/// use isograd_nn::{Block, Dense, Parameters, initializers::Xavier};
+/// use isograd::{Backend, Result, Tensor};
+/// use isograd::nn::{Block, Dense, Parameters, initializers::Xavier};
 ///
 /// #[derive(Parameters)]
 /// struct Residual<B: Backend> { body: Dense<B>, scale: f64 }
@@ -27,13 +30,13 @@ use std::{
 ///         x.add(&self.body.forward(x)?.mul_scalar(self.scale)?)
 ///     }
 /// }
-/// # let ctx = isograd_reference::Reference;
+/// let ctx = isograd::device("cpu")?;
 /// let net = Residual { body: Dense::new(3), scale: 0.1 };
 /// net.initialize(Xavier::default(), &ctx)?;
-/// let x = Tensor::ones(&ctx, [2, 3], isograd_core::DType::F32)?;
+/// let x = Tensor::ones(&ctx, [2, 3], isograd::DType::F32)?;
 /// assert_eq!(net.forward(&x)?.shape(), &[2, 3]);
 /// assert_eq!(net.collect_params().paths(), ["body.weight", "body.bias"]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// Blocks of several inputs or outputs take and give tuples (or any other type): `impl Block<B, (Tensor<B>, Tensor<B>)>` is one
@@ -58,6 +61,11 @@ pub trait Block<B: Backend = Dyn, X: ?Sized = Tensor<B>, Y = Tensor<B>>: Paramet
         hooks::observe(self.id(), x, || self.forward(x)).map_err(|e| located(e, self))
     }
 
+    /// The block number `index` of a container, `None` beyond the last; any other block has none. `net[0][1]` asks for it.
+    fn child(&self, _index: usize) -> Option<&AnyBlock<B>> {
+        None
+    }
+
     /// The parameter at `path` (`0.1.bias`), or of this name (`dense0_bias`).
     ///
     /// # Errors
@@ -65,6 +73,132 @@ pub trait Block<B: Backend = Dyn, X: ?Sized = Tensor<B>, Y = Tensor<B>>: Paramet
     fn get(&self, path: &str) -> Result<Parameter<B>> {
         self.collect_params().find(path).cloned()
     }
+}
+
+/// The methods of [`Parameters`] of what stands for another value.
+macro_rules! stands_for {
+    () => {
+        fn visit(&self, visitor: &mut dyn Visitor<B>) {
+            (**self).visit(visitor);
+        }
+
+        fn label(&self) -> Option<String> {
+            (**self).label()
+        }
+
+        fn id(&self) -> $crate::BlockId {
+            (**self).id()
+        }
+
+        fn prefix(&self) -> String {
+            (**self).prefix()
+        }
+    };
+}
+pub(crate) use stands_for;
+
+/// A block of any type, which can be asked for: what containers hold, and what `net[0]` is. A clone is the same block.
+///
+/// ```
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Activation, Block, Dense, Parameters, Sequential, initializers::{One, Zero}};
+/// let ctx = isograd::device("cpu")?;
+/// let mut features = Sequential::new();
+/// features.add(Dense::new(4)).add(Activation::Relu);
+/// let mut net = Sequential::new();
+/// net.add(features).add(Dense::new(2));
+/// net.initialize(Zero, &ctx)?;
+/// net[1].force_reinit(One, &ctx)?;
+/// net.forward(&Tensor::ones(&ctx, [1, 3], DType::F32)?)?;
+/// assert_eq!(net[0][0].downcast::<Dense<_>>()?.weight().shape()?, [4, 3]);
+/// assert_eq!(net[0][1].to_string(), "Activation(relu)");
+/// let error = net[0][1].downcast::<Dense<_>>().unwrap_err().to_string();
+/// assert!(error.contains("Activation(relu)") && error.contains("Dense"), "{error}");
+/// # Ok::<(), isograd::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct AnyBlock<B: Backend = Dyn>(Arc<dyn Held<B>>);
+
+/// A block that borrows nothing, so that its type can be asked for.
+trait Held<B: Backend>: Block<B> + Any {}
+
+impl<B: Backend, T: Block<B> + 'static> Held<B> for T {}
+
+impl<B: Backend> AnyBlock<B> {
+    /// Any block.
+    pub fn new(block: impl Block<B> + 'static) -> AnyBlock<B> {
+        AnyBlock(Arc::new(block))
+    }
+
+    /// This block as what it is, which has methods that blocks in general do not have: `weight()` of a layer.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it is of another type.
+    pub fn downcast<T: Block<B> + 'static>(&self) -> Result<&T> {
+        let any: &dyn Any = &*self.0;
+        // One that was taken from a container and put into another is within two of these.
+        if let Some(inner) = any.downcast_ref::<AnyBlock<B>>() {
+            return inner.downcast();
+        }
+        any.downcast_ref().ok_or_else(|| {
+            let (wanted, label) = (short_name::<T>(), self.label().unwrap_or_default());
+            Error::invalid("downcast", format!("the block is no {wanted}; it prints as {label}"))
+        })
+    }
+}
+
+impl<B: Backend> Deref for AnyBlock<B> {
+    type Target = dyn Block<B>;
+
+    fn deref(&self) -> &(dyn Block<B> + 'static) {
+        &*self.0
+    }
+}
+
+impl<B: Backend> Parameters<B> for AnyBlock<B> {
+    stands_for!();
+}
+
+impl<B: Backend> Block<B> for AnyBlock<B> {
+    fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        self.0.forward(x)
+    }
+
+    fn child(&self, index: usize) -> Option<&AnyBlock<B>> {
+        self.0.child(index)
+    }
+}
+
+impl<B: Backend> Index<usize> for AnyBlock<B> {
+    type Output = AnyBlock<B>;
+
+    /// The block number `index` of a container.
+    ///
+    /// # Panics
+    /// Panics when there is none, or this is no container; [`Block::child`] does not.
+    fn index(&self, index: usize) -> &AnyBlock<B> {
+        child(self, index)
+    }
+}
+
+/// [`Block::child`], which must be there.
+pub(crate) fn child<B: Backend>(block: &(impl Block<B> + ?Sized), index: usize) -> &AnyBlock<B> {
+    match block.child(index) {
+        Some(child) => child,
+        None => panic!("there is no block {index} in {}", block.label().unwrap_or_default()),
+    }
+}
+
+/// The name of a type without its path.
+fn short_name<T: ?Sized>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let path = name.split('<').next().unwrap_or(name);
+    path.rsplit("::").next().unwrap_or(path)
+}
+
+print_blocks! {
+    impl [B: Backend] AnyBlock<B>;
+    impl [B: Backend] dyn Block<B> + '_;
 }
 
 /// Which block a call is of: where it lies in memory, and its type, as a block may lie where its first part does.
@@ -82,11 +216,17 @@ pub struct BlockId {
 /// enum the fields of the variant at hand count. A struct without a `Backend` parameter holds parameters of [`Dyn`], or of
 /// what `#[parameters(backend = ...)]` names.
 ///
+/// The derived type also has `Display`, which prints its structure as [`crate::describe`] does; for one of one's own,
+/// `#[parameters(display = false)]` leaves it out.
+///
+/// A parameter that is called like its field, `Parameter::new("weight", ..)` in the field `weight`, is renamed when its block is
+/// first looked through, as Gluon would call it: `mydense0_weight` in a `MyDense`. So two of them have different names.
+///
 /// A field of any other type does not compile, so that no parameter is forgotten:
 ///
 /// ```compile_fail,E0277
-/// #[derive(isograd_nn::Parameters)]
-/// struct Net { layer: isograd_nn::Dense, since: std::time::Instant }
+/// #[derive(isograd::nn::Parameters)]
+/// struct Net { layer: isograd::nn::Dense, since: std::time::Instant }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to hold parameters of backend `{B}`",
@@ -131,9 +271,8 @@ pub trait Parameters<B: Backend = Dyn> {
     /// All parameters with their structural paths (`0.weight`, `body.0.bias`), in the order of the structure. One that is
     /// shared is there once per place.
     fn collect_params(&self) -> ParameterDict<B> {
-        let mut collector = Collector { path: String::new(), found: Vec::new() };
-        self.visit(&mut collector);
-        ParameterDict::new(self.prefix(), collector.found)
+        let found = Collector::of(self).found;
+        ParameterDict::new(self.prefix(), found)
     }
 
     /// The parameters whose structural path or whose name matches `pattern`, a regular expression that is anchored at the
@@ -174,7 +313,7 @@ pub trait Parameters<B: Backend = Dyn> {
     /// empty path.
     ///
     /// ```
-    /// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+    /// use isograd::nn::{Activation, Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::new();
     /// net.add(Dense::new(2)).add(Activation::Relu);
     /// let mut seen = vec![];
@@ -213,39 +352,29 @@ pub trait Parameters<B: Backend = Dyn> {
         self.collect_params().unfreeze()
     }
 
-    /// Gives all parameters values on `ctx`: by their own initializer where they have one, by `initializer` otherwise; those
-    /// whose shape is not known, in the first forward pass. Parameters that have values keep them, so that what was added to
-    /// a network can be initialized after the rest was trained or loaded; [`Parameters::force_reinit`] replaces them too.
+    /// Gives all parameters values, the same on every context: by their own initializer where they have one, by `initializer`
+    /// otherwise; those whose shape is not known, in the first forward pass. Parameters that have values keep them, so that what
+    /// was added to a network can be initialized after the rest was trained or loaded; [`Parameters::force_reinit`] replaces
+    /// them too.
     ///
     /// # Errors
-    /// What the initializers and the device report.
-    fn initialize(&self, initializer: impl Initializer<B> + 'static, ctx: &B) -> Result<()>
+    /// What the initializers and the device report; [`Error::Parameter`] for no contexts, and for one that is named twice.
+    fn initialize(&self, initializer: impl Initializer<B> + 'static, contexts: impl Contexts<B>) -> Result<()>
     where
         Self: Sized,
     {
-        self.collect_params().initialize(initializer, ctx, false)
-    }
-
-    /// [`Parameters::initialize`] on several contexts, with the same values on each.
-    ///
-    /// # Errors
-    /// As [`Parameters::initialize`]; [`Error::Parameter`] for no contexts, and for one that is named twice.
-    fn initialize_on(&self, initializer: impl Initializer<B> + 'static, contexts: &[B]) -> Result<()>
-    where
-        Self: Sized,
-    {
-        self.collect_params().initialize_on(initializer, contexts, false)
+        self.collect_params().initialize(initializer, contexts)
     }
 
     /// [`Parameters::initialize`], also of those that have values.
     ///
     /// # Errors
     /// As [`Parameters::initialize`].
-    fn force_reinit(&self, initializer: impl Initializer<B> + 'static, ctx: &B) -> Result<()>
+    fn force_reinit(&self, initializer: impl Initializer<B> + 'static, contexts: impl Contexts<B>) -> Result<()>
     where
         Self: Sized,
     {
-        self.collect_params().initialize(initializer, ctx, true)
+        self.collect_params().force_reinit(initializer, contexts)
     }
 
     /// Writes all parameters under their structural paths: as safetensors, or for a path that ends in `.params` in MXNet's
@@ -305,20 +434,67 @@ pub trait Visitor<B: Backend> {
     fn child(&mut self, name: &str, child: &dyn Parameters<B>);
 }
 
+/// Collects parameters by path, and names those that nobody has named.
 struct Collector<B: Backend> {
     path: String,
+    /// The block that the parameters are of, and where its path ends.
+    owner: Owner,
     found: Vec<(String, Parameter<B>)>,
+    /// For each parameter found the name that it had.
+    old_names: Vec<String>,
+}
+
+#[derive(Default)]
+struct Owner {
+    /// What it prints, of which the name is the beginning.
+    label: String,
+    /// What the names of its parameters begin with, as soon as it is known.
+    prefix: String,
+    path: usize,
+}
+
+impl Owner {
+    fn of<B: Backend>(block: &(impl Parameters<B> + ?Sized), path: &str) -> Option<Owner> {
+        Some(Owner { label: block.label()?, prefix: block.prefix(), path: path.len() })
+    }
+}
+
+impl<B: Backend> Collector<B> {
+    fn of(root: &(impl Parameters<B> + ?Sized)) -> Self {
+        let owner = Owner::of(root, "").unwrap_or_default();
+        let mut collector = Collector { path: String::new(), owner, found: vec![], old_names: vec![] };
+        root.visit(&mut collector);
+        collector
+    }
 }
 
 impl<B: Backend> Visitor<B> for Collector<B> {
     fn parameter(&mut self, parameter: &Parameter<B>) {
         parameter.note_path(&self.path);
+        let name = parameter.name();
+        // One that is called like its field, in every block of this type, gets a name as Gluon would give it.
+        if !name.is_empty() && self.path[self.owner.path..].trim_start_matches('.') == name {
+            if self.owner.prefix.is_empty() {
+                let kind = self.owner.label.split('(').next().unwrap_or_default();
+                let kind: String = kind.chars().filter(|c| c.is_alphanumeric()).collect();
+                self.owner.prefix = naming::prefix(&kind.to_lowercase());
+            }
+            parameter.rename(format!("{}{name}", self.owner.prefix));
+        }
         self.found.push((self.path.clone(), parameter.clone()));
+        self.old_names.push(name);
     }
 
     fn child(&mut self, name: &str, child: &dyn Parameters<B>) {
         let before = push(&mut self.path, name);
-        child.visit(self);
+        match Owner::of(child, &self.path) {
+            Some(owner) => {
+                let outer = std::mem::replace(&mut self.owner, owner);
+                child.visit(self);
+                self.owner = outer;
+            }
+            None => child.visit(self),
+        }
         self.path.truncate(before);
     }
 }
@@ -368,9 +544,14 @@ pub(crate) fn each_block<B: Backend>(
 pub(crate) fn located<B: Backend>(error: Error, block: &(impl Parameters<B> + ?Sized)) -> Error {
     match error {
         Error::Uninitialized { name, path, why } => {
-            let all = block.collect_params();
-            let here = all.iter().find(|(_, p)| p.name() == name).map(|(path, _)| path.to_string());
-            Error::Uninitialized { name, path: here.or(path), why }
+            let all = Collector::of(block);
+            match all.old_names.iter().position(|old| *old == name) {
+                Some(at) => {
+                    let (here, parameter) = &all.found[at];
+                    Error::Uninitialized { name: parameter.name(), path: Some(here.clone()), why }
+                }
+                None => Error::Uninitialized { name, path, why },
+            }
         }
         other => other,
     }
@@ -417,28 +598,6 @@ impl<B: Backend, T: Parameters<B>> Parameters<B> for Option<T> {
     }
 }
 
-/// The methods of [`Parameters`] of what stands for another value.
-macro_rules! stands_for {
-    () => {
-        fn visit(&self, visitor: &mut dyn Visitor<B>) {
-            (**self).visit(visitor);
-        }
-
-        fn label(&self) -> Option<String> {
-            (**self).label()
-        }
-
-        fn id(&self) -> $crate::BlockId {
-            (**self).id()
-        }
-
-        fn prefix(&self) -> String {
-            (**self).prefix()
-        }
-    };
-}
-pub(crate) use stands_for;
-
 macro_rules! pointers {
     ($([$($lifetime:tt)*] $pointer:ty;)*) => { $(
         impl<$($lifetime)* B: Backend, T: Parameters<B> + ?Sized> Parameters<B> for $pointer {
@@ -448,6 +607,10 @@ macro_rules! pointers {
         impl<$($lifetime)* B: Backend, X: ?Sized, Y, T: Block<B, X, Y> + ?Sized> Block<B, X, Y> for $pointer {
             fn forward(&self, x: &X) -> Result<Y> {
                 (**self).forward(x)
+            }
+
+            fn child(&self, index: usize) -> Option<&AnyBlock<B>> {
+                (**self).child(index)
             }
         }
     )* };

@@ -32,12 +32,12 @@ const SCALER: &str = "scaler";
 /// under their paths: [`Parameters::load_parameters_with`] reads them alone when it may `ignore_extra`.
 ///
 /// ```
-/// use isograd_core::{Result, autograd};
-/// use isograd_nn::{Block, Checkpoint, Dense, Parameters, Trainer, initializers::Normal, optimizer::Adam};
-/// use isograd_nn::data::{DataLoader, SimpleDataset};
-/// # let ctx = isograd_reference::Reference;
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("training.safetensors");
+/// use isograd::{Result, autograd};
+/// use isograd::nn::{Block, Checkpoint, Dense, Parameters, Trainer, initializers::Normal, optimizer::Adam};
+/// use isograd::nn::data::{DataLoader, SimpleDataset};
+/// let ctx = isograd::device("cpu")?;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("training.safetensors");
 /// let run = |epochs: std::ops::Range<u64>| -> Result<Vec<f32>> {
 ///     let net = Dense::new(1).in_units(1);
 ///     net.initialize(Normal::default(), &ctx)?;
@@ -57,12 +57,12 @@ const SCALER: &str = "scaler";
 ///     }
 ///     net.weight().data()?.to_vec()
 /// };
-/// # isograd_core::operators::random::seed(1);
+/// isograd::operators::random::seed(1);
 /// let unbroken = run(0..3)?;
-/// # isograd_core::operators::random::seed(1);
+/// isograd::operators::random::seed(1);
 /// run(0..2)?;
 /// assert_eq!(run(2..3)?, unbroken);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Checkpoint<'a, B: Backend = Dyn> {

@@ -9,9 +9,9 @@ use std::{fmt, ops::Deref};
 /// network is initialized with, it begins with its own values. Gluon's `params.get_constant`.
 ///
 /// ```
-/// use isograd_core::{Backend, GradReq, Result, Tensor};
-/// use isograd_nn::{Block, Constant, Parameters, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Backend, GradReq, Result, Tensor};
+/// use isograd::nn::{Block, Constant, Parameters, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// #[derive(Parameters)]
 /// struct Scaled<B: Backend> { by: Constant<B> }
 /// impl<B: Backend> Block<B> for Scaled<B> {
@@ -24,7 +24,7 @@ use std::{fmt, ops::Deref};
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 1.0], [2])?;
 /// assert_eq!(layer.forward(&x)?.to_vec::<f32>()?, [2.0, 3.0]);
 /// assert_eq!(layer.by.grad_req(), GradReq::Null);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Constant<B: Backend = Dyn>(Parameter<B>);

@@ -2,28 +2,28 @@
 //! [`Identity`].
 
 use crate::{
-    Block, Parameters, Visitor,
-    block::located,
+    AnyBlock, Block, Parameters, Visitor,
+    block::{child, located},
     describe::print_blocks,
     hooks::{self, Tensors},
     sequential::Children,
 };
 use isograd_core::{Backend, Dyn, Error, Result, Tensor};
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Index, sync::Arc};
 
 /// All blocks get the same input; their outputs are joined along an axis. Gluon's `contrib.nn.Concurrent`, the paths of an
 /// Inception block.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Concurrent, Dense, Identity, Parameters, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Concurrent, Dense, Identity, Parameters, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Concurrent::new(1);
 /// net.add(Dense::new(2)).add(Identity);
 /// net.initialize(One, &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 3], DType::F32)?;
 /// assert_eq!(net.forward(&x)?.to_vec::<f32>()?, [3.0, 3.0, 1.0, 1.0, 1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Concurrent<B: Backend = Dyn> {
@@ -63,8 +63,20 @@ impl<B: Backend> Concurrent<B> {
     }
 
     /// The blocks in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &dyn Block<B>> + ExactSizeIterator {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &AnyBlock<B>> + ExactSizeIterator {
         self.children.iter()
+    }
+}
+
+impl<B: Backend> Index<usize> for Concurrent<B> {
+    type Output = AnyBlock<B>;
+
+    /// The block at `index`.
+    ///
+    /// # Panics
+    /// Panics when there is none; [`Block::child`] does not.
+    fn index(&self, index: usize) -> &AnyBlock<B> {
+        child(self, index)
     }
 }
 
@@ -89,21 +101,25 @@ impl<B: Backend> Block<B> for Concurrent<B> {
             Tensor::concat(&outputs.iter().collect::<Vec<_>>(), self.axis)
         })
     }
+
+    fn child(&self, index: usize) -> Option<&AnyBlock<B>> {
+        self.children.get(index)
+    }
 }
 
 /// What `body` makes of the input, added to the input, or to what `shortcut` makes of it (He et al., arXiv:1512.03385).
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Dense, Parameters, Residual, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Dense, Parameters, Residual, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let net = Residual::new(Dense::new(3));
 /// net.initialize(One, &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 3], DType::F32)?;
 /// assert_eq!(net.forward(&x)?.to_vec::<f32>()?, [4.0; 3]);
 /// let wider: Residual = Residual::new(Dense::new(8)).shortcut(Dense::new(8).use_bias(false));
 /// assert_eq!(wider.collect_params().paths(), ["body.weight", "body.bias", "shortcut.weight"]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Residual<B: Backend = Dyn> {
@@ -162,9 +178,9 @@ impl<B: Backend> Block<B> for Residual<B> {
 /// A function as a block, from any input to any output. It prints its name.
 ///
 /// ```
-/// use isograd_core::{Backend, Result, Tensor};
-/// use isograd_nn::{Block, Dense, Lambda, Sequential};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Backend, Result, Tensor};
+/// use isograd::nn::{Block, Dense, Lambda, Sequential};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Sequential::new();
 /// net.add(Lambda::new(|x: &Tensor<_>| x.mul_scalar(2.0))).add(Lambda::named("plus one", |x: &Tensor<_>| x + 1.0));
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2])?;
@@ -173,7 +189,7 @@ impl<B: Backend> Block<B> for Residual<B> {
 ///
 /// let sum = Lambda::new(|(a, b): &(Tensor<_>, Tensor<_>)| a.add(b));
 /// assert_eq!(sum.forward(&(x.clone(), x))?.to_vec::<f32>()?, [2.0, 4.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Lambda<X, Y> {
     name: String,
@@ -271,4 +287,8 @@ impl<B: Backend, X: Clone + Tensors<B>> Block<B, X, X> for Identity {
 print_blocks! {
     impl [B: Backend] Concurrent<B>;
     impl [B: Backend] Residual<B>;
+}
+
+print_blocks! {
+    display impl [] Identity;
 }

@@ -6,7 +6,7 @@ use isograd_core::Backend;
 /// The structure of a block as text, as Gluon prints it. `{net}` and `println!` use it.
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Sequential, describe};
+/// use isograd::nn::{Activation, Dense, Sequential, describe};
 /// let mut net: Sequential = Sequential::new();
 /// net.add(Dense::new(8).activation(Activation::Relu)).add(Dense::new(2).in_units(8));
 /// assert_eq!(
@@ -22,7 +22,7 @@ pub fn describe<B: Backend>(block: &dyn Parameters<B>) -> String {
 /// `{net:#}` uses it.
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Sequential};
+/// use isograd::nn::{Activation, Dense, Sequential};
 /// let mut net: Sequential = Sequential::new();
 /// net.add(Dense::new(8)).add(Activation::Relu);
 /// assert_eq!(
@@ -77,22 +77,31 @@ impl<B: Backend> Visitor<B> for Lines {
     }
 }
 
-/// Implements `Display` and `Debug` of blocks by [`describe`] and, with `#`, by [`describe_parameters`].
+/// Implements `Display` and `Debug` of blocks by [`describe`] and, with `#`, by [`describe_parameters`]; `debug` alone for those
+/// whose `Display` is derived, `display` alone for those that know no backend.
 macro_rules! print_blocks {
     ($(impl [$($generics:tt)*] $type:ty;)*) => { $(
-        impl<$($generics)*> std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let block = self as &dyn $crate::Parameters<B>;
-                f.pad(&if f.alternate() { $crate::describe_parameters(block) } else { $crate::describe(block) })
-            }
-        }
-
+        $crate::describe::print_blocks!(@display [$($generics)*] $type, B);
+        $crate::describe::print_blocks!(debug impl [$($generics)*] $type;);
+    )* };
+    ($(display impl [$($generics:tt)*] $type:ty;)*) => { $(
+        $crate::describe::print_blocks!(@display [$($generics)*] $type, isograd_core::Dyn);
+    )* };
+    ($(debug impl [$($generics:tt)*] $type:ty;)*) => { $(
         impl<$($generics)*> std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 std::fmt::Display::fmt(self, f)
             }
         }
     )* };
+    (@display [$($generics:tt)*] $type:ty, $backend:ty) => {
+        impl<$($generics)*> std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let block: &dyn $crate::Parameters<$backend> = self;
+                std::fmt::Display::fmt(block, f)
+            }
+        }
+    };
 }
 pub(crate) use print_blocks;
 

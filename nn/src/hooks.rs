@@ -5,10 +5,10 @@
 //! a thread-local counter.
 //!
 //! ```
-//! use isograd_core::{DType, Tensor};
-//! use isograd_nn::{Activation, Block, Dense, Parameters, Sequential, hooks, initializers::One};
+//! use isograd::{DType, Tensor};
+//! use isograd::nn::{Activation, Block, Dense, Parameters, Sequential, hooks, initializers::One};
 //! use std::{cell::RefCell, rc::Rc};
-//! # let ctx = isograd_reference::Reference;
+//! let ctx = isograd::device("cpu")?;
 //! let mut net = Sequential::new();
 //! net.add(Dense::new(3)).add(Activation::Relu);
 //! net.initialize(One, &ctx)?;
@@ -25,7 +25,7 @@
 //! drop(hook);                      // removes it
 //! net.call(&x)?;
 //! assert_eq!(seen.borrow().len(), 3);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 //!
 //! A hook belongs to the thread that registered it, and borrows the block, since a block that is moved is no longer known.

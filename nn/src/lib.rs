@@ -7,12 +7,12 @@
 //! - [`parallel`] for several contexts, [`precision`] for f16 and bf16.
 //!
 //! ```
-//! use isograd_core::{DType, Tensor, autograd};
-//! use isograd_nn::{Activation, Block, Dense, Parameters, Sequential, Trainer};
-//! use isograd_nn::{initializers::Xavier, loss::{L2Loss, Loss}, optimizer::SGD};
-//! # let ctx = isograd_reference::Reference;
+//! use isograd::{DType, Tensor, autograd};
+//! use isograd::nn::{Activation, Block, Dense, Parameters, Sequential, Trainer};
+//! use isograd::nn::{initializers::Xavier, loss::{L2Loss, Loss}, optimizer::SGD};
+//! let ctx = isograd::device("cpu")?;
 //!
-//! isograd_core::operators::random::seed(7);
+//! isograd::operators::random::seed(7);
 //! let mut net = Sequential::new();
 //! net.add(Dense::new(8).activation(Activation::Tanh)).add(Dense::new(1));
 //! net.initialize(Xavier::default(), &ctx)?;
@@ -28,7 +28,7 @@
 //!     losses.push(loss.mean((), false)?.asscalar::<f32>()?);
 //! }
 //! assert!(losses[19] < losses[0] / 10.0);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 //!
 //! Where things are: one layer, initializer, loss or optimizer a file; `block` has the two traits that networks are made
@@ -65,7 +65,7 @@ mod summary;
 mod trainer;
 pub mod zoo;
 
-pub use block::{Block, BlockId, Parameters, Visitor};
+pub use block::{AnyBlock, Block, BlockId, Parameters, Visitor};
 pub use checkpoint::Checkpoint;
 pub use constant::Constant;
 pub use containers::{Concurrent, Identity, IntoResult, Lambda, Residual};
@@ -86,7 +86,7 @@ pub use layers::{
     TransformerEncoderBlock, masked_softmax,
 };
 pub use optimizer::Optimizer;
-pub use parameter::Parameter;
+pub use parameter::{Contexts, Parameter};
 pub use parameter_dict::ParameterDict;
 pub use picture::picture;
 pub use precision::LossScaler;

@@ -3,11 +3,14 @@
 use crate::{
     labels::{Checked, Whole, like, shown},
     layers::size_of_axis,
-    options,
+    options::{self, by_name},
 };
 use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor};
+use std::str::FromStr;
 
 /// A number gathered over batches.
+///
+/// The metrics here have `value` and `reset` as methods of their own as well, so that `accuracy.value()` needs no backend named.
 ///
 /// Class numbers are whole and not negative, of any number dtype; labels have the shape of what they are compared with, and may
 /// have axes of size 1 more or less.
@@ -24,6 +27,68 @@ pub trait Metric<B: Backend = Dyn> {
 
     /// Begins anew.
     fn reset(&mut self);
+}
+
+impl<B: Backend, M: Metric<B> + ?Sized> Metric<B> for Box<M> {
+    fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
+        (**self).update(labels, predictions)
+    }
+
+    fn value(&self) -> f64 {
+        (**self).value()
+    }
+
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}
+
+/// By Gluon's names: `"acc".parse()`.
+///
+/// ```
+/// use isograd::nn::metric::Metric;
+/// let metric: Box<dyn Metric> = "accuracy".parse()?;
+/// assert!(metric.value().is_nan());
+/// assert!("accuracies".parse::<Box<dyn Metric>>().err().unwrap().to_string().contains("accuracy"));
+/// # Ok::<(), isograd::Error>(())
+/// ```
+impl<B: Backend> FromStr for Box<dyn Metric<B>> {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        by_name(
+            "Metric",
+            name,
+            &[
+                ("acc", || Box::new(Accuracy::default())),
+                ("accuracy", || Box::new(Accuracy::default())),
+                ("f1", || Box::new(F1::default())),
+                ("mcc", || Box::new(MCC::default())),
+                ("mae", || Box::new(MAE::default())),
+                ("mse", || Box::new(MSE::default())),
+                ("rmse", || Box::new(RMSE::default())),
+                ("ce", || Box::new(CrossEntropy::default())),
+                ("cross-entropy", || Box::new(CrossEntropy::default())),
+                ("nll_loss", || Box::new(NegativeLogLikelihood::default())),
+                ("perplexity", || Box::new(Perplexity::default())),
+                ("pearsonr", || Box::new(PearsonCorrelation::default())),
+                ("loss", || Box::new(LossMean::default())),
+            ],
+        )
+    }
+}
+
+/// The methods of [`Metric`] that do not depend on the backend are those of the type, so that calling them names none.
+macro_rules! own_methods {
+    () => {
+        fn value(&self) -> f64 {
+            self.value()
+        }
+
+        fn reset(&mut self) {
+            self.reset();
+        }
+    };
 }
 
 /// How many elements are true.
@@ -77,15 +142,15 @@ fn decided<B: Backend>(
 /// 1/2.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Accuracy, Metric};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Accuracy, Metric};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::from_slice(&ctx, &[0.1f32, 0.9, 0.8, 0.2], [2, 2])?;
 /// let labels = Tensor::from_slice(&ctx, &[1i64, 1], [2])?;
 /// let mut accuracy = Accuracy::default();
 /// accuracy.update(&labels, &scores)?;
-/// assert_eq!(Metric::<isograd_reference::Reference>::value(&accuracy), 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// assert_eq!(accuracy.value(), 0.5);
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accuracy {
@@ -100,6 +165,18 @@ impl Accuracy {
     }
 }
 
+impl Accuracy {
+    /// The number so far; NaN before the first batch.
+    pub fn value(&self) -> f64 {
+        self.correct as f64 / self.total as f64
+    }
+
+    /// Begins anew.
+    pub fn reset(&mut self) {
+        *self = Accuracy::default();
+    }
+}
+
 impl<B: Backend> Metric<B> for Accuracy {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
         let (predicted, labels) = decided("Accuracy", labels, predictions, None)?;
@@ -109,28 +186,22 @@ impl<B: Backend> Metric<B> for Accuracy {
         Ok(())
     }
 
-    fn value(&self) -> f64 {
-        self.correct as f64 / self.total as f64
-    }
-
-    fn reset(&mut self) {
-        *self = Accuracy::default();
-    }
+    own_methods!();
 }
 
 /// The share of samples whose class is among the k of the highest scores: `[.., classes]` against `[..]`. Of no more than k
 /// classes every one is.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Metric, TopKAccuracy};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Metric, TopKAccuracy};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::from_slice(&ctx, &[0.5f32, 0.3, 0.2, 0.1, 0.2, 0.7], [2, 3])?;
 /// let labels = Tensor::from_slice(&ctx, &[1i64, 0], [2])?;
 /// let mut metric = TopKAccuracy::new(2);
 /// metric.update(&labels, &scores)?;
-/// assert_eq!(Metric::<isograd_reference::Reference>::value(&metric), 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// assert_eq!(metric.value(), 0.5);
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopKAccuracy {
@@ -143,6 +214,18 @@ impl TopKAccuracy {
     /// Among the `k` highest scores.
     pub fn new(k: usize) -> Self {
         TopKAccuracy { k, correct: 0, total: 0 }
+    }
+}
+
+impl TopKAccuracy {
+    /// The number so far; NaN before the first batch.
+    pub fn value(&self) -> f64 {
+        self.correct as f64 / self.total as f64
+    }
+
+    /// Begins anew.
+    pub fn reset(&mut self) {
+        *self = TopKAccuracy::new(self.k);
     }
 }
 
@@ -159,13 +242,7 @@ impl<B: Backend> Metric<B> for TopKAccuracy {
         Ok(())
     }
 
-    fn value(&self) -> f64 {
-        self.correct as f64 / self.total as f64
-    }
-
-    fn reset(&mut self) {
-        *self = TopKAccuracy::new(self.k);
-    }
+    own_methods!();
 }
 
 /// Over what [`F1`], [`MCC`] and [`PearsonCorrelation`] are computed.
@@ -243,6 +320,22 @@ macro_rules! of_confusion {
             }
         }
 
+        impl $name {
+            /// The number so far; NaN before the first batch.
+            pub fn value(&self) -> f64 {
+                match self.average {
+                    Average::Macro => self.batches.value(),
+                    Average::Micro if self.batches.count == 0 => f64::NAN,
+                    Average::Micro => self.all.$value(),
+                }
+            }
+
+            /// Begins anew.
+            pub fn reset(&mut self) {
+                *self = $name::default().average(self.average);
+            }
+        }
+
         impl<B: Backend> Metric<B> for $name {
             fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
                 let batch = Confusion::of(stringify!($name), labels, predictions)?;
@@ -251,17 +344,7 @@ macro_rules! of_confusion {
                 Ok(())
             }
 
-            fn value(&self) -> f64 {
-                match self.average {
-                    Average::Macro => self.batches.value(),
-                    Average::Micro if self.batches.count == 0 => f64::NAN,
-                    Average::Micro => self.all.$value(),
-                }
-            }
-
-            fn reset(&mut self) {
-                *self = $name::default().average(self.average);
-            }
+            own_methods!();
         }
     )* };
 }
@@ -271,16 +354,15 @@ of_confusion! {
     /// classes themselves or probabilities of class 1, against `[batch]`. Of more than two classes it is an error.
     ///
     /// ```
-    /// use isograd_core::Tensor;
-    /// use isograd_nn::metric::{F1, Metric};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// use isograd::nn::metric::{F1, Metric};
+    /// let ctx = isograd::device("cpu")?;
     /// let classes = Tensor::from_slice(&ctx, &[1i64, 1, 0, 1], [4])?;
     /// let labels = Tensor::from_slice(&ctx, &[1i64, 0, 1, 1], [4])?;
     /// let mut metric = F1::default();
     /// metric.update(&labels, &classes)?;
-    /// let value = Metric::<isograd_reference::Reference>::value(&metric);
-    /// assert!((value - 2.0 / 3.0).abs() < 1e-12);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// assert!((metric.value() - 2.0 / 3.0).abs() < 1e-12);
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     F1 f1;
     /// The correlation of Matthews, (TP · TN - FP · FN) / √((TP + FP) (TP + FN) (TN + FP) (TN + FN)), from -1 to 1, which is fair to
@@ -323,20 +405,26 @@ macro_rules! means {
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
         pub struct $name(Mean);
 
+        impl $name {
+            /// The number so far; NaN before the first batch.
+            pub fn value(&self) -> f64 {
+                let $mean = self.0.value();
+                $value
+            }
+
+            /// Begins anew.
+            pub fn reset(&mut self) {
+                *self = $name::default();
+            }
+        }
+
         impl<B: Backend> Metric<B> for $name {
             fn update(&mut self, $label: &Tensor<B>, $prediction: &Tensor<B>) -> Result<()> {
                 let ($op, $label, $prediction) = (stringify!($name), $label.detach(), $prediction.detach());
                 self.0.add(&$elements)
             }
 
-            fn value(&self) -> f64 {
-                let $mean = self.0.value();
-                $value
-            }
-
-            fn reset(&mut self) {
-                *self = $name::default();
-            }
+            own_methods!();
         }
     )* };
 }
@@ -373,9 +461,9 @@ means! {
     /// The mean squared distance over all elements. (MXNet takes the mean of the batches' means.)
     ///
     /// ```
-    /// use isograd_core::Tensor;
-    /// use isograd_nn::metric::{CrossEntropy, MAE, MSE, Metric, Perplexity, RMSE};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// use isograd::nn::metric::{CrossEntropy, MAE, MSE, Metric, Perplexity, RMSE};
+    /// let ctx = isograd::device("cpu")?;
     /// let label = Tensor::from_slice(&ctx, &[0.0f32, 0.0], [2])?;
     /// let prediction = Tensor::from_slice(&ctx, &[1.0f32, -3.0], [2])?;
     /// let mut metrics: Vec<Box<dyn Metric<_>>> =
@@ -388,8 +476,8 @@ means! {
     /// let probabilities = Tensor::from_slice(&ctx, &[0.25f32, 0.75], [1, 2])?;
     /// let mut perplexity = Perplexity::default();
     /// perplexity.update(&Tensor::from_slice(&ctx, &[0i64], [1])?, &probabilities)?;
-    /// assert!((Metric::<isograd_reference::Reference>::value(&perplexity) - 4.0).abs() < 1e-5);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// assert!((perplexity.value() - 4.0).abs() < 1e-5);
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     MSE |op, label, prediction| distance(op, &label, &prediction)?.square()?, |mean| mean;
     /// The mean distance over all elements.
@@ -420,6 +508,18 @@ impl Perplexity {
     }
 }
 
+impl Perplexity {
+    /// The number so far; NaN before the first batch.
+    pub fn value(&self) -> f64 {
+        self.mean.value().exp()
+    }
+
+    /// Begins anew.
+    pub fn reset(&mut self) {
+        self.mean = Mean::default();
+    }
+}
+
 impl<B: Backend> Metric<B> for Perplexity {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
         let (labels, predictions) = (labels.detach(), predictions.detach());
@@ -430,27 +530,21 @@ impl<B: Backend> Metric<B> for Perplexity {
         Ok(())
     }
 
-    fn value(&self) -> f64 {
-        self.mean.value().exp()
-    }
-
-    fn reset(&mut self) {
-        self.mean = Mean::default();
-    }
+    own_methods!();
 }
 
 /// The correlation of labels and predictions, from -1 to 1.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Metric, PearsonCorrelation};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Metric, PearsonCorrelation};
+/// let ctx = isograd::device("cpu")?;
 /// let mut metric = PearsonCorrelation::default();
 /// for (label, prediction) in [([1.0f32, 2.0], [10.0f32, 20.0]), ([3.0, 4.0], [30.0, 40.0])] {
 ///     metric.update(&Tensor::from_slice(&ctx, &label, [2])?, &Tensor::from_slice(&ctx, &prediction, [2])?)?;
 /// }
-/// assert!((Metric::<isograd_reference::Reference>::value(&metric) - 1.0).abs() < 1e-12);
-/// # Ok::<(), isograd_core::Error>(())
+/// assert!((metric.value() - 1.0).abs() < 1e-12);
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PearsonCorrelation {
@@ -503,6 +597,21 @@ impl PearsonCorrelation {
     }
 }
 
+impl PearsonCorrelation {
+    /// The number so far; NaN before the first batch.
+    pub fn value(&self) -> f64 {
+        match self.average {
+            Average::Micro => self.all.correlation(),
+            Average::Macro => self.batches.value(),
+        }
+    }
+
+    /// Begins anew.
+    pub fn reset(&mut self) {
+        *self = PearsonCorrelation::default().average(self.average);
+    }
+}
+
 impl<B: Backend> Metric<B> for PearsonCorrelation {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
         let labels = like("PearsonCorrelation", "the label", labels, predictions.shape())?;
@@ -515,24 +624,15 @@ impl<B: Backend> Metric<B> for PearsonCorrelation {
         Ok(())
     }
 
-    fn value(&self) -> f64 {
-        match self.average {
-            Average::Micro => self.all.correlation(),
-            Average::Macro => self.batches.value(),
-        }
-    }
-
-    fn reset(&mut self) {
-        *self = PearsonCorrelation::default().average(self.average);
-    }
+    own_methods!();
 }
 
 /// Several metrics of the same labels and predictions, with names. Its own value is that of the first.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::metric::{Accuracy, Composite, Custom, Metric};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::metric::{Accuracy, Composite, Custom, Metric};
+/// let ctx = isograd::device("cpu")?;
 /// let mut metrics = Composite::new().add("accuracy", Accuracy::default()).add(
 ///     "largest",
 ///     Custom::new(|_: &Tensor<_>, scores: &Tensor<_>| Ok((scores.max((), false)?.asscalar::<f64>()?, 1))),
@@ -540,7 +640,7 @@ impl<B: Backend> Metric<B> for PearsonCorrelation {
 /// let scores = Tensor::from_slice(&ctx, &[0.25f32, 0.75, 0.5, 0.5], [2, 2])?;
 /// metrics.update(&Tensor::from_slice(&ctx, &[1i64, 1], [2])?, &scores)?;
 /// assert_eq!(metrics.values(), [("accuracy".to_string(), 0.5), ("largest".to_string(), 0.75)]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Composite<B: Backend = Dyn> {
     metrics: Vec<(String, Box<dyn Metric<B>>)>,
@@ -615,6 +715,18 @@ impl<F> std::fmt::Debug for Custom<F> {
     }
 }
 
+impl<F> Custom<F> {
+    /// The number so far; NaN before the first batch.
+    pub fn value(&self) -> f64 {
+        self.mean.value()
+    }
+
+    /// Begins anew.
+    pub fn reset(&mut self) {
+        self.mean = Mean::default();
+    }
+}
+
 impl<B: Backend, F: Fn(&Tensor<B>, &Tensor<B>) -> Result<(f64, u64)>> Metric<B> for Custom<F> {
     fn update(&mut self, labels: &Tensor<B>, predictions: &Tensor<B>) -> Result<()> {
         let (sum, count) = (self.function)(labels, predictions)?;
@@ -622,11 +734,5 @@ impl<B: Backend, F: Fn(&Tensor<B>, &Tensor<B>) -> Result<(f64, u64)>> Metric<B> 
         Ok(())
     }
 
-    fn value(&self) -> f64 {
-        self.mean.value()
-    }
-
-    fn reset(&mut self) {
-        self.mean = Mean::default();
-    }
+    own_methods!();
 }

@@ -25,7 +25,7 @@ thread_local! {
 /// What the names of a block's parts begin with, and how many parts of each kind it has. Clones are the same scope.
 ///
 /// ```
-/// use isograd_nn::{Dense, naming::NameScope};
+/// use isograd::nn::{Dense, naming::NameScope};
 /// let model = NameScope::new("model_");
 /// let [first, second]: [Dense; 2] = [0, 1].map(|_| model.enter(|| Dense::new(2)));
 /// assert_eq!(first.weight().name(), "model_dense0_weight");
@@ -93,7 +93,7 @@ pub fn prefix(kind: &str) -> String {
 /// Runs `f`; the layers that it makes get `scope` in front of their names, and are counted on their own.
 ///
 /// ```
-/// use isograd_nn::{Dense, naming};
+/// use isograd::nn::{Dense, naming};
 /// let layer: Dense = naming::scope("model_", || Dense::new(2));
 /// assert_eq!(layer.weight().name(), "model_dense0_weight");
 /// ```
@@ -104,7 +104,7 @@ pub fn scope<R>(scope: &str, f: impl FnOnce() -> R) -> R {
 /// Runs `f`; the first block that it makes has this prefix instead of a number. Gluon's argument `prefix`.
 ///
 /// ```
-/// use isograd_nn::{Dense, naming};
+/// use isograd::nn::{Dense, naming};
 /// let layer: Dense = naming::named("out_", || Dense::new(2));
 /// assert_eq!(layer.weight().name(), "out_weight");
 /// ```

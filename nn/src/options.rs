@@ -32,3 +32,14 @@ pub(crate) fn share(op: &'static str, option: &str, value: f64) -> Result<()> {
 pub(crate) fn at_least_one(op: &'static str, option: &str, value: u64) -> Result<()> {
     require(op, option, value, value > 0, "at least 1")
 }
+
+/// What stands under `name` in `table`, whatever the case: how what Gluon has by name is read.
+pub(crate) fn by_name<T>(op: &'static str, name: &str, table: &[(&str, fn() -> T)]) -> Result<T> {
+    match table.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        Some((_, make)) => Ok(make()),
+        None => {
+            let names: Vec<&str> = table.iter().map(|(known, _)| *known).collect();
+            Err(Error::invalid(op, format!("there is none called {name:?}; there are {}", names.join(", "))))
+        }
+    }
+}

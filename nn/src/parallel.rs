@@ -1,6 +1,6 @@
 //! Batches over several contexts: [`split_data`] and [`split_and_load`].
 //!
-//! Data-parallel training is: parameters on several contexts (`net.initialize_on`), each batch split over them, a forward and
+//! Data-parallel training is: parameters on several contexts (`net.initialize(initializer, &contexts)`), each batch split over them, a forward and
 //! a backward pass on each, and [`crate::Trainer::step`], which adds up the gradients.
 
 use isograd_core::{Backend, Error, Result, Tensor, host};
@@ -9,14 +9,14 @@ use isograd_core::{Backend, Error, Result, Tensor, host};
 /// more where it does not come out even, as in Gluon, and with fewer rows than parts the last ones are empty.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::parallel::split_data;
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::parallel::split_data;
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::zeros(&ctx, [5, 2], DType::F32)?;
 /// let sizes: Vec<usize> = split_data(&x, 2, 0, false)?.iter().map(|part| part.shape()[0]).collect();
 /// assert_eq!(sizes, [3, 2]);
 /// assert!(split_data(&x, 2, 0, true).unwrap_err().to_string().contains("even_split"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -59,16 +59,16 @@ pub fn split_data<B: Backend>(
 /// [`split_data`] into one part per context, each moved there.
 ///
 /// ```
-/// use isograd_core::{Backend, Dyn, Tensor};
-/// use isograd_nn::parallel::split_and_load;
-/// # use isograd_reference::Reference;
-/// # let other = Dyn::new(Reference);
-/// let ctx = Dyn::new(isograd_cpu::Cpu::default());
+/// use isograd::{Backend, Dyn, Tensor};
+/// use isograd::nn::parallel::split_and_load;
+/// use isograd_reference::Reference;
+/// let other = Dyn::new(Reference);
+/// let ctx = Dyn::new(isograd::Cpu::default());
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0, 4.0], [4])?;
 /// let parts = split_and_load(&x, &[ctx.clone(), other.clone()], 0, true)?;
 /// assert_eq!(parts[1].ctx(), &other);
 /// assert_eq!(parts[1].to_vec::<f32>()?, [3.0, 4.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 mod configuration;
 mod contexts;
 
+pub use contexts::Contexts;
 pub(crate) use contexts::with_gradients;
 
 use crate::{dry_run, initializers::Initializer};
@@ -22,15 +23,15 @@ use std::{
 /// when the shape is known, else when [`Parameter::bind`] completes the shape in the first forward pass.
 ///
 /// ```
-/// use isograd_nn::{Parameter, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Parameter, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let weight = Parameter::new("weight", &[Some(4), None]);
-/// weight.initialize(One, &ctx, false)?;
+/// weight.initialize(One, &ctx)?;
 /// let error = weight.data().unwrap_err();
 /// assert!(error.to_string().contains("dimension 1 of its shape (4, ?) is not known"), "{error}");
 /// weight.bind(&ctx, &[4, 3])?;
 /// assert_eq!(weight.data()?.shape(), &[4, 3]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Parameter<B: Backend = Dyn> {
     state: Arc<Mutex<State<B>>>,
@@ -134,6 +135,11 @@ impl<B: Backend> Parameter<B> {
         if !path.is_empty() && state.path.as_ref().is_none_or(|old| depth(old) <= depth(path)) {
             state.path = Some(path.to_string());
         }
+    }
+
+    /// Gives it another name.
+    pub(crate) fn rename(&self, name: String) {
+        self.lock().name = name;
     }
 
     /// Whether `other` is a handle of the same parameter.
@@ -254,29 +260,24 @@ impl<B: Backend> Parameter<B> {
         matches!(self.lock().values, Values::Ready(_))
     }
 
-    /// Gives it values on `ctx` by `initializer`, at once or when the shape is known. One that has values keeps them unless
-    /// `force_reinit` is set; one that still awaits them will be initialized by the last initializer that it was given.
+    /// Gives it values by `initializer`, at once or when the shape is known, the same on every context. One that has values keeps
+    /// them; one that still awaits them will be initialized by the last initializer that it was given.
     ///
     /// # Errors
-    /// What the initializer and the device report.
-    pub fn initialize(&self, initializer: impl Initializer<B> + 'static, ctx: &B, force_reinit: bool) -> Result<()> {
-        self.initialize_on(initializer, std::slice::from_ref(ctx), force_reinit)
+    /// What the initializer and the device report; [`Error::Parameter`] for no contexts, and for one that is named twice.
+    pub fn initialize(&self, initializer: impl Initializer<B> + 'static, contexts: impl Contexts<B>) -> Result<()> {
+        self.open()?.initialize(Arc::new(initializer), contexts.list(), false)
     }
 
-    /// [`Parameter::initialize`] on several contexts, with the same values on each.
+    /// [`Parameter::initialize`], also of one that has values.
     ///
     /// # Errors
-    /// As [`Parameter::initialize`]; [`Error::Parameter`] for no contexts, and for one that is named twice.
-    pub fn initialize_on(
-        &self,
-        initializer: impl Initializer<B> + 'static,
-        contexts: &[B],
-        force_reinit: bool,
-    ) -> Result<()> {
-        self.open()?.initialize(Arc::new(initializer), contexts.to_vec(), force_reinit)
+    /// As [`Parameter::initialize`].
+    pub fn force_reinit(&self, initializer: impl Initializer<B> + 'static, contexts: impl Contexts<B>) -> Result<()> {
+        self.open()?.initialize(Arc::new(initializer), contexts.list(), true)
     }
 
-    /// [`Parameter::initialize_on`] by its own initializer, if it has one.
+    /// [`Parameter::initialize`] by its own initializer, if it has one.
     pub(crate) fn initialize_default(
         &self,
         default: &Arc<dyn Initializer<B>>,
@@ -292,18 +293,19 @@ impl<B: Backend> Parameter<B> {
     ///
     /// # Errors
     /// [`Error::Uninitialized`]; [`Error::Parameter`] for no contexts; what the devices report.
-    pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
+    pub fn reset_ctx(&self, contexts: impl Contexts<B>) -> Result<()> {
+        let contexts = contexts.list();
         let mut state = self.open()?;
-        state.check_contexts(contexts)?;
+        state.check_contexts(&contexts)?;
         match &mut state.values {
             Values::None => state.replica(None).map(drop),
             Values::Deferred { contexts: old, .. } => {
-                *old = contexts.to_vec();
+                *old = contexts;
                 Ok(())
             }
             Values::Ready(_) => {
                 let first = state.merged()?.as_in_context(&contexts[0])?;
-                state.set_ready(first, contexts)
+                state.set_ready(first, &contexts)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! [`ParameterDict`]: the parameters of a network by path, and what is done to all of them at once.
 
-use crate::{Initializer, Parameter, parameter::NewData};
+use crate::{Contexts, Initializer, Parameter, parameter::NewData};
 use isograd_core::{Backend, DType, Dyn, Error, GradReq, Result, Tensor, autograd};
 use std::{
     collections::{HashMap, HashSet},
@@ -12,9 +12,9 @@ use std::{
 /// Parameters by structural path, in the order of the network.
 ///
 /// ```
-/// use isograd_core::GradReq;
-/// use isograd_nn::{Dense, Parameters, Sequential, initializers::Zero};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::GradReq;
+/// use isograd::nn::{Dense, Parameters, Sequential, initializers::Zero};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Sequential::new();
 /// net.add(Dense::new(4).in_units(3)).add(Dense::new(2).in_units(4));
 /// net.initialize(Zero, &ctx)?;
@@ -26,7 +26,7 @@ use std::{
 /// assert_eq!(all["0.weight"].grad_req(), GradReq::Null);
 /// let error = all.find("0.wieght").unwrap_err().to_string();
 /// assert!(error.contains("0.weight"), "{error}");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct ParameterDict<B: Backend = Dyn> {
@@ -154,23 +154,21 @@ impl<B: Backend> ParameterDict<B> {
     /// Gives all parameters values; see [`Parameters::initialize`](crate::Parameters::initialize).
     ///
     /// # Errors
-    /// What the initializers and the device report.
-    pub fn initialize(&self, default: impl Initializer<B> + 'static, ctx: &B, force_reinit: bool) -> Result<()> {
-        self.initialize_on(default, std::slice::from_ref(ctx), force_reinit)
+    /// What the initializers and the device report; [`Error::Parameter`] for no contexts, and for one that is named twice.
+    pub fn initialize(&self, default: impl Initializer<B> + 'static, contexts: impl Contexts<B>) -> Result<()> {
+        self.initialize_all(Arc::new(default), &contexts.list(), false)
     }
 
-    /// [`ParameterDict::initialize`] on several contexts, with the same values on each.
+    /// [`ParameterDict::initialize`], also of those that have values.
     ///
     /// # Errors
-    /// As [`ParameterDict::initialize`]; [`Error::Parameter`] for no contexts.
-    pub fn initialize_on(
-        &self,
-        default: impl Initializer<B> + 'static,
-        contexts: &[B],
-        force_reinit: bool,
-    ) -> Result<()> {
-        let default: Arc<dyn Initializer<B>> = Arc::new(default);
-        self.each(|p| p.initialize_default(&default, contexts, force_reinit))
+    /// As [`ParameterDict::initialize`].
+    pub fn force_reinit(&self, default: impl Initializer<B> + 'static, contexts: impl Contexts<B>) -> Result<()> {
+        self.initialize_all(Arc::new(default), &contexts.list(), true)
+    }
+
+    fn initialize_all(&self, default: Arc<dyn Initializer<B>>, contexts: &[B], force: bool) -> Result<()> {
+        self.each(|p| p.initialize_default(&default, contexts, force))
     }
 
     /// Calls `f` once with each parameter, up to the first error.
@@ -233,8 +231,9 @@ impl<B: Backend> ParameterDict<B> {
     ///
     /// # Errors
     /// As [`Parameter::reset_ctx`].
-    pub fn reset_ctx(&self, contexts: &[B]) -> Result<()> {
-        self.each(|p| p.reset_ctx(contexts))
+    pub fn reset_ctx(&self, contexts: impl Contexts<B>) -> Result<()> {
+        let contexts = contexts.list();
+        self.each(|p| p.reset_ctx(&contexts))
     }
 
     pub(crate) fn load_state_dict(&self, state: impl IntoIterator<Item = (String, Tensor<B>)>) -> Result<()> {
@@ -359,10 +358,13 @@ impl<B: Backend> FromIterator<(String, Parameter<B>)> for ParameterDict<B> {
 }
 
 impl<B: Backend> fmt::Display for ParameterDict<B> {
-    /// A line for each parameter, as Gluon prints it.
+    /// A line for each parameter as Gluon prints it, after its paths, of which one that is shared has several.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} (", self.prefix)?;
-        self.unique().iter().try_for_each(|(_, p)| writeln!(f, "  {p}"))?;
+        for (_, parameter) in self.unique().iter() {
+            let paths = self.iter().filter(|(_, p)| p.is(parameter)).map(|(path, _)| path);
+            writeln!(f, "  {}: {parameter}", paths.collect::<Vec<_>>().join(", "))?;
+        }
         f.write_str(")")
     }
 }

@@ -7,15 +7,15 @@ use isograd_core::{Backend, Result, Tensor, autograd::Picture};
 /// SVG.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, autograd};
-/// use isograd_nn::{Activation, Block, Dense, Parameters, initializers::One, picture};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor, autograd};
+/// use isograd::nn::{Activation, Block, Dense, Parameters, initializers::One, picture};
+/// let ctx = isograd::device("cpu")?;
 /// let net = Dense::new(2).activation(Activation::Tanh);
 /// net.initialize(One, &ctx)?;
 /// let y = autograd::record(|| net.forward(&Tensor::ones(&ctx, [1, 3], DType::F32)?))?;
 /// let picture = picture(&y, &net.collect_params())?;
 /// assert!(picture.dot().contains("weight") && picture.svg().contains("tanh"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

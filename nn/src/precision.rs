@@ -11,10 +11,10 @@ use isograd_core::{Backend, DType, Error, GradReq, Result, Tensor, autograd};
 /// 2,000 good ones in a row (dynamic loss scaling; Micikevicius et al., arXiv:1710.03740; PyTorch's `GradScaler`).
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, autograd};
-/// use isograd_nn::{Block, Dense, LossScaler, Parameters, Trainer, initializers::One};
-/// use isograd_nn::{loss::{L2Loss, Loss}, optimizer::{MultiPrecision, SGD}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor, autograd};
+/// use isograd::nn::{Block, Dense, LossScaler, Parameters, Trainer, initializers::One};
+/// use isograd::nn::{loss::{L2Loss, Loss}, optimizer::{MultiPrecision, SGD}};
+/// let ctx = isograd::device("cpu")?;
 /// let net = Dense::new(1).dtype(DType::F16);
 /// net.initialize(One, &ctx)?;
 /// let x = Tensor::ones(&ctx, [4, 2], DType::F16)?;
@@ -29,7 +29,7 @@ use isograd_core::{Backend, DType, Error, GradReq, Result, Tensor, autograd};
 /// // 65,536 is more than f16 holds, so this step is skipped, and the next one tries with half of it.
 /// assert!(!scaler.step(&mut trainer, 4)?);
 /// assert_eq!(scaler.loss_scale(), 32768.0);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossScaler {

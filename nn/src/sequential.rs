@@ -1,29 +1,31 @@
 //! [`Sequential`]: blocks one after another.
 
-use crate::{Block, Parameters, Visitor, block::located, describe::print_blocks, naming::NameScope};
-use isograd_core::{Backend, Dyn, Error, Result, Tensor};
-use std::{
-    ops::{Index, RangeBounds},
-    sync::Arc,
+use crate::{
+    AnyBlock, Block, Parameters, Visitor,
+    block::{child, located},
+    describe::print_blocks,
+    naming::NameScope,
 };
+use isograd_core::{Backend, Dyn, Error, Result, Tensor};
+use std::ops::{Index, RangeBounds};
 
 /// Blocks one after another: each gets the output of the one before.
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+/// use isograd::nn::{Activation, Dense, Parameters, Sequential};
 /// let mut net: Sequential = Sequential::new();
 /// net.add(Dense::new(16)).add(Activation::Relu).add_named("output", Dense::new(2))?;
 /// assert_eq!(net.len(), 3);
 /// assert_eq!(net[1].label().as_deref(), Some("Activation(relu)"));
 /// assert_eq!(net.collect_params().paths(), ["0.weight", "0.bias", "output.weight", "output.bias"]);
 /// assert_eq!(net.slice(1..).len(), 2);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// Several blocks at once come from an iterator, of one type or boxed:
 ///
 /// ```
-/// use isograd_nn::{Activation, Block, Dense, Sequential};
+/// use isograd::nn::{Activation, Block, Dense, Sequential};
 /// let mlp: Sequential = [8, 4, 2].map(Dense::new).into_iter().collect();
 /// let mixed: Vec<Box<dyn Block>> = vec![Box::new(Dense::new(3)), Box::new(Activation::Tanh)];
 /// assert_eq!((mlp.len(), Sequential::from(mixed).len()), (3, 2));
@@ -42,7 +44,7 @@ impl<B: Backend> Default for Sequential<B> {
 
 /// The blocks of a container. One without a name of its own is called by its place.
 #[derive(Clone)]
-pub(crate) struct Children<B: Backend>(Vec<(Option<String>, Arc<dyn Block<B>>)>);
+pub(crate) struct Children<B: Backend>(Vec<(Option<String>, AnyBlock<B>)>);
 
 impl<B: Backend> Default for Children<B> {
     fn default() -> Self {
@@ -52,7 +54,7 @@ impl<B: Backend> Default for Children<B> {
 
 impl<B: Backend> Children<B> {
     pub fn add(&mut self, block: impl Block<B> + 'static) {
-        self.0.push((None, Arc::new(block)));
+        self.0.push((None, AnyBlock::new(block)));
     }
 
     pub fn add_named(&mut self, op: &'static str, name: &str, block: impl Block<B> + 'static) -> Result<()> {
@@ -61,7 +63,7 @@ impl<B: Backend> Children<B> {
         } else if self.0.iter().any(|(n, _)| n.as_deref() == Some(name)) {
             "there is a block of this name already"
         } else {
-            self.0.push((Some(name.to_string()), Arc::new(block)));
+            self.0.push((Some(name.to_string()), AnyBlock::new(block)));
             return Ok(());
         };
         Err(Error::invalid(op, format!("{name:?}: {why}")))
@@ -71,12 +73,12 @@ impl<B: Backend> Children<B> {
         self.0.len()
     }
 
-    pub fn get(&self, index: usize) -> Option<&dyn Block<B>> {
-        self.0.get(index).map(|(_, block)| &**block)
+    pub fn get(&self, index: usize) -> Option<&AnyBlock<B>> {
+        self.0.get(index).map(|(_, block)| block)
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &dyn Block<B>> + ExactSizeIterator {
-        self.0.iter().map(|(_, block)| &**block)
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &AnyBlock<B>> + ExactSizeIterator {
+        self.0.iter().map(|(_, block)| block)
     }
 
     pub fn visit(&self, visitor: &mut dyn Visitor<B>) {
@@ -95,7 +97,7 @@ impl<B: Backend> Sequential<B> {
     /// No blocks, and names that begin with `prefix` for what [`Sequential::name_scope`] makes.
     ///
     /// ```
-    /// use isograd_nn::{Dense, Parameters, Sequential};
+    /// use isograd::nn::{Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::with_prefix("model_");
     /// net.name_scope(|net| {
     ///     net.add(Dense::new(2));
@@ -135,7 +137,7 @@ impl<B: Backend> Sequential<B> {
         if index > self.len() {
             return Err(self.out_of_range("Sequential::insert", index));
         }
-        self.children.0.insert(index, (None, Arc::new(block)));
+        self.children.0.insert(index, (None, AnyBlock::new(block)));
         Ok(self)
     }
 
@@ -143,7 +145,7 @@ impl<B: Backend> Sequential<B> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for an index beyond the end.
-    pub fn remove(&mut self, index: usize) -> Result<Arc<dyn Block<B>>> {
+    pub fn remove(&mut self, index: usize) -> Result<AnyBlock<B>> {
         if index >= self.len() {
             return Err(self.out_of_range("Sequential::remove", index));
         }
@@ -164,32 +166,32 @@ impl<B: Backend> Sequential<B> {
         self.len() == 0
     }
 
-    /// The block at `index`, counted from the end when negative.
+    /// The block at `index`, counted from the end when negative; [`AnyBlock`] says what can be done with it.
     ///
     /// ```
-    /// use isograd_nn::{Activation, Dense, Parameters, Sequential};
+    /// use isograd::nn::{Activation, Dense, Parameters, Sequential};
     /// let mut net: Sequential = Sequential::new();
     /// net.add(Dense::new(16)).add(Activation::Relu);
     /// assert_eq!(net.at(-1)?.label().as_deref(), Some("Activation(relu)"));
     /// assert!(net.at(2).is_err());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when there is none.
-    pub fn at(&self, index: isize) -> Result<&dyn Block<B>> {
+    pub fn at(&self, index: isize) -> Result<&AnyBlock<B>> {
         let from_start = if index < 0 { index + self.len() as isize } else { index };
         let block = usize::try_from(from_start).ok().and_then(|i| self.children.get(i));
         block.ok_or_else(|| self.out_of_range("Sequential::at", index))
     }
 
     /// The block of this name.
-    pub fn named(&self, name: &str) -> Option<&dyn Block<B>> {
-        self.children.0.iter().find(|(n, _)| n.as_deref() == Some(name)).map(|(_, block)| &**block)
+    pub fn named(&self, name: &str) -> Option<&AnyBlock<B>> {
+        self.children.0.iter().find(|(n, _)| n.as_deref() == Some(name)).map(|(_, block)| block)
     }
 
     /// The blocks in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &dyn Block<B>> + ExactSizeIterator {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &AnyBlock<B>> + ExactSizeIterator {
         self.children.iter()
     }
 
@@ -223,7 +225,7 @@ impl<B: Backend, T: Block<B> + 'static> From<Vec<T>> for Sequential<B> {
 }
 
 impl<'a, B: Backend> IntoIterator for &'a Sequential<B> {
-    type Item = &'a dyn Block<B>;
+    type Item = &'a AnyBlock<B>;
     type IntoIter = std::vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
@@ -232,17 +234,14 @@ impl<'a, B: Backend> IntoIterator for &'a Sequential<B> {
 }
 
 impl<B: Backend> Index<usize> for Sequential<B> {
-    type Output = dyn Block<B>;
+    type Output = AnyBlock<B>;
 
     /// The block at `index`.
     ///
     /// # Panics
     /// Panics when there is none; [`Sequential::at`] does not.
-    fn index(&self, index: usize) -> &(dyn Block<B> + 'static) {
-        match self.children.0.get(index) {
-            Some((_, block)) => &**block,
-            None => panic!("{}", self.out_of_range("Sequential", index)),
-        }
+    fn index(&self, index: usize) -> &AnyBlock<B> {
+        child(self, index)
     }
 }
 
@@ -266,6 +265,10 @@ impl<B: Backend> Block<B> for Sequential<B> {
             let all = self.iter().try_fold(x.clone(), |x, block| block.call(&x));
             all.map_err(|e| located(e, self))
         })
+    }
+
+    fn child(&self, index: usize) -> Option<&AnyBlock<B>> {
+        self.children.get(index)
     }
 }
 

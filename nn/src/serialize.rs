@@ -25,17 +25,17 @@ use std::{
 /// What a parameter file may get wrong, and by which names it goes.
 ///
 /// ```
-/// use isograd_core::{Tensor, format};
-/// use isograd_nn::{Dense, LoadOptions, Parameters};
-/// # let ctx = isograd_reference::Reference;
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("theirs.safetensors");
+/// use isograd::{Tensor, format};
+/// use isograd::nn::{Dense, LoadOptions, Parameters};
+/// let ctx = isograd::device("cpu")?;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("theirs.safetensors");
 /// let theirs = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [1, 3])?;
 /// format::save_named(&path, &[("fc.weight", &theirs)])?;
 /// let net = Dense::new(1).use_bias(false);
 /// net.load_parameters_with(&path, &ctx, LoadOptions::default().names(|ours| Some(format!("fc.{ours}"))))?;
 /// assert_eq!(net.weight().data()?.to_vec::<f32>()?, [1.0, 2.0, 3.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct LoadOptions {
@@ -128,17 +128,17 @@ impl<B: Backend> ParameterDict<B> {
     /// Gluon. The format is that of [`crate::Parameters::save_parameters`].
     ///
     /// ```
-    /// use isograd_nn::{Dense, LoadOptions, Parameters, initializers::Normal, naming};
-    /// # let ctx = isograd_reference::Reference;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("net.params");
+    /// use isograd::nn::{Dense, LoadOptions, Parameters, initializers::Normal, naming};
+    /// let ctx = isograd::device("cpu")?;
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("net.params");
     /// let make = || naming::scope("model_", || Dense::new(2).in_units(3));
     /// let (saved, loaded) = (make(), make());
     /// saved.initialize(Normal::default(), &ctx)?;
     /// saved.collect_params().save(&path, "model_dense0_")?;
     /// loaded.collect_params().load(&path, &ctx, LoadOptions::default(), "model_dense1_")?;
     /// assert_eq!(loaded.weight().data()?.to_vec::<f32>()?, saved.weight().data()?.to_vec::<f32>()?);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

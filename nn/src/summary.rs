@@ -52,15 +52,15 @@ pub struct Row {
 /// pass is in predict mode. (Gluon's `summary` asks for an initialized network, and fixes its shapes.)
 ///
 /// ```
-/// use isograd_nn::{Activation, Dense, Sequential, summary};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Activation, Dense, Sequential, summary};
+/// let ctx = isograd::device("cpu")?;
 /// let mut net = Sequential::new();
 /// net.add(Dense::new(8).activation(Activation::Relu)).add(Dense::new(2));
 /// let table = summary(&net, [1, 3], &ctx)?;
 /// assert_eq!(table.trainable, 3 * 8 + 8 + 8 * 2 + 2);
 /// assert_eq!(table.rows[2].outputs, [[1, 2]]);
 /// println!("{table}");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

@@ -23,9 +23,9 @@ use std::{
 /// the parameter; [`Trainer::step_ignoring_stale`] leaves such parameters as they are.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, autograd};
-/// use isograd_nn::{Block, Dense, Parameters, Trainer, initializers::Zero, loss::{L2Loss, Loss}, optimizer::SGD};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor, autograd};
+/// use isograd::nn::{Block, Dense, Parameters, Trainer, initializers::Zero, loss::{L2Loss, Loss}, optimizer::SGD};
+/// let ctx = isograd::device("cpu")?;
 /// let net = Dense::new(1);
 /// net.initialize(Zero, &ctx)?;
 /// let mut trainer = Trainer::new(net.collect_params(), SGD::new(0.5))?;
@@ -34,7 +34,7 @@ use std::{
 /// trainer.step(4)?;
 /// assert_eq!(net.bias().unwrap().data()?.to_vec::<f32>()?, [0.5]);
 /// assert!(trainer.step(4).unwrap_err().to_string().contains("since the last step"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Trainer<B: Backend = Dyn> {
     slots: Vec<Slot<B>>,

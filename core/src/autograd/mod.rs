@@ -5,14 +5,14 @@
 //! recorded as well and gradients of any order work.
 //!
 //! ```
-//! # use isograd_core::{Tensor, autograd};
-//! # let ctx = isograd_reference::Reference;
+//! use isograd::{Tensor, autograd};
+//! let ctx = isograd::device("cpu")?;
 //! let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0], [3])?;
 //! x.attach_grad()?;
 //! let z = autograd::record(|| { let y = &x * 2.0; &y * &x });
 //! z.backward()?;
 //! assert_eq!(x.grad()?.to_vec::<f32>()?, [4.0, 8.0, 12.0]);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 
 mod picture;
@@ -23,6 +23,7 @@ pub use picture::Picture;
 pub use tape::{Backward, GradReq, GraphNode, backward, grad, graph};
 pub(crate) use tape::{Context, Node, Recorder, Saved, Variable};
 
+use crate::Result;
 use std::cell::Cell;
 
 #[derive(Clone, Copy)]
@@ -54,6 +55,29 @@ fn with_mode<R>(change: impl FnOnce(Mode) -> Mode, f: impl FnOnce() -> R) -> R {
 /// Runs `f` with recording on and in train mode, on this thread.
 pub fn record<R>(f: impl FnOnce() -> R) -> R {
     with_mode(|_| Mode { recording: true, training: true }, f)
+}
+
+/// [`record`] of a closure that fails by [`Error`](crate::Error): it need not say so where it gives several values.
+///
+/// ```
+/// use isograd::{Tensor, autograd};
+/// let ctx = isograd::device("cpu")?;
+/// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2])?;
+/// x.attach_grad()?;
+/// let (sum, square) = autograd::try_record(|| {
+///     let square = x.square()?;
+///     Ok((square.add(&x)?, square))
+/// })?;
+/// sum.backward()?;
+/// assert_eq!(square.to_vec::<f32>()?, [1.0, 4.0]);
+/// assert_eq!(x.grad()?.to_vec::<f32>()?, [3.0, 5.0]);
+/// # Ok::<(), isograd::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of `f`.
+pub fn try_record<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    record(f)
 }
 
 /// Runs `f` with recording on, in predict mode: gradients of a network as it predicts.

@@ -13,15 +13,15 @@ use std::{
 /// A drawing of the graph that a tensor was computed by.
 ///
 /// ```
-/// # use isograd_core::{Tensor, autograd, autograd::Picture};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Tensor, autograd, autograd::Picture};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2])?;
 /// x.attach_grad()?;
 /// let y = autograd::record(|| x.tanh()?.mul(&x))?;
 /// let picture = Picture::of(&y)?.name(&x, "x");
 /// assert!(picture.dot().starts_with("digraph"));
 /// assert!(picture.svg().contains("tanh"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Picture {

@@ -10,8 +10,8 @@ impl<B: Backend> Tensor<B> {
     /// all are sums already nothing is done. What `backward` added to a sum under [`crate::GradReq::Add`] is added up too.
     ///
     /// ```
-    /// # use isograd_core::{DType, Dyn, Tensor, autograd};
-    /// # let contexts = [Dyn::new(isograd_reference::Reference), Dyn::new(isograd_cpu::Cpu::default())];
+    /// use isograd::{DType, Dyn, Tensor, autograd};
+    /// let contexts = [Dyn::new(isograd_reference::Reference), Dyn::new(isograd::Cpu::default())];
     /// let replicas = contexts.each_ref().map(|ctx| Tensor::ones(ctx, [1], DType::F32).unwrap());
     /// for (replica, slope) in replicas.iter().zip([2.0, 5.0]) {
     ///     replica.attach_grad()?;
@@ -22,7 +22,7 @@ impl<B: Backend> Tensor<B> {
     ///     assert!(replicas[1].has_reduced_grad());
     ///     assert_eq!(replicas[1].grad()?.to_vec::<f32>()?, [7.0]);
     /// }
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -89,15 +89,15 @@ impl<B: Backend> Tensor<B> {
     /// Says that the scale of a loss has been divided out of the gradient: what `backward` writes next has it again.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor, autograd};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor, autograd};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::ones(&ctx, [2], DType::F32)?;
     /// x.attach_grad()?;
     /// x.mark_grad_unscaled();
     /// assert_eq!(x.has_unscaled_grad(), Some(true));
     /// autograd::record(|| x.square())?.backward()?;
     /// assert_eq!(x.has_unscaled_grad(), Some(false));
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     pub fn mark_grad_unscaled(&self) {
         if let Ok(variable) = self.variable() {

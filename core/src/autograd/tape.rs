@@ -402,15 +402,15 @@ impl Recorder {
 /// How to run [`Tensor::backward_with`].
 ///
 /// ```
-/// # use isograd_core::{Tensor, autograd::{self, Backward}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Tensor, autograd::{self, Backward}};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[3.0f64], [1])?;
 /// x.attach_grad()?;
 /// let y = autograd::record(|| x.square())?;
 /// y.backward_with(Backward { retain_graph: true, ..Backward::default() })?;
 /// y.backward()?;                          // the graph was kept
 /// assert!(y.backward().is_err());         // and now it is gone
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Backward<B: Backend> {
@@ -534,8 +534,8 @@ fn starts<B: Backend>(
 /// `variables`, without touching any `.grad`. With `create_graph` the results are recorded, for gradients of gradients.
 ///
 /// ```
-/// # use isograd_core::{Tensor, autograd};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Tensor, autograd};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[2.0f64], [1])?;
 /// x.attach_grad()?;
 /// let first = autograd::record(|| {
@@ -545,7 +545,7 @@ fn starts<B: Backend>(
 /// let second = autograd::grad(&[&first[0]], &[&x], &[], false, false)?;
 /// assert_eq!(first[0].to_vec::<f64>()?, [12.0]);
 /// assert_eq!(second[0].to_vec::<f64>()?, [12.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

@@ -77,7 +77,7 @@ impl Drop for Restore {
 /// Whether this thread's kernels are recorded, and not run.
 ///
 /// ```
-/// assert!(!isograd_core::backend::replay::is_recording());
+/// assert!(!isograd::backend::replay::is_recording());
 /// ```
 pub fn is_recording() -> bool {
     MODE.with_borrow(|mode| matches!(mode, Mode::Record(_)))

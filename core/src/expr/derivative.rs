@@ -12,7 +12,7 @@ impl Expr {
     /// The derivative of this expression with respect to input `k`, times `head`. `None` when it is zero everywhere.
     ///
     /// ```
-    /// use isograd_core::{DType, expr::Expr};
+    /// use isograd::{DType, expr::Expr};
     /// let (x, g) = (Expr::input(0, DType::F64), Expr::input(1, DType::F64));
     /// assert_eq!((&x * 3.0).derivative(0, &g), Some(&g * 3.0));
     /// assert_eq!(x.floor().derivative(0, &g), None);

@@ -198,7 +198,7 @@ struct Node {
 /// Arithmetic operators and methods build larger expressions; a plain number takes the dtype of its neighbour.
 ///
 /// ```
-/// use isograd_core::{DType, expr::Expr};
+/// use isograd::{DType, expr::Expr};
 /// let x = Expr::input(0, DType::F32);
 /// let swish = &x * &x.sigmoid();
 /// assert_eq!(swish, &x.sigmoid() * &x);                       // one node: hash-consed
@@ -397,7 +397,7 @@ impl Expr {
     /// `self * b + c`, rounded once: the operation that IEEE 754 calls fusedMultiplyAdd.
     ///
     /// ```
-    /// use isograd_core::{DType, Value, expr::{Expr, Kernel, Program}};
+    /// use isograd::{DType, Value, expr::{Expr, Kernel, Program}};
     /// let x = Expr::input(0, DType::F32);
     /// let residue = x.mul_add(&x, &-(&x * &x));                  // what rounding the square lost
     /// let program = Program::new("residue", &[residue], &[DType::F32], &[]).unwrap();

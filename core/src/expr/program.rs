@@ -187,7 +187,7 @@ impl Program {
     /// no mathematics of their own. It gives the same bits; sines of large angles make it long.
     ///
     /// ```
-    /// use isograd_core::{DType, expr::{Expr, Operation, Program}};
+    /// use isograd::{DType, expr::{Expr, Operation, Program}};
     /// let program = Program::new("e", &[Expr::input(0, DType::F32).exp()], &[DType::F32], &[]).unwrap();
     /// let lowered = program.lowered().unwrap();
     /// assert!(!lowered.instructions().iter().any(|i| matches!(i.operation, Operation::Unary(op, _) if op.is_function())));
@@ -415,7 +415,7 @@ impl<'a> Kernel<'a> {
 /// Evaluates a kernel element by element: the plainest implementation there is, used by the reference backend.
 ///
 /// ```
-/// use isograd_core::{DType, Value, expr::{Expr, Kernel, Program}};
+/// use isograd::{DType, Value, expr::{Expr, Kernel, Program}};
 /// let x = Expr::input(0, DType::F32);
 /// let program = Program::new("twice", &[&x + &x], &[DType::F32], &[]).unwrap();
 /// let mut evaluator = Kernel::new(&program, &[]).evaluator();

@@ -11,7 +11,7 @@ use crate::{DType, Value};
 ///
 /// ```
 /// // The published vector for key and counter 0.
-/// assert_eq!(isograd_core::expr::scalar::philox(0, 0), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+/// assert_eq!(isograd::expr::scalar::philox(0, 0), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
 /// ```
 #[inline(always)]
 pub fn philox(key: u64, counter: u64) -> [u32; 4] {

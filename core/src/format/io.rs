@@ -1,6 +1,9 @@
 //! What the formats share: [`Source`], a reader that distrusts its file, and [`write_atomically`].
 
-use super::{HostArray, bad_bool, byte_size};
+use super::{
+    HostArray, bad_bool, byte_size,
+    recognize::{START, not_of},
+};
 use crate::{DType, Error, Result, Shape};
 use std::{
     fs::{self, File},
@@ -61,6 +64,22 @@ impl<'a, R: Read> Source<'a, R> {
     /// An error at offset `at`.
     pub fn fail(&self, at: u64, why: impl Into<String>) -> Error {
         Error::File { format: self.format, path: self.path.map(PathBuf::from), at, why: why.into() }
+    }
+
+    /// The bytes that tell the format.
+    pub fn magic<const N: usize>(&mut self) -> Result<[u8; N]> {
+        if self.left == Some(0) {
+            return Err(self.other(&[]));
+        }
+        self.array("the magic")
+    }
+
+    /// The error of a file of another format, of which `start` has been read.
+    pub fn other(&mut self, start: &[u8]) -> Error {
+        let mut start = start.to_vec();
+        // What cannot be read says nothing.
+        let _ = (&mut self.reader).take(START as u64).read_to_end(&mut start);
+        self.fail(0, not_of(self.format, &start))
     }
 
     fn failed_read(&self, source: io::Error) -> Error {

@@ -21,22 +21,24 @@ mod io;
 pub mod mxnet;
 pub mod npy;
 pub mod npz;
+mod recognize;
 pub mod safetensors;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub use recognize::{not_of, recognize};
 pub use tensors::{load_list, load_named, load_one, save_list, save_named};
 
 /// An array in host memory: dtype, shape, and the elements in row-major order as little-endian bytes.
 ///
 /// ```
-/// use isograd_core::{DType, format::HostArray};
+/// use isograd::{DType, format::HostArray};
 /// let a = HostArray::from_slice(&[1.0f32, 2.0, 3.0], [3, 1])?;
 /// assert_eq!(a.dtype, DType::F32);
 /// assert_eq!(a.bytes[4..8], 2.0f32.to_le_bytes());
 /// assert_eq!(a.to_vec::<f32>()?, [1.0, 2.0, 3.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostArray {

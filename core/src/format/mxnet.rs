@@ -98,12 +98,12 @@ impl NdFile {
 /// Reads a file.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, mxnet::{self, NdFile}};
+/// use isograd::format::{HostArray, mxnet::{self, NdFile}};
 /// let file = NdFile::dict([("weight", HostArray::from_slice(&[0.5f32; 6], [2, 3])?)]);
 /// let read = mxnet::from_bytes(&mxnet::to_bytes(&file)?)?;
 /// assert_eq!(read, file);
 /// assert_eq!(read.into_dict()?[0].0, "weight");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -276,9 +276,9 @@ fn parse<R: Read>(
     mut source: Source<'_, R>,
     wanted: &dyn Fn(usize) -> bool,
 ) -> Result<(Vec<Entry>, Option<Vec<String>>, bool)> {
-    let magic = source.u64("the magic")?;
-    if magic != LIST_MAGIC {
-        return Err(source.fail(0, format!("no file of nd.save: it starts with {magic:#x}, not {LIST_MAGIC:#x}")));
+    let magic = source.magic::<8>()?;
+    if magic != LIST_MAGIC.to_le_bytes() {
+        return Err(source.other(&magic));
     }
     let reserved = source.u64("the reserved word")?;
     if reserved != 0 {
@@ -456,7 +456,7 @@ mod tests {
         let valid = to_bytes(&NdFile::dict([("n", array.clone())])).unwrap();
         assert_eq!(valid.len(), 74);
         for (place, value, at, why) in [
-            (0, &[0x13][..], 0, "no file of nd.save"),
+            (0, &[0x13][..], 0, "no MXNet file: it begins with \"\\x13"),
             (8, &[1], 8, "reserved"),
             (16, &[255; 8], 24, "truncated: a list of 18446744073709551615 arrays"),
             (24, &[0xc8], 24, "MXNet 0.x"),

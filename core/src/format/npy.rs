@@ -30,10 +30,10 @@ const MAX_RANK: usize = 64;
 /// Reads an array: versions 1.0, 2.0 and 3.0, either byte order, row-major or column-major.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, npy};
+/// use isograd::format::{HostArray, npy};
 /// let a = HostArray::from_slice(&[1i64, 2, 3, 4, 5, 6], [2, 3])?;
 /// assert_eq!(npy::from_bytes(&npy::to_bytes(&a)?)?, a);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -136,12 +136,9 @@ pub(super) struct Foreign {
 
 /// An array, unless its dtype is a foreign one.
 pub(super) fn parse_known<R: Read>(mut source: Source<'_, R>) -> Result<Result<HostArray, Foreign>> {
-    let magic = source.array::<6>("the magic")?;
+    let magic = source.magic::<6>()?;
     if magic != *MAGIC {
-        return Err(source.fail(
-            0,
-            format!("no npy file: it starts with {:?}, not with {:?}", magic.escape_ascii().to_string(), "\\x93NUMPY"),
-        ));
+        return Err(source.other(&magic));
     }
     let version = source.array::<2>("the version")?;
     let length = match version {

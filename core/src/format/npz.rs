@@ -8,6 +8,7 @@ use super::{
     Contents, HostArray, duplicate,
     io::{Source, write_atomically},
     npy,
+    recognize::{START, not_of},
 };
 use crate::{Error, Result};
 use std::{
@@ -39,12 +40,12 @@ pub enum Compression {
 /// Reads all arrays, in the order of the archive.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, npz};
+/// use isograd::format::{HostArray, npz};
 /// let arrays = [("weight", HostArray::from_slice(&[1.0f32, 2.0], [2])?), ("bias", HostArray::from_slice(&[3u8], [])?)];
 /// let bytes = npz::to_bytes(&arrays, npz::Compression::Deflated)?;
 /// let read = npz::from_bytes(&bytes)?;
 /// assert_eq!(read[1], ("bias".to_string(), arrays[1].1.clone()));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -71,9 +72,15 @@ pub fn read_with_limit(reader: impl Read + Seek, limit: u64) -> Result<Vec<(Stri
     Ok(parse(reader, limit, &|_| true)?.arrays)
 }
 
-fn parse(reader: impl Read + Seek, limit: u64, wanted: &dyn Fn(&str) -> bool) -> Result<Contents> {
+fn parse(mut reader: impl Read + Seek, limit: u64, wanted: &dyn Fn(&str) -> bool) -> Result<Contents> {
     let damaged = |why: String| Error::file(FORMAT, 0, why);
-    let mut archive = ZipArchive::new(reader).map_err(|e| damaged(format!("no readable zip archive: {e}")))?;
+    let mut start = Vec::new();
+    let began = reader.by_ref().take(START as u64).read_to_end(&mut start).and_then(|_| reader.rewind());
+    began.map_err(|e| damaged(format!("cannot read the beginning: {e}")))?;
+    let mut archive = ZipArchive::new(reader).map_err(|e| match start.starts_with(b"PK") {
+        true => damaged(format!("no readable zip archive: {e}")),
+        false => damaged(not_of(FORMAT, &start)),
+    })?;
     if archive.has_duplicate_names() {
         return Err(damaged("two members have the same name".to_string()));
     }
@@ -311,7 +318,7 @@ mod tests {
         let second = 30 + 9 + 130;
         assert_eq!(from_bytes(&valid).unwrap().len(), 2);
 
-        assert_fault(from_bytes(b""), 0, "no readable zip archive");
+        assert_fault(from_bytes(b""), 0, "no npz file: it is empty");
         assert_fault(from_bytes(b"PK\x03\x04 and nonsense"), 0, "no readable zip archive");
         assert_fault(from_bytes(&replace(&valid, b"again", b"first")), 0, "same name");
         assert_fault(from_bytes(&replace(&valid, b"again", b"\xff")), second, "not UTF-8");

@@ -30,7 +30,7 @@ use std::{
 const FORMAT: &str = "safetensors";
 const METADATA: &str = "__metadata__";
 /// The limit of the `safetensors` crate.
-const MAX_HEADER: u64 = 100_000_000;
+pub(super) const MAX_HEADER: u64 = 100_000_000;
 
 /// A file: named arrays, and texts about them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,13 +44,13 @@ pub struct SafeTensors {
 /// Reads a file.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, safetensors};
+/// use isograd::format::{HostArray, safetensors};
 /// let arrays = [("weight", HostArray::from_slice(&[0.5f32; 6], [2, 3])?)];
 /// let metadata = [("made_by".to_string(), "isograd".to_string())].into();
 /// let file = safetensors::from_bytes(&safetensors::to_bytes(&arrays, &metadata)?)?;
 /// assert_eq!(file.arrays[0].1, arrays[0].1);
 /// assert_eq!(file.metadata, metadata);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -78,14 +78,14 @@ pub fn load(path: impl AsRef<Path>) -> Result<SafeTensors> {
 /// The arrays of the names that are `wanted`, without reading the others, and the texts.
 ///
 /// ```
-/// use isograd_core::format::{HostArray, safetensors};
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("two.safetensors");
+/// use isograd::format::{HostArray, safetensors};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("two.safetensors");
 /// let array = HostArray::from_slice(&[1.0f32], [1])?;
 /// safetensors::save(&path, &[("weight", &array), ("bias", &array)], &Default::default())?;
 /// let (contents, _) = safetensors::load_where(&path, |name| name == "bias")?;
 /// assert_eq!(contents.arrays, [("bias".to_string(), array)]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -212,11 +212,16 @@ fn parse<R: Read>(
     mut source: Source<'_, R>,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<(Contents, BTreeMap<String, String>)> {
-    let length = source.u64("the length of the header")?;
+    let start = source.magic::<8>()?;
+    let length = u64::from_le_bytes(start);
     if length > MAX_HEADER {
-        return Err(source.fail(0, format!("a header of {length} bytes; the limit is {MAX_HEADER}")));
+        return Err(source.other(&start));
     }
-    let text = source.take(length, "the header")?;
+    let mut text = source.take(length.min(1), "the header")?;
+    if text.first().is_some_and(|first| *first != b'{') {
+        return Err(source.other(&[&start, &text[..]].concat()));
+    }
+    text.extend(source.take(length.saturating_sub(1), "the rest of the header")?);
     let text = str::from_utf8(&text).map_err(|e| source.fail(8 + e.valid_up_to() as u64, "the header is not UTF-8"))?;
     let Header { metadata, mut tensors } =
         serde_json::from_str(text).map_err(|e| source.fail(8 + offset(text, &e), format!("the header: {e}")))?;
@@ -399,8 +404,9 @@ mod tests {
         let info = r#"{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#;
         for (bytes, at, why) in [
             (vec![0; 3], 0, "truncated"),
-            (vec![255; 8], 0, "the limit"),
-            (vec![9, 0, 0, 0, 0, 0, 0, 0, b'{'], 8, "truncated: the header"),
+            (vec![255; 8], 0, "no safetensors file: it begins with"),
+            (file("[1]", b""), 0, "no safetensors file"),
+            (vec![9, 0, 0, 0, 0, 0, 0, 0, b'{'], 9, "truncated: the rest of the header takes 8 bytes"),
             (file("", b""), 8, "EOF"),
             (file("{\n\n  ?}", b""), 13, "the header: key must be a string"),
             ([&[2, 0, 0, 0, 0, 0, 0, 0][..], b"{\xff"].concat(), 9, "not UTF-8"),

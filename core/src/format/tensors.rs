@@ -32,9 +32,9 @@ fn host<B: Backend, T: Borrow<Tensor<B>>>(tensors: impl Iterator<Item = T>) -> R
 /// as it was.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, format};
-/// # let ctx = isograd_reference::Reference;
-/// # let folder = tempfile::tempdir().unwrap();
+/// use isograd::{DType, Tensor, format};
+/// let ctx = isograd::device("cpu")?;
+/// let folder = tempfile::tempdir().unwrap();
 /// let (x, y) = (Tensor::ones(&ctx, [2, 3], DType::F32)?, Tensor::zeros(&ctx, [4], DType::I64)?);
 /// for name in ["xy.npz", "xy.safetensors", "xy.nd"] {
 ///     let path = folder.path().join(name);
@@ -43,7 +43,7 @@ fn host<B: Backend, T: Borrow<Tensor<B>>>(tensors: impl Iterator<Item = T>) -> R
 ///     assert_eq!(read["x"].to_vec::<f32>()?, [1.0; 6]);
 ///     assert_eq!(read["y"].shape(), &[4]);
 /// }
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -81,15 +81,15 @@ fn contents(op: &'static str, path: &Path, wanted: impl Fn(&str) -> bool) -> Res
 /// Reads one tensor of a file with names, onto `ctx`, without the others.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, format};
-/// # let ctx = isograd_reference::Reference;
-/// # let folder = tempfile::tempdir().unwrap();
+/// use isograd::{DType, Tensor, format};
+/// let ctx = isograd::device("cpu")?;
+/// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("xy.npz");
 /// let (x, y) = (Tensor::ones(&ctx, [2, 3], DType::F32)?, Tensor::zeros(&ctx, [4], DType::I64)?);
 /// format::save_named(&path, &[("x", &x), ("y", &y)])?;
 /// assert_eq!(format::load_one(&path, "y", &ctx)?.shape(), &[4]);
 /// assert!(format::load_one(&path, "z", &ctx).unwrap_err().to_string().contains("x, y"));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -131,13 +131,13 @@ pub fn load_named<B: Backend>(path: impl AsRef<Path>, ctx: &B) -> Result<BTreeMa
 /// as it was.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, format};
-/// # let ctx = isograd_reference::Reference;
-/// # let folder = tempfile::tempdir().unwrap();
+/// use isograd::{DType, Tensor, format};
+/// let ctx = isograd::device("cpu")?;
+/// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("list.nd");
 /// format::save_list(&path, &[&Tensor::ones(&ctx, [2], DType::F32)?, &Tensor::zeros(&ctx, [3], DType::F64)?])?;
 /// assert_eq!(format::load_list(&path, &ctx)?[1].to_vec::<f64>()?, [0.0; 3]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

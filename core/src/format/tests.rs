@@ -596,3 +596,42 @@ fn an_array_that_is_not_one_is_refused() {
     assert!(matches!(ints.to_vec::<f32>(), Err(Error::DTypeMismatch { left: DType::I32, right: DType::F32, .. })));
     assert!(HostArray::from_slice(&[1i32], [2]).is_err());
 }
+
+#[test]
+fn a_file_of_another_kind_is_named() {
+    let array = HostArray::from_slice(&[1.0f32, 2.0], [2]).unwrap();
+    let named = [("a", &array)];
+    let files: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("npy", npy::to_bytes(&array).unwrap(), "it is a .npy file"),
+        ("npz", npz::to_bytes(&named, Compression::Stored).unwrap(), "it is a zip archive: a .npz file"),
+        ("safetensors", safetensors::to_bytes(&named, &Default::default()).unwrap(), "it is a .safetensors file"),
+        ("MXNet", mxnet::to_bytes(&NdFile::list([array.clone()])).unwrap(), "it is a .params or .nd file of MXNet"),
+        ("", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".to_vec(), "run `git lfs pull`"),
+        ("", b"\n<!DOCTYPE HTML>\n<title>404</title>".to_vec(), "it is a web page"),
+        ("", b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00}".to_vec(), "a Python pickle"),
+        ("", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x04".to_vec(), "compressed by gzip"),
+        ("", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), "a PNG picture"),
+        ("", b"just a line of text\n".to_vec(), "it begins with \"just a line of t\""),
+        ("", vec![], "it is empty"),
+    ];
+    type Reader = fn(&[u8]) -> Result<(), Error>;
+    let readers: [(&str, Reader); 4] = [
+        ("npy", |bytes| npy::from_bytes(bytes).map(drop)),
+        ("npz", |bytes| npz::from_bytes(bytes).map(drop)),
+        ("safetensors", |bytes| safetensors::from_bytes(bytes).map(drop)),
+        ("MXNet", |bytes| mxnet::from_bytes(bytes).map(drop)),
+    ];
+    for (format, read) in readers {
+        for (kind, bytes, what) in &files {
+            let result = read(bytes);
+            if *kind == format {
+                result.unwrap();
+                continue;
+            }
+            let error = result.unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, Error::File { at: 0, .. }), "{text}");
+            assert!(text.contains(&format!("no {format} file: ")) && text.contains(what), "{text}");
+        }
+    }
+}

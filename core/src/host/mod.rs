@@ -28,7 +28,7 @@ use crate::{Backend, DType, Error, Layout, Operand, OperandMut, Result};
 /// collections end the process.
 ///
 /// ```
-/// use isograd_core::{Error, host};
+/// use isograd::{Error, host};
 /// assert!(host::reserve::<f32>("example", 3)?.is_empty());
 /// let refused = host::reserve::<f32>("example", usize::MAX);
 /// assert!(matches!(refused, Err(Error::OutOfMemory { device, .. }) if device == "host"));

@@ -97,10 +97,10 @@ impl<B: Backend> Tensor<B> {
     /// `start, start + step, ...`, as many as lie before `stop`.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// let ctx = isograd::device("cpu")?;
     /// assert_eq!(Tensor::arange(&ctx, 0, 10, 3, DType::I32)?.to_vec::<i32>()?, [0, 3, 6, 9]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

@@ -143,11 +143,11 @@ unary_operators! {
     /// max(x, 0), with NaN going through; the derivative at 0 is 0.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[-1.0f32, 0.0, 2.0], [3])?;
     /// assert_eq!(x.relu()?.to_vec::<f32>()?, [0.0, 0.0, 2.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     relu number () |x| x.relu();
     /// 1/(1 + e^-x).
@@ -335,12 +335,12 @@ impl<B: Backend> Tensor<B> {
     /// head's, as of `torch.clamp` and MXNet's `clip`. An infinite bound is none.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[-1.0f32, 0.5, 2.0], [3])?;
     /// assert_eq!(x.clamp(0, 1)?.to_vec::<f32>()?, [0.0, 0.5, 1.0]);
     /// assert!(x.clamp(1, 0).is_err());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -388,12 +388,12 @@ impl<B: Backend> Tensor<B> {
     /// Elements of `then` where this tensor (bool) is true, of `otherwise` elsewhere. Shapes broadcast with each other.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[-1.0f32, 2.0], [2])?;
     /// let y = x.greater_scalar(0)?.where_(&x, &x.mul_scalar(0.1)?)?;
     /// assert_eq!(y.to_vec::<f32>()?, [-0.1, 2.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -464,6 +464,23 @@ macro_rules! operator {
         operator!(@scalar $trait $method $scalar $reverse f64 i64);
     )* };
     (@scalar $trait:ident $method:ident $scalar:ident $reverse:ident $($number:ty)*) => { $(
+        // By reference as well, as numbers are among themselves: `rates.iter().map(|rate| &x * rate)`.
+        impl<B: Backend> std::ops::$trait<&$number> for &Tensor<B> {
+            type Output = Tensor<B>;
+            fn $method(self, other: &$number) -> Tensor<B> { or_panic(self.$scalar(*other)) }
+        }
+        impl<B: Backend> std::ops::$trait<&$number> for Tensor<B> {
+            type Output = Tensor<B>;
+            fn $method(self, other: &$number) -> Tensor<B> { or_panic(self.$scalar(*other)) }
+        }
+        impl<B: Backend> std::ops::$trait<&Tensor<B>> for &$number {
+            type Output = Tensor<B>;
+            fn $method(self, other: &Tensor<B>) -> Tensor<B> { or_panic(other.$reverse(*self)) }
+        }
+        impl<B: Backend> std::ops::$trait<Tensor<B>> for &$number {
+            type Output = Tensor<B>;
+            fn $method(self, other: Tensor<B>) -> Tensor<B> { or_panic(other.$reverse(*self)) }
+        }
         impl<B: Backend> std::ops::$trait<$number> for &Tensor<B> {
             type Output = Tensor<B>;
             fn $method(self, other: $number) -> Tensor<B> { or_panic(self.$scalar(other)) }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// call it often. Forward is one kernel; so is the gradient in each input, and it saves only what it reads.
 ///
 /// ```
-/// # use isograd_core::{DType, Tensor, autograd, operators::Fused};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor, autograd, operators::Fused};
+/// let ctx = isograd::device("cpu")?;
 /// // mish(x) = x tanh(softplus(x)), with a slope
 /// let mish = Fused::new("mish", &[DType::F32], 1, |x, slope| &x[0] * &slope[0] * x[0].softplus().tanh())?;
 /// let x = Tensor::from_slice(&ctx, &[0.0f32, 1.0], [2])?;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// let y = autograd::record(|| mish.call(&[&x], &[2.0.into()]))?;
 /// y.backward()?;
 /// assert!((x.grad()?.to_vec::<f32>()?[0] - 1.2).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fused {

@@ -134,12 +134,12 @@ impl<B: Backend> Tensor<B> {
     /// along axis 0.
     ///
     /// ```
-    /// # use isograd_core::{Tensor, operators::TakeMode};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{Tensor, operators::TakeMode};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[10.0f32, 20.0, 30.0], [3])?;
     /// let i = Tensor::from_slice(&ctx, &[2i64, 0, -1], [3])?;
     /// assert_eq!(x.take(&i, 0, TakeMode::Raise)?.to_vec::<f32>()?, [30.0, 10.0, 30.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

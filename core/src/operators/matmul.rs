@@ -14,12 +14,12 @@ impl<B: Backend> Tensor<B> {
     /// left and a column on the right, and its axis disappears. Transposed views cost no copy.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// let ctx = isograd::device("cpu")?;
     /// let a = Tensor::ones(&ctx, [5, 2, 3], DType::F32)?;
     /// let b = Tensor::ones(&ctx, [3, 4], DType::F32)?;
     /// assert_eq!(a.matmul(&b)?.shape(), &[5, 2, 4]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -59,14 +59,14 @@ impl<B: Backend> Tensor<B> {
     /// kept as if the two were called one after the other.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor, operators::Fused};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor, operators::Fused};
+    /// let ctx = isograd::device("cpu")?;
     /// let relu = Fused::new("relu_of_sum", &[DType::F32; 2], 0, |x, _| (&x[0] + &x[1]).relu())?;
     /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [1, 2])?;
     /// let w = Tensor::from_slice(&ctx, &[1.0f32, 0.0, 0.0, -1.0], [2, 2])?;
     /// let bias = Tensor::from_slice(&ctx, &[0.5f32, 1.0], [2])?;
     /// assert_eq!(x.matmul_fused(&w, &relu, &[&bias], &[])?.to_vec::<f32>()?, [1.5, 0.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

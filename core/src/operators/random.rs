@@ -23,13 +23,13 @@ thread_local! {
 /// Each thread has a generator of its own; one that was never seeded starts from the system's entropy.
 ///
 /// ```
-/// # use isograd_core::{DType, Tensor, operators::random};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor, operators::random};
+/// let ctx = isograd::device("cpu")?;
 /// random::seed(1);
 /// let a = Tensor::normal(&ctx, [3], 0.0, 1.0, DType::F32)?.to_vec::<f32>()?;
 /// random::seed(1);
 /// assert_eq!(Tensor::normal(&ctx, [3], 0.0, 1.0, DType::F32)?.to_vec::<f32>()?, a);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn seed(seed: u64) {
     STATE.set(Some((seed, 0)));

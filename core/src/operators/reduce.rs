@@ -172,13 +172,13 @@ impl<B: Backend> Tensor<B> {
     /// The sum over `axes`. f16 and bf16 are added up in f32; integers wrap; of bool the number of true elements, as i64.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0, 4.0], [2, 2])?;
     /// assert_eq!(x.sum(0, false)?.to_vec::<f32>()?, [4.0, 6.0]);
     /// assert_eq!(x.sum([0, -1], true)?.shape(), &[1, 1]);
     /// assert_eq!(x.sum((), false)?.rank(), 0);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -451,11 +451,11 @@ impl<B: Backend> Tensor<B> {
     /// The Euclidean norm over `axes`, without overflow of the squares. Its derivative at 0 is 0.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[3e20f32, 4e20], [2])?;
     /// assert_eq!(x.norm((), false)?.asscalar::<f32>()?, 5e20);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

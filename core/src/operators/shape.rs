@@ -101,11 +101,11 @@ impl<B: Backend> Tensor<B> {
     /// The same elements in row-major order under another shape; one size may be -1. Shares memory when the layout allows.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 6, 1, DType::F32)?;
     /// assert_eq!(x.reshape([2, -1])?.shape(), &[2, 3]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -333,12 +333,12 @@ impl<B: Backend> Tensor<B> {
     /// the end, a negative step goes backwards. Shares memory.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 6, 1, DType::I32)?;
     /// assert_eq!(x.slice(0, Some(-2), None, 1)?.to_vec::<i32>()?, [4, 5]);
     /// assert_eq!(x.slice(0, None, None, -2)?.to_vec::<i32>()?, [5, 3, 1]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -398,13 +398,13 @@ impl<B: Backend> Tensor<B> {
     /// Basic indexing, one entry per axis from the first: positions, ranges, new axes, an ellipsis. Shares memory.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor, operators::Index};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor, operators::Index};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 24, 1, DType::I32)?.reshape([2, 3, 4])?;
     /// let y = x.index(&[(-1).into(), Index::Slice { start: None, stop: None, step: -1 }])?;   // x[-1, ::-1]
     /// assert_eq!(y.shape(), &[3, 4]);
     /// assert_eq!(x.index(&[Index::Ellipsis, (1..3).into()])?.shape(), &[2, 3, 2]);            // x[..., 1:3]
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -548,12 +548,12 @@ impl<B: Backend> Tensor<B> {
     /// Elements put around: `widths[a]` is how many before and after along axis `a`; missing trailing axes get none.
     ///
     /// ```
-    /// # use isograd_core::{Tensor, operators::PadMode};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{Tensor, operators::PadMode};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[1i32, 2, 3], [3])?;
     /// assert_eq!(x.pad(&[(1, 2)], PadMode::Edge)?.to_vec::<i32>()?, [1, 1, 2, 3, 3, 3]);
     /// assert_eq!(x.pad(&[(1, 2)], PadMode::Reflect)?.to_vec::<i32>()?, [2, 1, 2, 3, 2, 1]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

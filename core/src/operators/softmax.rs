@@ -29,11 +29,11 @@ impl<B: Backend> Tensor<B> {
     /// e^x / Σ e^x along `axis`, without overflow.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[1000.0f32, 1000.0], [2])?;
     /// assert_eq!(x.softmax(-1)?.to_vec::<f32>()?, [0.5, 0.5]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

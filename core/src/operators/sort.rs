@@ -16,11 +16,11 @@ impl<B: Backend> Tensor<B> {
     /// `axis` sorted: stable, NaN last in either direction.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[3.0f32, 1.0, 2.0], [3])?;
     /// assert_eq!(x.sort(0, true)?.to_vec::<f32>()?, [3.0, 2.0, 1.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

@@ -168,13 +168,13 @@ impl<B: Backend> Tensor<B> {
     /// `[out channels, channels / groups, kernel..]`, bias `[out channels]`.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor, operators::ConvOptions};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor, operators::ConvOptions};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::ones(&ctx, [1, 1, 4, 4], DType::F32)?;
     /// let w = Tensor::ones(&ctx, [2, 1, 3, 3], DType::F32)?;
     /// let y = x.conv(&w, None, &ConvOptions { padding: vec![1], ..Default::default() })?;
     /// assert_eq!(y.shape(), &[1, 2, 4, 4]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

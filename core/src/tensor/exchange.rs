@@ -10,11 +10,11 @@ impl<B: Backend> Tensor<B> {
     /// A tensor of `shape` from host data in row-major order.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[1i64, 2, 3, 4, 5, 6], [2, 3])?;
     /// assert_eq!(x.shape(), &[2, 3]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -125,11 +125,11 @@ impl<B: Backend> Tensor<B> {
     /// The single element of a tensor of size 1, converted to `T`. Waits for the kernels before.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::from_slice(&ctx, &[1.5f32, 2.5], [2])?;
     /// assert_eq!(x.sum((), false)?.asscalar::<f64>()?, 4.0);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors
@@ -152,12 +152,12 @@ impl<B: Backend> Tensor<B> {
     /// A copy in new memory, on any context of any type; `ctx` decides the type of the result. Gradients flow back.
     ///
     /// ```
-    /// # use isograd_core::{Dyn, Tensor};
-    /// # use isograd_reference::Reference;
+    /// use isograd::{Dyn, Tensor};
+    /// use isograd_reference::Reference;
     /// let x = Tensor::from_slice(&Reference, &[1.0f32], [1])?;
     /// let y: Tensor<Dyn> = x.copyto(&Dyn::new(Reference))?;
     /// assert_eq!(y.to_vec::<f32>()?, [1.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

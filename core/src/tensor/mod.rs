@@ -26,12 +26,12 @@ use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
 /// the same message.
 ///
 /// ```
-/// # use isograd_core::Tensor;
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 3.0, 4.0], [2, 2])?;
 /// let y = (&x + 1.0).matmul(&x.t()?)?;
 /// assert_eq!(y.to_vec::<f32>()?, [8.0, 18.0, 14.0, 32.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Tensor<B: Backend = Dyn> {
@@ -241,8 +241,8 @@ impl<B: Backend> Tensor<B> {
     /// variables asks this, so that a gradient is not used twice.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor, autograd};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor, autograd};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::ones(&ctx, [2], DType::F32)?;
     /// x.attach_grad()?;
     /// assert!(!x.has_fresh_grad());
@@ -250,7 +250,7 @@ impl<B: Backend> Tensor<B> {
     /// assert!(x.has_fresh_grad());
     /// x.mark_grad_stale();
     /// assert!(!x.has_fresh_grad());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     pub fn has_fresh_grad(&self) -> bool {
         self.place().variable.as_ref().is_some_and(|v| v.fresh().load(Ordering::Acquire))
@@ -339,11 +339,11 @@ impl<B: Backend> Tensor<B> {
     /// way of their own (such as NCCL). False, and nothing done, where they have none.
     ///
     /// ```
-    /// # use isograd_core::{DType, Tensor};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::ones(&ctx, [2, 3], DType::F32)?;
     /// assert!(!Tensor::all_reduce(&[x.clone(), x])?);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

@@ -8,13 +8,13 @@ impl<B: Backend> Tensor<B> {
     /// A tensor with the shape and elements of `array`, whatever its layout.
     ///
     /// ```
-    /// # use isograd_core::Tensor;
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::Tensor;
+    /// let ctx = isograd::device("cpu")?;
     /// let a = ndarray::arr2(&[[1.0f32, 2.0], [3.0, 4.0]]);
     /// let x = Tensor::from_ndarray(&ctx, &a.t())?;
     /// assert_eq!(x.to_vec::<f32>()?, [1.0, 3.0, 2.0, 4.0]);
     /// assert_eq!(x.to_ndarray::<f32>()?, a.t().into_dyn());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! on several devices through `Dyn`.
 
 use super::common::device::Numbered;
-use isograd_core::Dyn;
+use isograd_core::{Dyn, Tensor};
 use isograd_cpu::Cpu;
 use isograd_reference::Reference;
 
@@ -135,4 +135,19 @@ mod devices {
         let second = autograd::grad(&[&first], &[&x], &[], false, false).unwrap().remove(0);
         assert_eq!(second.to_vec::<f64>().unwrap(), [12.0 * 1.5f64.powi(2)]);
     }
+}
+
+#[test]
+fn numbers_are_taken_by_value_and_by_reference() {
+    let x = Tensor::from_slice(&Reference, &[1.0f32, -2.0], [2]).unwrap();
+    let (number, whole) = (2.0, 3i64);
+    let by_reference = [&x * &number, x.clone() * &number, &number * &x, &number * x.clone(), &x - &whole, &whole - &x];
+    let by_value = [&x * 2.0, &x * 2.0, 2.0 * &x, 2.0 * &x, &x - 3, 3 - &x];
+    for (a, b) in by_reference.iter().zip(&by_value) {
+        assert_eq!(a.to_vec::<f32>().unwrap(), b.to_vec::<f32>().unwrap());
+    }
+    // What a literal is stays known where a method follows.
+    assert_eq!((&x * 2.0).exp().unwrap().shape(), &[2]);
+    let scaled: Vec<Tensor<_>> = [0.5, 2.0].iter().map(|rate| &x * rate).collect();
+    assert_eq!(scaled[1].to_vec::<f32>().unwrap(), [2.0, -4.0]);
 }

@@ -6,6 +6,9 @@
 //!
 //! Of an enum the fields of the variant at hand are visited.
 //!
+//! `Display` prints the structure, as it does of the library's blocks; `#[parameters(display = false)]` on the struct leaves it
+//! to the author.
+//!
 //! The backend is the type parameter bounded by `Backend`; `Dyn` for a struct without one; or what
 //! `#[parameters(backend = ...)]` on the struct says.
 #![forbid(unsafe_code)]
@@ -48,7 +51,8 @@ fn library() -> TokenStream {
 fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let nn = library();
     let name = &input.ident;
-    let backend = match backend_attribute(input)? {
+    let Attributes { backend, display } = attributes(input)?;
+    let backend = match backend {
         Some(given) => quote!(#given),
         None => backend_parameter(input)?.map_or_else(|| quote!(#nn::Dyn), |b| quote!(#b)),
     };
@@ -80,7 +84,19 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
     };
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, type_generics, _) = input.generics.split_for_impl();
+    let display = display.then(|| {
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics ::core::fmt::Display for #name #type_generics #where_clause {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                    let block: &dyn #nn::Parameters<#backend> = self;
+                    ::core::fmt::Display::fmt(block, f)
+                }
+            }
+        }
+    });
     Ok(quote! {
+        #display
         #[automatically_derived]
         impl #impl_generics #nn::Parameters<#backend> for #name #type_generics #where_clause {
             fn visit(&self, visitor: &mut dyn #nn::Visitor<#backend>) {
@@ -128,19 +144,29 @@ fn unraw(ident: &Ident) -> String {
     ident.to_string().trim_start_matches("r#").to_string()
 }
 
-/// The type of `#[parameters(backend = ...)]`.
-fn backend_attribute(input: &DeriveInput) -> Result<Option<Type>> {
-    let mut backend = None;
+/// What `#[parameters(...)]` says on a struct or an enum.
+struct Attributes {
+    backend: Option<Type>,
+    display: bool,
+}
+
+fn attributes(input: &DeriveInput) -> Result<Attributes> {
+    let mut attributes = Attributes { backend: None, display: true };
     for attribute in input.attrs.iter().filter(|a| a.path().is_ident("parameters")) {
         attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("backend") {
-                return Err(meta.error("on a struct this is #[parameters(backend = Type)]"));
+            if meta.path.is_ident("backend") {
+                attributes.backend = Some(meta.value()?.parse()?);
+            } else if meta.path.is_ident("display") {
+                attributes.display = meta.value()?.parse::<syn::LitBool>()?.value;
+            } else {
+                return Err(
+                    meta.error("on a struct this is #[parameters(backend = Type)] or #[parameters(display = false)]")
+                );
             }
-            backend = Some(meta.value()?.parse()?);
             Ok(())
         })?;
     }
-    Ok(backend)
+    Ok(attributes)
 }
 
 /// The type parameter bounded by `Backend`, in the list or in the where clause.

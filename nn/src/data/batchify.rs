@@ -29,10 +29,10 @@ impl<T, Y: Send + 'static, F: Fn(Vec<T>) -> Result<Y> + Send + Sync + 'static> B
 /// samples each for itself.
 ///
 /// ```
-/// use isograd_nn::data::{Batchify, Stack};
+/// use isograd::nn::data::{Batchify, Stack};
 /// let (x, y) = Stack.batch(vec![(1.0f32, 7i64), (2.0, 8)])?;
 /// assert_eq!((x.to_vec::<f32>()?, y.to_vec::<i64>()?), (vec![1.0, 2.0], vec![7, 8]));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stack;
@@ -107,14 +107,14 @@ where
 /// Each part of a tuple by a function of its own.
 ///
 /// ```
-/// use isograd_core::format::HostArray;
-/// use isograd_nn::data::{Batchify, Group, Pad, Stack};
+/// use isograd::format::HostArray;
+/// use isograd::nn::data::{Batchify, Group, Pad, Stack};
 /// let sentence = |ids: &[i64]| HostArray::from_slice(ids, [ids.len()]);
 /// let samples = vec![(sentence(&[5, 6, 7])?, 1i64), (sentence(&[8])?, 0)];
 /// let (sentences, classes) = Group((Pad::new(0), Stack)).batch(samples)?;
 /// assert_eq!(sentences.to_vec::<i64>()?, [5, 6, 7, 8, 0, 0]);
 /// assert_eq!(classes.to_vec::<i64>()?, [1, 0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Group<F>(pub F);
@@ -163,13 +163,13 @@ tuples! {
 /// Stacks arrays of one rank whose sizes may differ: each axis is filled up at its end to the longest.
 ///
 /// ```
-/// use isograd_core::format::HostArray;
-/// use isograd_nn::data::{Batchify, Pad};
+/// use isograd::format::HostArray;
+/// use isograd::nn::data::{Batchify, Pad};
 /// let samples = vec![HostArray::from_slice(&[1.0f32], [1])?, HostArray::from_slice(&[2.0f32, 3.0], [2])?];
 /// let (padded, lengths) = Pad::new(-1).round_to(3).with_lengths().batch(samples)?;
 /// assert_eq!(padded.to_vec::<f32>()?, [1.0, -1.0, -1.0, 2.0, 3.0, -1.0]);
 /// assert_eq!(lengths.to_vec::<i64>()?, [1, 2]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pad {

@@ -4,7 +4,10 @@
 //! then green, then blue, each row by row.
 
 use super::ArrayDataset;
-use isograd_core::{DType, Error, Result, format::HostArray};
+use isograd_core::{
+    DType, Error, Result,
+    format::{HostArray, not_of, recognize},
+};
 use std::{fs, path::Path};
 
 const FORMAT: &str = "CIFAR";
@@ -20,14 +23,14 @@ struct Label {
 /// Reads the files of CIFAR-10 one after another: pictures `[n, 32, 32, 3]` as u8 and classes `[n]` as i64.
 ///
 /// ```
-/// use isograd_nn::data::{Dataset, cifar, vision::Image};
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let file = folder.path().join("data_batch_1.bin");
-/// # std::fs::write(&file, [vec![7], vec![200; 1024], vec![100; 2048]].concat()).unwrap();
+/// use isograd::nn::data::{Dataset, cifar, vision::Image};
+/// let folder = tempfile::tempdir().unwrap();
+/// let file = folder.path().join("data_batch_1.bin");
+/// std::fs::write(&file, [vec![7], vec![200; 1024], vec![100; 2048]].concat()).unwrap();
 /// let dataset = cifar::load_cifar10(&[&file])?.transform(|[x, y], _| Ok((Image::try_from(x)?, y)));
 /// let (image, class) = dataset.get(0)?;
 /// assert_eq!((image.pixel(0, 0), class.to_vec::<i64>()?), (&[200, 100, 100][..], vec![7]));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -55,7 +58,11 @@ fn load<const L: usize, const N: usize>(files: &[impl AsRef<Path>], labels: [Lab
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
         let fail = |at: usize, why: String| Err(Error::file(FORMAT, at as u64, why).with_path(path));
-        if bytes.is_empty() || bytes.len() % record != 0 {
+        let odd = bytes.len() % record != 0;
+        if bytes.is_empty() || odd && recognize(&bytes).is_some() {
+            return fail(0, not_of(FORMAT, &bytes));
+        }
+        if odd {
             let whole = bytes.len() / record * record;
             return fail(whole, format!("{} bytes are left for a record of {record}", bytes.len() - whole));
         }

@@ -1,11 +1,15 @@
 //! Tables of comma-separated values: [`Table`], read as text, then made into numbers column by column.
 
 use super::text::Vocabulary;
-use isograd_core::{Error, Result, format::HostArray, host};
+use isograd_core::{
+    Error, Result,
+    format::{HostArray, not_of, recognize},
+    host,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::Read,
+    io::{Cursor, Read},
     path::{Path, PathBuf},
 };
 
@@ -32,7 +36,7 @@ impl Default for CsvOptions {
 /// Rows of text fields in named columns.
 ///
 /// ```
-/// use isograd_nn::data::{CsvOptions, Table};
+/// use isograd::nn::data::{CsvOptions, Table};
 /// let table = Table::from_reader("rooms,alley,price\n2,NA,100\n,Pave,200\n".as_bytes(), &CsvOptions::default())?;
 /// assert_eq!((table.len(), table.columns()), (2, &["rooms".to_string(), "alley".into(), "price".into()][..]));
 /// assert_eq!(table.numbers("price")?, [100.0, 200.0]);
@@ -40,7 +44,7 @@ impl Default for CsvOptions {
 /// let features = table.select(&["rooms", "alley"])?.features()?;
 /// assert_eq!(features.names(), ["rooms", "alley_Pave", "alley_missing"]);
 /// assert_eq!(features.array().to_vec::<f32>()?, [0.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -70,7 +74,15 @@ impl Table {
     ///
     /// # Errors
     /// As [`Table::load`].
-    pub fn from_reader(reader: impl Read, options: &CsvOptions) -> Result<Table> {
+    pub fn from_reader(mut reader: impl Read, options: &CsvOptions) -> Result<Table> {
+        let mut start = Vec::new();
+        let began = reader.by_ref().take(64).read_to_end(&mut start);
+        began.map_err(|e| Error::file(FORMAT, 0, format!("cannot read on: {e}")))?;
+        // What is text might pass for a table.
+        if recognize(&start).is_some() {
+            return Err(Error::file(FORMAT, 0, not_of(FORMAT, &start)));
+        }
+        let reader = Cursor::new(start).chain(reader);
         let mut reader =
             ::csv::ReaderBuilder::new().delimiter(options.delimiter).has_headers(options.header).from_reader(reader);
         let mut columns = Vec::new();
@@ -231,14 +243,14 @@ impl Default for FeatureOptions {
 /// column of 0 and 1 for each of its values, and one for missing where one is.
 ///
 /// ```
-/// use isograd_nn::data::{CsvOptions, FeatureEncoder, FeatureOptions, Table};
+/// use isograd::nn::data::{CsvOptions, FeatureEncoder, FeatureOptions, Table};
 /// let table = |text: &str| Table::from_reader(text.as_bytes(), &CsvOptions::default());
 /// let train = table("rooms,alley\n2,Grvl\n4,Pave\n")?;
 /// let encoder = FeatureEncoder::new(&train, &FeatureOptions::default())?;
 /// assert_eq!(encoder.names(), ["rooms", "alley_Grvl", "alley_Pave"]);
 /// let test = encoder.apply(&table("rooms,alley\n6,Pave\n")?)?;
 /// assert_eq!(test.array().to_vec::<f32>()?, [3.0, 0.0, 1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureEncoder {

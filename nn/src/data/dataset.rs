@@ -11,8 +11,8 @@ use std::{ops::Range, sync::Arc};
 /// Samples by number, of any type: arrays, pictures, words, tuples of them.
 ///
 /// ```
-/// use isograd_core::Result;
-/// use isograd_nn::data::Dataset;
+/// use isograd::Result;
+/// use isograd::nn::data::Dataset;
 ///
 /// struct Squares;
 /// impl Dataset for Squares {
@@ -26,7 +26,7 @@ use std::{ops::Range, sync::Arc};
 /// }
 /// let even = Squares.filter(|(x, _)| x % 2.0 == 0.0)?.take(3).transform(|(x, y), _| Ok(x + y));
 /// assert_eq!((even.len(), even.get(2)?), (3, 20.0));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub trait Dataset: Send + Sync + 'static {
     /// What a sample is.
@@ -220,14 +220,14 @@ impl<T: Send, const N: usize> ReplaceFirst<T> for [T; N] {
 /// The rows of arrays of one length, such as pictures `[n, height, width]` and classes `[n]`.
 ///
 /// ```
-/// use isograd_core::format::HostArray;
-/// use isograd_nn::data::{ArrayDataset, Dataset};
+/// use isograd::format::HostArray;
+/// use isograd::nn::data::{ArrayDataset, Dataset};
 /// let x = HostArray::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2])?;
 /// let y = HostArray::from_slice(&[7i64, 8], [2])?;
 /// let dataset = ArrayDataset::new([x, y])?;
 /// let [x, y] = dataset.get(1)?;
 /// assert_eq!((x.to_vec::<f32>()?, y.to_vec::<i64>()?), (vec![3.0, 4.0], vec![8]));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ArrayDataset<const N: usize> {
@@ -287,10 +287,10 @@ impl<const N: usize> Dataset for ArrayDataset<N> {
 /// The elements of a list.
 ///
 /// ```
-/// use isograd_nn::data::{Dataset, SimpleDataset};
+/// use isograd::nn::data::{Dataset, SimpleDataset};
 /// let words = SimpleDataset::new(vec!["one", "two", "three"]);
 /// assert_eq!(words.transform(|word, _| Ok(word.len())).get(2)?, 5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct SimpleDataset<T>(Vec<T>);

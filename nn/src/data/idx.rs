@@ -7,7 +7,7 @@
 use flate2::read::MultiGzDecoder;
 use isograd_core::{
     DType, Error, Result,
-    format::{HostArray, npz},
+    format::{HostArray, not_of, npz},
 };
 use std::{
     fs::File,
@@ -25,11 +25,11 @@ const BLOCK: u64 = 1 << 16;
 /// Reads an array from the bytes of a file.
 ///
 /// ```
-/// use isograd_nn::data::idx;
+/// use isograd::nn::data::idx;
 /// let array = idx::from_bytes(&[0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7])?;
 /// assert_eq!(array.to_vec::<u8>()?, [5, 6, 7]);
 /// assert!(idx::from_bytes(&[0, 0, 8, 1, 0, 0, 0, 9, 5, 6, 7]).is_err());
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -119,7 +119,9 @@ impl<R: Read> Source<R> {
     fn array(mut self) -> Result<HostArray> {
         let magic = self.exactly(4, "the magic number")?;
         if magic[..2] != [0, 0] {
-            return Err(Error::file(FORMAT, 0, format!("it begins with {magic:02x?}, not with two zero bytes")));
+            let start = [magic, self.take(60)?].concat();
+            let why = format!("{}; one begins with two zero bytes", not_of(FORMAT, &start));
+            return Err(Error::file(FORMAT, 0, why));
         }
         let dtype = match magic[2] {
             0x08 => DType::U8,

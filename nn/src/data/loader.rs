@@ -75,9 +75,9 @@ impl Place {
 /// batches are made, not what they are.
 ///
 /// ```
-/// use isograd_core::format::HostArray;
-/// use isograd_nn::data::{ArrayDataset, DataLoader};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::format::HostArray;
+/// use isograd::nn::data::{ArrayDataset, DataLoader};
+/// let ctx = isograd::device("cpu")?;
 /// let dataset = ArrayDataset::new([HostArray::from_slice(&[1i64, 2, 3, 4, 5], [5])?])?;
 /// let loader = DataLoader::new(dataset, 2)?.shuffle(42).workers(2);
 /// let mut seen = vec![];
@@ -87,7 +87,7 @@ impl Place {
 /// }
 /// seen.sort();
 /// assert_eq!(seen, [1, 2, 3, 4, 5]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct DataLoader<D, F = Stack> {
     dataset: Arc<D>,
@@ -184,19 +184,19 @@ impl<D: Dataset, F> DataLoader<D, F> {
     /// [`crate::Checkpoint`] keeps it.
     ///
     /// ```
-    /// use isograd_nn::data::{DataLoader, SimpleDataset};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::nn::data::{DataLoader, SimpleDataset};
+    /// let ctx = isograd::device("cpu")?;
     /// let loader = || DataLoader::new(SimpleDataset::new(vec![1.0f32, 2.0, 3.0, 4.0]), 1).map(|l| l.shuffle(1));
     /// let (first, second) = (loader()?, loader()?);
     /// let mut batches = first.epoch(&ctx);
     /// batches.next().unwrap()?;
     /// second.resume(first.position());
-    /// let rest = |batches: &mut dyn Iterator<Item = isograd_core::Result<isograd_core::Tensor<_>>>| -> Vec<f32> {
+    /// let rest = |batches: &mut dyn Iterator<Item = isograd::Result<isograd::Tensor<_>>>| -> Vec<f32> {
     ///     batches.map(|x| x.unwrap().asscalar().unwrap()).collect()
     /// };
     /// assert_eq!(rest(&mut second.epoch(&ctx)), rest(&mut batches));
     /// assert_eq!((first.position().epoch, first.position().batch), (1, 0));
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     pub fn position(&self) -> Position {
         self.place.get()

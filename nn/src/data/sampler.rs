@@ -9,7 +9,7 @@ use rand::{RngExt, seq::SliceRandom};
 /// The samples of every epoch.
 ///
 /// ```
-/// use isograd_nn::data::{DataLoader, Sampler, SimpleDataset};
+/// use isograd::nn::data::{DataLoader, Sampler, SimpleDataset};
 ///
 /// struct Backwards(usize);
 /// impl Sampler for Backwards {
@@ -20,11 +20,11 @@ use rand::{RngExt, seq::SliceRandom};
 ///         (0..self.0).rev().collect()
 ///     }
 /// }
-/// # let ctx = isograd_reference::Reference;
+/// let ctx = isograd::device("cpu")?;
 /// let loader = DataLoader::new(SimpleDataset::new(vec![1.0f32, 2.0, 3.0]), 2)?.sampler(Backwards(3));
 /// let first = loader.epoch(&ctx).next().unwrap()?;
 /// assert_eq!(first.to_vec::<f32>()?, [3.0, 2.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub trait Sampler: Send + Sync + 'static {
     /// How many samples an epoch has; as many in each.
@@ -110,10 +110,10 @@ impl Sampler for RandomSampler {
 /// 0, k, 2k, ..., then 1, k + 1, ... and so on: Gluon's `IntervalSampler`.
 ///
 /// ```
-/// use isograd_nn::data::{IntervalSampler, Sampler};
+/// use isograd::nn::data::{IntervalSampler, Sampler};
 /// assert_eq!(IntervalSampler::new(7, 3)?.indices(0), [0, 3, 6, 1, 4, 2, 5]);
 /// assert_eq!(IntervalSampler::new(7, 3)?.rollover(false).indices(0), [0, 3, 6]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntervalSampler {
@@ -208,11 +208,11 @@ impl Sampler for SubsetSampler {
 /// Samples drawn with given probabilities, one by one and put back: rare classes can come as often as frequent ones.
 ///
 /// ```
-/// use isograd_nn::data::{Sampler, WeightedSampler};
+/// use isograd::nn::data::{Sampler, WeightedSampler};
 /// let drawn = WeightedSampler::new(vec![0.0, 1.0, 3.0], 400, 7)?.indices(0);
 /// assert!(!drawn.contains(&0));
 /// assert!((250..350).contains(&drawn.iter().filter(|&&i| i == 2).count()));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedSampler {
@@ -289,11 +289,11 @@ pub trait BatchSampler: Send + Sync + 'static {
 /// The samples of a [`Sampler`] in batches of one size.
 ///
 /// ```
-/// use isograd_nn::data::{BatchSampler, FixedBatches, LastBatch, SequentialSampler};
+/// use isograd::nn::data::{BatchSampler, FixedBatches, LastBatch, SequentialSampler};
 /// let batches = FixedBatches::new(SequentialSampler::new(5), 2, LastBatch::Rollover)?;
 /// assert_eq!(batches.batches(0), [[0, 1], [2, 3]]);
 /// assert_eq!(batches.batches(1), [[4, 0], [1, 2], [3, 4]]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedBatches<S> {

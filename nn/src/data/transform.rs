@@ -7,8 +7,8 @@ use std::fmt;
 /// A function of a value and of random numbers. Closures are transforms too.
 ///
 /// ```
-/// use isograd_core::Result;
-/// use isograd_nn::data::{Generator, Transform, vision::{Image, RandomFlipLeftRight, ToTensor}};
+/// use isograd::Result;
+/// use isograd::nn::data::{Generator, Transform, vision::{Image, RandomFlipLeftRight, ToTensor}};
 /// use rand::SeedableRng;
 ///
 /// let pipeline = RandomFlipLeftRight::new(1.0).then(ToTensor);
@@ -18,7 +18,7 @@ use std::fmt;
 ///
 /// let double = |x: f32, _: &mut Generator| -> Result<f32> { Ok(2.0 * x) };
 /// assert_eq!(double.then(double).apply(1.5, &mut Generator::seed_from_u64(1))?, 6.0);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub trait Transform<X>: Send + Sync + 'static {
     /// What it makes of an `X`.
@@ -66,12 +66,12 @@ impl<X, A: Transform<X>, B: Transform<A::Output>> Transform<X> for Then<A, B> {
 /// Any number of transforms that keep the type, one after another; which ones is decided at run time.
 ///
 /// ```
-/// use isograd_nn::data::{Compose, Generator, Transform, vision::{Image, RandomFlipTopBottom, Resize}};
+/// use isograd::nn::data::{Compose, Generator, Transform, vision::{Image, RandomFlipTopBottom, Resize}};
 /// use rand::SeedableRng;
 /// let larger = Compose::new().add(Resize::new(8, 6)).add(RandomFlipTopBottom::default());
 /// let image = larger.apply(Image::filled(2, 2, &[9, 9, 9])?, &mut Generator::seed_from_u64(1))?;
 /// assert_eq!((image.width(), image.height()), (8, 6));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub struct Compose<X>(Vec<Box<dyn Transform<X, Output = X>>>);
 

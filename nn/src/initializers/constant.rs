@@ -15,12 +15,12 @@ pub struct One;
 /// One value everywhere.
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::Constant};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::Constant};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(1).in_units(2);
 /// layer.initialize(Constant(0.5), &ctx)?;
 /// assert_eq!(layer.weight().data()?.to_vec::<f32>()?, [0.5, 0.5]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Constant(pub f64);

@@ -10,15 +10,15 @@ use isograd_core::{Backend, DType, Error, Result, Shape, Tensor};
 /// The random matrix that it begins with is made orthonormal on the host, in f64, by Gram and Schmidt's method done twice.
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::Orthogonal};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::Orthogonal};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(3).in_units(5);
 /// layer.initialize(Orthogonal { scale: 2.0, ..Orthogonal::default() }, &ctx)?;
 /// let w = layer.weight().data()?;
 /// let products = w.matmul(&w.t()?)?.to_vec::<f32>()?;
 /// let expected = [4.0, 0.0, 0.0, 0.0, 4.0, 0.0, 0.0, 0.0, 4.0];
 /// assert!(products.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Orthogonal {

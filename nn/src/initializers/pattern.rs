@@ -11,13 +11,13 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 /// The first initializer whose regular expression is found in the parameter's name.
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::{Constant, Mixed, One, Zero}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::{Constant, Mixed, One, Zero}};
+/// let ctx = isograd::device("cpu")?;
 /// let initializer = Mixed::new().on("special", Constant(3.0))?.on("weight$", One)?.on("", Zero)?;
 /// let layer = Dense::new(1).in_units(1);
 /// layer.initialize(initializer, &ctx)?;
 /// assert_eq!(layer.weight().data()?.to_vec::<f32>()?, [1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Mixed<B: Backend> {
@@ -62,14 +62,14 @@ impl<B: Backend> Initializer<B> for Mixed<B> {
 /// that the file lacks.
 ///
 /// ```
-/// use isograd_core::format::HostArray;
-/// use isograd_nn::{Parameter, initializers::{Load, Zero}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::format::HostArray;
+/// use isograd::nn::{Parameter, initializers::{Load, Zero}};
+/// let ctx = isograd::device("cpu")?;
 /// let file = vec![("arg:w".to_string(), HostArray::from_slice(&[1.0f32, 2.0], [2])?)];
 /// let w = Parameter::new("w", &[Some(2)]);
-/// w.initialize(Load::new(file).or(Zero), &ctx, false)?;
+/// w.initialize(Load::new(file).or(Zero), &ctx)?;
 /// assert_eq!(w.data()?.to_vec::<f32>()?, [1.0, 2.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Load<B: Backend> {

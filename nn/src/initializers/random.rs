@@ -7,12 +7,12 @@ use isograd_core::{Backend, DType, Result, Shape, Tensor};
 /// Uniform numbers in `-scale..scale`; Gluon's default, with scale 0.07.
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::Uniform};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::Uniform};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(30).in_units(40);
 /// layer.initialize(Uniform::default(), &ctx)?;
 /// assert!(layer.weight().data()?.to_vec::<f32>()?.iter().all(|w| w.abs() <= 0.07));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Uniform {
@@ -56,13 +56,13 @@ impl<B: Backend> Initializer<B> for Normal {
 /// Normal numbers without those further than two standard deviations from the mean, in whose place others are drawn.
 ///
 /// ```
-/// use isograd_core::DType;
-/// use isograd_nn::initializers::{Initializer, TruncatedNormal};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::DType;
+/// use isograd::nn::initializers::{Initializer, TruncatedNormal};
+/// let ctx = isograd::device("cpu")?;
 /// let x = TruncatedNormal { sigma: 0.5, ..TruncatedNormal::default() }.initialize(&ctx, "w", &[1000].into(), DType::F32)?;
 /// assert!(x.abs()?.max((), false)?.asscalar::<f32>()? <= 1.0);
 /// assert!((x.std((), false, 0)?.asscalar::<f32>()? - 0.44).abs() < 0.03);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TruncatedNormal {

@@ -11,12 +11,12 @@ fn misfit(name: &str, what: &str, shape: &Shape) -> Error {
 /// The value is a factor.
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::Identity};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::Identity};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(2).in_units(3);
 /// layer.initialize(Identity::default(), &ctx)?;
 /// assert_eq!(layer.weight().data()?.to_vec::<f32>()?, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Identity(pub f64);
@@ -47,12 +47,12 @@ impl<B: Backend> Initializer<B> for Identity {
 /// The kernel of bilinear interpolation, for transposed convolutions `[channels, .., height, width]` that enlarge pictures.
 ///
 /// ```
-/// use isograd_core::DType;
-/// use isograd_nn::initializers::{Bilinear, Initializer};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::DType;
+/// use isograd::nn::initializers::{Bilinear, Initializer};
+/// let ctx = isograd::device("cpu")?;
 /// let kernel = Bilinear.initialize(&ctx, "w", &[1, 1, 4, 4].into(), DType::F32)?;
 /// assert_eq!(kernel.to_vec::<f32>()?[..4], [0.0625, 0.1875, 0.1875, 0.0625]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bilinear;
@@ -76,12 +76,12 @@ impl<B: Backend> Initializer<B> for Bilinear {
 /// the state at first, and 0 for the others (Jozefowicz et al., ICML 2015).
 ///
 /// ```
-/// use isograd_core::DType;
-/// use isograd_nn::initializers::{Initializer, LSTMBias};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::DType;
+/// use isograd::nn::initializers::{Initializer, LSTMBias};
+/// let ctx = isograd::device("cpu")?;
 /// let bias = LSTMBias::default().initialize(&ctx, "b", &[4].into(), DType::F32)?;
 /// assert_eq!(bias.to_vec::<f32>()?, [0.0, 1.0, 0.0, 0.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LSTMBias {

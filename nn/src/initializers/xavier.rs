@@ -32,13 +32,13 @@ pub enum Factor {
 /// A weight `[out, in, kernel..]` has in × kernel inputs and out × kernel outputs.
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::Xavier};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::Xavier};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(200).in_units(300);
 /// layer.initialize(Xavier::default(), &ctx)?;
 /// let largest = layer.weight().data()?.abs()?.max((), false)?.asscalar::<f64>()?;
 /// assert!((largest - (3.0f64 / 250.0).sqrt()).abs() < 1e-4);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Xavier {
@@ -83,13 +83,13 @@ impl<B: Backend> Initializer<B> for Xavier {
 /// arXiv:1502.01852). Slope 0 and [`Factor::In`] are He's initialization for ReLU, [`MSRAPrelu::he`].
 ///
 /// ```
-/// use isograd_nn::{Dense, Parameters, initializers::MSRAPrelu};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::{Dense, Parameters, initializers::MSRAPrelu};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(200).in_units(300);
 /// layer.initialize(MSRAPrelu::he(), &ctx)?;
 /// let deviation = layer.weight().data()?.std((), false, 0)?.asscalar::<f64>()?;
 /// assert!((deviation - (2.0f64 / 300.0).sqrt()).abs() < 2e-3);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MSRAPrelu {

@@ -7,13 +7,13 @@ use std::{fmt, str::FromStr};
 /// An elementwise function, as a block of its own or as the end of a layer. Gluon's names are read by `parse`.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::{Activation, Block};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::{Activation, Block};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[-1.0f32, 3.0], [2])?;
 /// assert_eq!(Activation::Relu.forward(&x)?.to_vec::<f32>()?, [0.0, 3.0]);
 /// assert_eq!("softsign".parse::<Activation>()?, Activation::Softsign);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -138,8 +138,8 @@ impl Activation {
     /// The function as an expression, to be fused with others.
     ///
     /// ```
-    /// use isograd_core::{DType, Expr};
-    /// use isograd_nn::Activation;
+    /// use isograd::{DType, Expr};
+    /// use isograd::nn::Activation;
     /// let x = Expr::input(0, DType::F32);
     /// assert_eq!(Activation::Tanh.expr(&(&x * 2.0)), (&x * 2.0).tanh());
     /// ```

@@ -57,13 +57,13 @@ adaptive_pooling! {
     /// from ⌊i n/m⌋ to ⌈(i+1) n/m⌉, as in PyTorch and in Gluon's `AdaptiveAvgPooling2D`.
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{AdaptiveAvgPool2D, Block};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{AdaptiveAvgPool2D, Block};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 5, 1, DType::F32)?.reshape([1, 1, 1, 5])?;
     /// let y = AdaptiveAvgPool2D::new([1, 3]).forward(&x)?;
     /// assert_eq!(y.to_vec::<f32>()?, [0.5, 2.0, 3.5]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     AdaptiveAvgPool, adaptive_avg_pool; AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D
 }
@@ -73,12 +73,12 @@ adaptive_pooling! {
     /// elements share the gradient.
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{AdaptiveMaxPool1D, Block};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{AdaptiveMaxPool1D, Block};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 5, 1, DType::F32)?.reshape([1, 1, 5])?;
     /// assert_eq!(AdaptiveMaxPool1D::new(3).forward(&x)?.to_vec::<f32>()?, [1.0, 3.0, 4.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     AdaptiveMaxPool, adaptive_max_pool; AdaptiveMaxPool1D AdaptiveMaxPool2D AdaptiveMaxPool3D
 }

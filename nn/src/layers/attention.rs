@@ -7,13 +7,13 @@ use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
 /// Which keys a query may look at. By default, all.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{AttentionMask, masked_softmax};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{AttentionMask, masked_softmax};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::zeros(&ctx, [1, 2, 2], DType::F32)?;
 /// let weights = masked_softmax(&scores, &AttentionMask::new().causal())?;
 /// assert_eq!(weights.to_vec::<f32>()?, [1.0, 0.0, 0.5, 0.5]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct AttentionMask<B: Backend = Dyn> {
@@ -131,14 +131,14 @@ impl<B: Backend> AttentionMask<B> {
 /// sees nothing gets zeros.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{AttentionMask, masked_softmax};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{AttentionMask, masked_softmax};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::zeros(&ctx, [2, 1, 4], DType::F32)?;
 /// let lengths = Tensor::from_slice(&ctx, &[2i64, 0], [2])?;
 /// let weights = masked_softmax(&scores, &AttentionMask::new().valid_lengths(&lengths))?;
 /// assert_eq!(weights.to_vec::<f32>()?, [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors
@@ -213,16 +213,16 @@ fn check<B: Backend>(op: &'static str, inputs: [&Tensor<B>; 3]) -> Result<()> {
 /// While training, weights are dropped with the given probability.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{AttentionMask, Block, DotProductAttention};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{AttentionMask, Block, DotProductAttention};
+/// let ctx = isograd::device("cpu")?;
 /// let (q, k) = (Tensor::ones(&ctx, [1, 1, 2], DType::F32)?, Tensor::ones(&ctx, [1, 3, 2], DType::F32)?);
 /// let v = Tensor::from_slice(&ctx, &[1.0f32, 2.0, 6.0], [1, 3, 1])?;
 /// let attention = DotProductAttention::default();
 /// assert_eq!(attention.forward(&(q.clone(), k.clone(), v.clone()))?.to_vec::<f32>()?, [3.0]);
 /// let two = AttentionMask::new().valid_lengths(&Tensor::from_slice(&ctx, &[2i64], [1])?);
 /// assert_eq!(attention.attend(&q, &k, &v, &two)?.0.to_vec::<f32>()?, [1.5]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DotProductAttention {
@@ -279,16 +279,16 @@ impl<B: Backend> Block<B, (Tensor<B>, Tensor<B>, Tensor<B>)> for DotProductAtten
 /// shares the parameters.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{AttentionMask, Block, MultiHeadAttention, Parameters, initializers::Xavier};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{AttentionMask, Block, MultiHeadAttention, Parameters, initializers::Xavier};
+/// let ctx = isograd::device("cpu")?;
 /// let attention = MultiHeadAttention::new(8, 2);
 /// attention.initialize(Xavier::default(), &ctx)?;
 /// let x = Tensor::ones(&ctx, [2, 5, 8], DType::F32)?;
 /// assert_eq!(attention.forward(&x)?.shape(), &[2, 5, 8]);
 /// let (y, weights) = attention.attend(&x, &x, &x, &AttentionMask::new().causal())?;
 /// assert_eq!((y.shape().to_vec(), weights.shape().to_vec()), (vec![2, 5, 8], vec![2, 2, 5, 5]));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct MultiHeadAttention<B: Backend = Dyn> {

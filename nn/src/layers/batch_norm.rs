@@ -20,9 +20,9 @@ use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::Pe
 /// A clone shares the parameters.
 ///
 /// ```
-/// use isograd_core::{Tensor, autograd};
-/// use isograd_nn::{BatchNorm, Block, Parameters, initializers::Zero};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Tensor, autograd};
+/// use isograd::nn::{BatchNorm, Block, Parameters, initializers::Zero};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = BatchNorm::new();
 /// layer.initialize(Zero, &ctx)?;
 /// let x = Tensor::from_slice(&ctx, &[1.0f32, 3.0], [2, 1])?;
@@ -30,7 +30,7 @@ use isograd_core::{Backend, Dyn, Expr, Result, Tensor, Value, autograd, expr::Pe
 /// assert!((y[0] + 1.0).abs() < 1e-4 && (y[1] - 1.0).abs() < 1e-4);
 /// let mean = layer.running_mean().data()?.to_vec::<f32>()?;
 /// assert!((mean[0] - 0.2).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct BatchNorm<B: Backend = Dyn> {

@@ -14,15 +14,15 @@ use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, operators::ConvOp
 /// the parameters.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Activation, Block, Conv2D, Parameters, initializers::Xavier};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Activation, Block, Conv2D, Parameters, initializers::Xavier};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Conv2D::new(4, 3).padding(1).activation(Activation::Relu);
 /// layer.initialize(Xavier::default(), &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 2, 5, 5], DType::F32)?;
 /// assert_eq!(layer.forward(&x)?.shape(), &[1, 4, 5, 5]);
 /// assert_eq!(layer.weight().data()?.shape(), &[4, 2, 3, 3]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Conv<B: Backend, const N: usize> {

@@ -14,16 +14,16 @@ use isograd_core::{Backend, DType, Dyn, Error, Result, Tensor, operators::ConvOp
 /// clone shares the parameters.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Conv2DTranspose, Parameters, initializers::Bilinear};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Conv2DTranspose, Parameters, initializers::Bilinear};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Conv2DTranspose::new(1, 4).strides(2).padding(1);
 /// layer.initialize(Bilinear, &ctx)?;
 /// let x = Tensor::ones(&ctx, [1, 1, 3, 3], DType::F32)?;
 /// let y = layer.forward(&x)?;
 /// assert_eq!(y.shape(), &[1, 1, 6, 6]);
 /// assert_eq!(y.to_vec::<f32>()?[14], 1.0);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct ConvTranspose<B: Backend, const N: usize> {

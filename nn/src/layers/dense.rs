@@ -13,21 +13,21 @@ use isograd_core::{Backend, DType, Dyn, Error, Result, Shape, Tensor};
 /// begins at zero. A clone shares the parameters.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Activation, Block, Dense, Parameters, initializers::Normal};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Activation, Block, Dense, Parameters, initializers::Normal};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Dense::new(3).activation(Activation::Tanh);
 /// layer.initialize(Normal { sigma: 0.1 }, &ctx)?;
 /// let x = Tensor::ones(&ctx, [2, 4, 5], DType::F32)?;
 /// assert_eq!(layer.forward(&x)?.shape(), &[2, 3]);
 /// assert_eq!(layer.weight().data()?.shape(), &[3, 20]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// A layer can be given the parameters of another, such as an embedding's table:
 ///
 /// ```
-/// use isograd_nn::{Dense, Embedding};
+/// use isograd::nn::{Dense, Embedding};
 /// let table: Embedding = Embedding::new(100, 8);
 /// let scores = Dense::new(100).use_bias(false).with_weight(table.weight());
 /// assert!(scores.weight().is(table.weight()));

@@ -8,9 +8,9 @@ use isograd_core::{Backend, Result, Tensor, autograd};
 /// (Srivastava et al., *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*, JMLR 2014).
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, autograd, operators::random};
-/// use isograd_nn::{Block, Dropout};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor, autograd, operators::random};
+/// use isograd::nn::{Block, Dropout};
+/// let ctx = isograd::device("cpu")?;
 /// random::seed(1);
 /// let x = Tensor::ones(&ctx, [1000], DType::F32)?;
 /// let layer = Dropout::new(0.25);
@@ -18,7 +18,7 @@ use isograd_core::{Backend, Result, Tensor, autograd};
 /// let dropped = autograd::train_mode(|| layer.forward(&x))?.to_vec::<f32>()?;
 /// let zeros = dropped.iter().filter(|&&v| v == 0.0).count();
 /// assert!((200..300).contains(&zeros) && dropped.iter().all(|&v| v == 0.0 || v == 4.0 / 3.0));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dropout {

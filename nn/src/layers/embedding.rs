@@ -8,14 +8,14 @@ use isograd_core::{Backend, DType, Dyn, Result, Tensor};
 /// parameter.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::{Block, Embedding, Parameters, initializers::Identity};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::{Block, Embedding, Parameters, initializers::Identity};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = Embedding::new(3, 2);
 /// layer.initialize(Identity::default(), &ctx)?;
 /// let words = Tensor::from_slice(&ctx, &[1i64, 0], [2])?;
 /// assert_eq!(layer.forward(&words)?.to_vec::<f32>()?, [0.0, 1.0, 1.0, 0.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Embedding<B: Backend = Dyn> {

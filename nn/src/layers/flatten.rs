@@ -6,12 +6,12 @@ use isograd_core::{Backend, Error, Result, Shape, Tensor};
 /// `[batch, ..]` to `[batch, the product of the rest]`; memory is shared.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Flatten};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Flatten};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::ones(&ctx, [2, 3, 4], DType::F32)?;
 /// assert_eq!(Flatten.forward(&x)?.shape(), &[2, 12]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flatten;

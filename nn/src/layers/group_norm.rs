@@ -12,16 +12,16 @@ use isograd_core::{Backend, Dyn, Result, Tensor};
 /// parameters.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, GroupNorm, Parameters, initializers::Zero};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, GroupNorm, Parameters, initializers::Zero};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = GroupNorm::new(2);
 /// layer.initialize(Zero, &ctx)?;
 /// let x = Tensor::arange(&ctx, 0, 24, 1, DType::F32)?.reshape([2, 4, 3])?;
 /// let y = layer.forward(&x)?;
 /// assert_eq!(y.shape(), x.shape());
 /// assert!((y.square()?.mean((), false)?.asscalar::<f32>()? - 1.0).abs() < 1e-3);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct GroupNorm<B: Backend = Dyn> {

@@ -12,16 +12,16 @@ use isograd_core::{Backend, Dyn, Result, Tensor};
 /// at what a file put there. A clone shares the parameters.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, InstanceNorm, Parameters, initializers::Zero};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, InstanceNorm, Parameters, initializers::Zero};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = InstanceNorm::new();
 /// layer.initialize(Zero, &ctx)?;
 /// let x = Tensor::arange(&ctx, 0, 24, 1, DType::F32)?.reshape([2, 3, 4])?;
 /// let y = layer.forward(&x)?;
 /// assert_eq!(y.shape(), x.shape());
 /// assert!((y.square()?.mean((), false)?.asscalar::<f32>()? - 1.0).abs() < 1e-3);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct InstanceNorm<B: Backend = Dyn> {

@@ -137,9 +137,9 @@ impl<B: Backend> Block<B> for Swish {
 /// (He et al., arXiv:1502.01852). It begins at 0.25. A clone shares the parameter.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::{Block, ELU, GELU, LeakyReLU, PReLU, Parameters, SELU, Swish, initializers::Zero};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::{Block, ELU, GELU, LeakyReLU, PReLU, Parameters, SELU, Swish, initializers::Zero};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::from_slice(&ctx, &[-4.0f32, 2.0], [1, 2])?;
 /// let layer = PReLU::new();
 /// layer.initialize(Zero, &ctx)?;
@@ -147,7 +147,7 @@ impl<B: Backend> Block<B> for Swish {
 /// assert_eq!(LeakyReLU::new(0.5).forward(&x)?.to_vec::<f32>()?, [-2.0, 2.0]);
 /// let others: [&dyn Block<_>; 4] = [&ELU::new(1.0), &SELU, &GELU, &Swish::new(1.0)];
 /// assert!(others.iter().all(|f| f.forward(&x).is_ok_and(|y| y.shape() == x.shape())));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct PReLU<B: Backend = Dyn> {

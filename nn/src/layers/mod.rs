@@ -27,6 +27,8 @@ mod recurrent;
 mod transformer;
 mod weight_and_bias;
 
+use crate::describe::print_blocks;
+
 pub(crate) use affine::size_of_axis;
 pub(crate) use dropout::dropped;
 
@@ -56,7 +58,7 @@ pub use positional::{PositionalEmbedding, PositionalEncoding};
 pub use recurrent::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell};
 pub use transformer::TransformerEncoderBlock;
 
-/// One size per spatial axis, or one for all of them: `3` and `[3, 3]` say the same of a 2-D layer.
+/// One size per spatial axis, or one for all of them: `3`, `[3, 3]` and `(3, 3)` say the same of a 2-D layer.
 pub trait Spatial<const N: usize> {
     /// The size along each axis.
     fn sizes(self) -> [usize; N];
@@ -74,7 +76,43 @@ impl<const N: usize> Spatial<N> for [usize; N] {
     }
 }
 
+impl Spatial<1> for (usize,) {
+    fn sizes(self) -> [usize; 1] {
+        self.into()
+    }
+}
+
+impl Spatial<2> for (usize, usize) {
+    fn sizes(self) -> [usize; 2] {
+        self.into()
+    }
+}
+
+impl Spatial<3> for (usize, usize, usize) {
+    fn sizes(self) -> [usize; 3] {
+        self.into()
+    }
+}
+
 /// Sizes as Python prints a tuple.
 fn tuple(sizes: &[usize]) -> String {
     format!("{:?}", isograd_core::Shape::from(sizes))
+}
+
+print_blocks! {
+    display impl [] Dropout;
+    display impl [] Flatten;
+    display impl [] LeakyReLU;
+    display impl [] ELU;
+    display impl [] SELU;
+    display impl [] GELU;
+    display impl [] Swish;
+    display impl [] DotProductAttention;
+    display impl [] PositionalEncoding;
+    display impl [const N: usize] MaxPool<N>;
+    display impl [const N: usize] AvgPool<N>;
+    display impl [const N: usize] GlobalMaxPool<N>;
+    display impl [const N: usize] GlobalAvgPool<N>;
+    display impl [const N: usize] AdaptiveMaxPool<N>;
+    display impl [const N: usize] AdaptiveAvgPool<N>;
 }

@@ -120,13 +120,13 @@ pooling! {
     /// gets the gradient.
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{Block, MaxPool2D};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{Block, MaxPool2D};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 16, 1, DType::F32)?.reshape([1, 1, 4, 4])?;
     /// let y = MaxPool2D::new(2).forward(&x)?;
     /// assert_eq!(y.to_vec::<f32>()?, [5.0, 7.0, 13.0, 15.0]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     MaxPool, max_pool, "max"; MaxPool1D MaxPool2D MaxPool3D
 }
@@ -136,13 +136,13 @@ pooling! {
     /// [`AvgPool::count_include_pad`] says otherwise.
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{AvgPool2D, Block};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{AvgPool2D, Block};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 16, 1, DType::F32)?.reshape([1, 1, 4, 4])?;
     /// let y = AvgPool2D::default().forward(&x)?;
     /// assert_eq!(y.to_vec::<f32>()?, [2.5, 4.5, 10.5, 12.5]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     AvgPool, avg_pool, "avg"; AvgPool1D AvgPool2D AvgPool3D
 }
@@ -201,12 +201,12 @@ global_pooling! {
     /// The mean of each channel: `[batch, channels, spatial..]` to `[batch, channels, 1..]`.
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{Block, GlobalAvgPool2D};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{Block, GlobalAvgPool2D};
+    /// let ctx = isograd::device("cpu")?;
     /// let x = Tensor::arange(&ctx, 0, 8, 1, DType::F32)?.reshape([1, 2, 2, 2])?;
     /// assert_eq!(GlobalAvgPool2D::new().forward(&x)?.to_vec::<f32>()?, [1.5, 5.5]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     GlobalAvgPool, global_avg_pool, "avg"; GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D
 }

@@ -26,13 +26,13 @@ fn check<B: Backend>(op: &'static str, x: &Tensor<B>) -> Result<(usize, usize)> 
 /// probability `dropout` in train mode.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, PositionalEncoding};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, PositionalEncoding};
+/// let ctx = isograd::device("cpu")?;
 /// let x = Tensor::zeros(&ctx, [1, 2, 2], DType::F64)?;
 /// let y = PositionalEncoding::default().forward(&x)?.to_vec::<f64>()?;
 /// assert_eq!(y, [0.0, 1.0, 1f64.sin(), 1f64.cos()]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// The table of what is added is made at the first pass, and again for longer inputs, other units, another dtype or device.
@@ -131,15 +131,15 @@ impl PositionalEncoding {
 /// parameter.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Parameters, PositionalEmbedding, initializers::One};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Parameters, PositionalEmbedding, initializers::One};
+/// let ctx = isograd::device("cpu")?;
 /// let layer = PositionalEmbedding::new(16, 4);
 /// layer.initialize(One, &ctx)?;
 /// let y = layer.forward(&Tensor::zeros(&ctx, [2, 3, 4], DType::F32)?)?;
 /// assert_eq!(y.to_vec::<f32>()?, [1.0; 24]);
 /// assert!(layer.forward(&Tensor::zeros(&ctx, [2, 17, 4], DType::F32)?).is_err());
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct PositionalEmbedding<B: Backend = Dyn> {

@@ -489,15 +489,15 @@ layers! {
     /// c ← σ(f) c + σ(i) tanh(g), h ← σ(o) tanh(c). States: h and c.
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{Block, LSTM, Parameters, initializers::Uniform};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{Block, LSTM, Parameters, initializers::Uniform};
+    /// let ctx = isograd::device("cpu")?;
     /// let layer = LSTM::new(4).num_layers(2).bidirectional(true);
     /// layer.initialize(Uniform::default(), &ctx)?;
     /// let x = Tensor::ones(&ctx, [5, 3, 2], DType::F32)?;
     /// let (y, states) = layer.forward_with(&x, &layer.begin_state(&ctx, 3)?)?;
     /// assert_eq!((y.shape().to_vec(), states[1].shape().to_vec()), (vec![5, 3, 8], vec![4, 3, 4]));
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     LSTM, "lstm", Kind::Lstm;
     /// Gated recurrent units (Cho et al., arXiv:1406.1078, in cuDNN's form): gates r, z, n in this order,
@@ -614,9 +614,9 @@ cells! {
     /// One step of an [`LSTM`].
     ///
     /// ```
-    /// use isograd_core::{DType, Tensor};
-    /// use isograd_nn::{LSTMCell, Parameters, initializers::{LSTMBias, Uniform}};
-    /// # let ctx = isograd_reference::Reference;
+    /// use isograd::{DType, Tensor};
+    /// use isograd::nn::{LSTMCell, Parameters, initializers::{LSTMBias, Uniform}};
+    /// let ctx = isograd::device("cpu")?;
     /// let cell = LSTMCell::new(3).i2h_bias_initializer(LSTMBias::default());
     /// cell.initialize(Uniform::default(), &ctx)?;
     /// let mut states = cell.begin_state(&ctx, 2)?;
@@ -624,7 +624,7 @@ cells! {
     ///     states = cell.step(&Tensor::ones(&ctx, [2, 5], DType::F32)?, &states)?;
     /// }
     /// assert_eq!(states[0].shape(), &[2, 3]);
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     LSTMCell, "lstmcell", Kind::Lstm;
     /// One step of a [`GRU`].

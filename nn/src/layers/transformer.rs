@@ -16,14 +16,14 @@ use isograd_core::{Backend, Dyn, Result, Tensor};
 /// `linear1`, `linear2`, `norm1`, `norm2`. A clone shares them.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Parameters, TransformerEncoderBlock, initializers::Xavier};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Parameters, TransformerEncoderBlock, initializers::Xavier};
+/// let ctx = isograd::device("cpu")?;
 /// let block = TransformerEncoderBlock::new(8, 2, 32).pre_norm(true).dropout(0.1);
 /// block.initialize(Xavier::default(), &ctx)?;
 /// let x = Tensor::ones(&ctx, [2, 5, 8], DType::F32)?;
 /// assert_eq!(block.forward(&x)?.shape(), x.shape());
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct TransformerEncoderBlock<B: Backend = Dyn> {

@@ -12,15 +12,15 @@ use isograd_core::{Backend, Error, Result, Tensor};
 /// cosine, 0, and a gradient.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::CosineEmbeddingLoss;
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::CosineEmbeddingLoss;
+/// let ctx = isograd::device("cpu")?;
 /// let a = Tensor::from_slice(&ctx, &[1.0f32, 0.0, 3.0, 4.0], [2, 2])?;
 /// let b = Tensor::from_slice(&ctx, &[0.0f32, 2.0, 6.0, 8.0], [2, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, -1.0], [2])?;
 /// let loss = CosineEmbeddingLoss::default().loss(&a, &b, &label, None)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 1.0).abs() < 1e-6 && (loss[1] - 1.0).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CosineEmbeddingLoss {

@@ -23,15 +23,15 @@ pub enum Blank {
 /// [`CTCLoss::loss_with_lengths`] takes lengths. A label that is too long to be spelled costs ∞ and has no gradient.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::loss::{CTCLoss, Loss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::loss::{CTCLoss, Loss};
+/// let ctx = isograd::device("cpu")?;
 /// // Of the nine paths of two steps over {0, 1, blank}, three spell "0": 00, 0_ and _0.
 /// let scores = Tensor::zeros(&ctx, [1, 2, 3], DType::F32)?;
 /// let label = Tensor::from_slice(&ctx, &[0i64, -1], [1, 2])?;
 /// let loss = CTCLoss::default().loss(&scores, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 3f32.ln()).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CTCLoss {

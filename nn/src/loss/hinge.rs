@@ -7,14 +7,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// max(0, margin - label · prediction) for labels -1 and 1, its mean over all axes but the batch.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, HingeLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, HingeLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[0.5f32, 2.0], [1, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, -1.0], [1, 2])?;
 /// let loss = HingeLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - (0.5 + 3.0) / 2.0).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HingeLoss {
@@ -48,14 +48,14 @@ impl<B: Backend> Loss<B> for HingeLoss {
 /// max(0, margin - label · prediction)² for labels -1 and 1, its mean over all axes but the batch.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, SquaredHingeLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, SquaredHingeLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[0.5f32, 2.0], [1, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, -1.0], [1, 2])?;
 /// let loss = SquaredHingeLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - (0.25 + 9.0) / 2.0).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SquaredHingeLoss {

@@ -8,14 +8,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// batch. The label is reshaped to the prediction.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, HuberLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, HuberLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [1, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.5f32, 5.0], [1, 2])?;
 /// let loss = HuberLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - (0.125 + 2.5) / 2.0).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HuberLoss {

@@ -8,14 +8,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// does, though its documentation says mean.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, KLDivLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, KLDivLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[0.5f32.ln(), 0.5f32.ln()], [1, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, 0.0], [1, 2])?;
 /// let loss = KLDivLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KLDivLoss {

@@ -6,14 +6,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// |label - prediction|, its mean over all axes but the batch. The label is reshaped to the prediction.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, L1Loss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, L1Loss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [1, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, 5.0], [1, 2])?;
 /// let loss = L1Loss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 1.5).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct L1Loss {

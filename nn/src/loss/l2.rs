@@ -6,13 +6,13 @@ use isograd_core::{Backend, Result, Tensor};
 /// weight / 2 · (label - prediction)², its mean over all axes but the batch. The label is reshaped to the prediction.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{L2Loss, Loss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{L2Loss, Loss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[1.0f32, 2.0], [2, 1])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, 5.0], [2])?;
 /// assert_eq!(L2Loss::default().loss(&prediction, &label)?.to_vec::<f32>()?, [0.0, 4.5]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct L2Loss {

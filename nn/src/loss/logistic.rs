@@ -6,14 +6,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// ln(1 + e^(-label · prediction)) for labels -1 and 1, or 0 and 1 with `binary`; its mean over all axes but the batch.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, LogisticLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, LogisticLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[0.0f32], [1, 1])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32], [1, 1])?;
 /// let loss = LogisticLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LogisticLoss {

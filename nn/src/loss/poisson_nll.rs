@@ -7,14 +7,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// the batch. (MXNet gives one mean over everything.)
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, PoissonNLLLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, PoissonNLLLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[0.0f32, 1.0], [1, 2])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32, 0.0], [1, 2])?;
 /// let loss = PoissonNLLLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - (1.0 + 1f32.exp()) / 2.0).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PoissonNLLLoss {

@@ -8,14 +8,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// [`SigmoidBinaryCrossEntropyLoss::loss_with_pos_weight`] weighs the first term, for classes that are rare.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, SigmoidBinaryCrossEntropyLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, SigmoidBinaryCrossEntropyLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let prediction = Tensor::from_slice(&ctx, &[0.0f32], [1, 1])?;
 /// let label = Tensor::from_slice(&ctx, &[1.0f32], [1, 1])?;
 /// let loss = SigmoidBinaryCrossEntropyLoss::default().loss(&prediction, &label)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SigmoidBinaryCrossEntropyLoss {

@@ -15,14 +15,14 @@ use isograd_core::{Backend, Result, Tensor};
 /// `ignore_label`, such as padding, cost nothing, have no gradient, and do not count in the mean of a sample.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::{Loss, SoftmaxCrossEntropyLoss};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::{Loss, SoftmaxCrossEntropyLoss};
+/// let ctx = isograd::device("cpu")?;
 /// let scores = Tensor::from_slice(&ctx, &[0.0f32, 0.0, 9.0, -9.0], [2, 2])?;
 /// let classes = Tensor::from_slice(&ctx, &[1i64, 0], [2])?;
 /// let loss = SoftmaxCrossEntropyLoss::default().loss(&scores, &classes)?.to_vec::<f32>()?;
 /// assert!((loss[0] - 2f32.ln()).abs() < 1e-6 && loss[1] < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SoftmaxCrossEntropyLoss {

@@ -8,13 +8,13 @@ use isograd_core::{Backend, Result, Tensor};
 /// are `[batch, ..]`.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::loss::TripletLoss;
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::loss::TripletLoss;
+/// let ctx = isograd::device("cpu")?;
 /// let points = |x: f32| Tensor::from_slice(&ctx, &[x, 0.0], [1, 2]);
 /// let loss = TripletLoss::default().loss(&points(0.0)?, &points(1.0)?, &points(0.5)?, None)?;
 /// assert_eq!(loss.to_vec::<f32>()?, [1.75]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TripletLoss {

@@ -8,18 +8,18 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// g = clip(rescale · gradient); h ← h + g²; w ← w - lr (g / √(h + ε) + wd · w). The decay is no part of h.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::AdaGrad};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::AdaGrad};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), AdaGrad::new(0.5))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaGrad {

@@ -11,18 +11,18 @@ use isograd_core::{Backend, DType, Expr, Result, Tensor, expr::PerDType};
 /// ε is added to √v before the correction of its bias, so it weighs more in the first steps than in the paper's Algorithm 1.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Adam};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Adam};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), Adam::new(0.1))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
@@ -64,18 +64,18 @@ options!(Adam {
 /// v̂ = v / (1 - β₂ᵗ).
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::AdamW};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::AdamW};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), AdamW::new(0.1).weight_decay(0.01))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {

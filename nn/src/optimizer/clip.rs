@@ -23,16 +23,16 @@ fn length<B: Backend>(x: &Tensor<B>) -> Result<f64> {
 /// step. Gradients on several contexts are added up first (see [`crate::Trainer::allreduce_grads`]). Waits for the device.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, initializers::Constant, optimizer::clip_global_norm};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, initializers::Constant, optimizer::clip_global_norm};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(2)]);
-/// w.initialize(Constant(5.0), &ctx, false)?;
+/// w.initialize(Constant(5.0), &ctx)?;
 /// autograd::record(|| w.data()?.square())?.backward()?;
 /// let norm = clip_global_norm(&w.collect_params(), 1.0)?;
 /// assert!((norm - 200f64.sqrt()).abs() < 1e-4);
 /// assert!((w.grad()?.norm((), false)?.asscalar::<f64>()? - 1.0).abs() < 1e-6);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

@@ -9,18 +9,18 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// w ← (sign(z) λ₁ - z) / ((β + √n) / lr + wd) where |z| > λ₁, else 0.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Ftrl};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::Ftrl};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), Ftrl::new(0.5))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ftrl {

@@ -34,8 +34,9 @@ pub use schedule::{Schedule, Scheduled};
 pub use sgd::SGD;
 pub use signum::Signum;
 
+use crate::options::by_name;
 use isograd_core::{Backend, DType, Dyn, Error, Expr, Result, Tensor, Value, expr::PerDType};
-use std::fmt::Debug;
+use std::{fmt::Debug, str::FromStr};
 
 /// The numbers of one update of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,6 +140,44 @@ impl<B: Backend, O: Optimizer<B> + ?Sized> Optimizer<B> for Box<O> {
 
     fn update(&self, step: &Step, weight: &Tensor<B>, gradient: &Tensor<B>, state: &[Tensor<B>]) -> Result<()> {
         (**self).update(step, weight, gradient, state)
+    }
+}
+
+/// By Gluon's names, with Gluon's defaults; the learning rate is set on the optimizer or on the trainer.
+///
+/// ```
+/// use isograd::nn::{Dense, Optimizer, Parameters, Trainer};
+/// let ctx = isograd::device("cpu")?;
+/// let net: Dense<isograd_reference::Reference> = Dense::new(1);
+/// let mut sgd: Box<dyn Optimizer<_>> = "sgd".parse()?;
+/// sgd.set_learning_rate(0.1);
+/// let trainer = Trainer::new(net.collect_params(), sgd)?;
+/// assert_eq!(trainer.learning_rate(), 0.1);
+/// assert!("sdg".parse::<Box<dyn Optimizer>>().unwrap_err().to_string().contains("sgd"));
+/// # Ok::<(), isograd::Error>(())
+/// ```
+impl<B: Backend> FromStr for Box<dyn Optimizer<B>> {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        by_name(
+            "Optimizer",
+            name,
+            &[
+                ("sgd", || Box::new(SGD::default())),
+                ("nag", || Box::new(NAG::default())),
+                ("signum", || Box::new(Signum::default())),
+                ("adam", || Box::new(Adam::default())),
+                ("adamw", || Box::new(AdamW::default())),
+                ("adamax", || Box::new(AdaMax::default())),
+                ("nadam", || Box::new(Nadam::default())),
+                ("adagrad", || Box::new(AdaGrad::default())),
+                ("adadelta", || Box::new(AdaDelta::default())),
+                ("rmsprop", || Box::new(RMSProp::default())),
+                ("ftrl", || Box::new(Ftrl::default())),
+                ("lamb", || Box::new(LAMB::default())),
+            ],
+        )
     }
 }
 

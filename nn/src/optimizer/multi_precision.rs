@@ -10,12 +10,12 @@ use isograd_core::{Backend, DType, Expr, Result, Tensor, expr::PerDType};
 /// A parameter that is overwritten from outside, as by loading a file, becomes the master where it differs from it.
 ///
 /// ```
-/// use isograd_core::{DType, autograd};
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::{MultiPrecision, SGD}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, autograd};
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::{MultiPrecision, SGD}};
+/// let ctx = isograd::device("cpu")?;
 /// let train = |masters: bool| {
 ///     let w = Parameter::new("w", &[Some(1)]).with_dtype(DType::F16);
-///     w.initialize(One, &ctx, false)?;
+///     w.initialize(One, &ctx)?;
 ///     // Half the distance to the next number below 1, and less.
 ///     let sgd = SGD::new(1e-4);
 ///     let mut trainer = match masters {
@@ -30,7 +30,7 @@ use isograd_core::{Backend, DType, Expr, Result, Tensor, expr::PerDType};
 /// };
 /// assert_eq!(train(false)?, 1.0);
 /// assert!((train(true)? - 0.99).abs() < 1e-3);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiPrecision<O>(

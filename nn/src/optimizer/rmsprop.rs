@@ -10,18 +10,18 @@ use isograd_core::{Backend, Result, Tensor, expr::PerDType};
 /// Centered (Graves, arXiv:1308.0850): also m ← γ₁ m + (1 - γ₁) g; d ← γ₂ d - lr g / √(n - m² + ε); w ← w + d.
 ///
 /// ```
-/// use isograd_core::autograd;
-/// use isograd_nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::RMSProp};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::autograd;
+/// use isograd::nn::{Parameter, Parameters, Trainer, initializers::One, optimizer::RMSProp};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), RMSProp::new(0.05))?;
 /// for _ in 0..50 {
 ///     autograd::record(|| w.data()?.square())?.backward()?;
 ///     trainer.step(1)?;
 /// }
 /// assert!(w.data()?.asscalar::<f32>()?.abs() < 0.5);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RMSProp {

@@ -8,13 +8,13 @@ use isograd_core::{Backend, DType, Result, Tensor};
 /// of the optimizer's learning rate.
 ///
 /// ```
-/// use isograd_nn::optimizer::{SGD, Schedule, Scheduled};
+/// use isograd::nn::optimizer::{SGD, Schedule, Scheduled};
 /// let schedule = Schedule::cosine(105).end(0.1).warm_up(5);
 /// let rates: Vec<f64> = [1, 5, 55, 105, 200].iter().map(|&update| schedule.at(update)).collect();
 /// assert_eq!(rates[..3].iter().map(|r| (r * 100.0).round()).collect::<Vec<_>>(), [20.0, 100.0, 55.0]);
 /// assert!((rates[3] - 0.1).abs() < 1e-12 && rates[4] == rates[3]);
 /// let optimizer = Scheduled::new(SGD::new(0.5), schedule);
-/// # let _ = optimizer;
+/// let _ = optimizer;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {

@@ -11,17 +11,17 @@ use isograd_core::{
 /// g = clip(rescale · gradient) + wd · w; m ← momentum · m - lr · g; w ← w + m.
 ///
 /// ```
-/// use isograd_core::{Tensor, autograd};
-/// use isograd_nn::{Parameter, ParameterDict, Parameters, Trainer, initializers::One, optimizer::SGD};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{Tensor, autograd};
+/// use isograd::nn::{Parameter, ParameterDict, Parameters, Trainer, initializers::One, optimizer::SGD};
+/// let ctx = isograd::device("cpu")?;
 /// let w = Parameter::new("w", &[Some(1)]);
-/// w.initialize(One, &ctx, false)?;
+/// w.initialize(One, &ctx)?;
 /// let mut trainer = Trainer::new(w.collect_params(), SGD::new(1.0))?;
 /// let loss = autograd::record(|| w.data()?.mul_scalar(4.0))?;
 /// loss.backward()?;
 /// trainer.step(2)?;
 /// assert_eq!(w.data()?.to_vec::<f32>()?, [-1.0]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SGD {

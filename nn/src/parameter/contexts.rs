@@ -10,6 +10,47 @@ static SCALE: PerDType = PerDType::new("scale_gradient", |d| {
     (vec![(Expr::old(0, d).cast(c) * Expr::scalar(0, c) * Expr::scalar(1, c)).cast(d)], vec![], vec![c, c])
 });
 
+/// One context or several: `&ctx`, `&[first, second]`, `&contexts`.
+///
+/// ```
+/// use isograd::Cpu;
+/// use isograd::nn::{Dense, Parameters, initializers::One};
+/// let contexts = vec![Cpu::default(), Cpu::with_threads(1)?];
+/// let layer = Dense::new(2).in_units(3);
+/// layer.initialize(One, &contexts)?;
+/// assert_eq!(layer.weight().list_ctx()?.len(), 2);
+/// layer.force_reinit(One, &contexts[0])?;
+/// assert_eq!(layer.weight().list_ctx()?.len(), 1);
+/// # Ok::<(), isograd::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no context of backend `{B}`",
+    label = "expected `&ctx`, or `&contexts` for several",
+    note = "a context is lent: write `&ctx`"
+)]
+pub trait Contexts<B: Backend> {
+    /// As a list.
+    fn list(self) -> Vec<B>;
+}
+
+macro_rules! contexts {
+    ($([$($generics:tt)*] $type:ty, |$contexts:ident| $list:expr;)*) => { $(
+        impl<B: Backend, $($generics)*> Contexts<B> for $type {
+            fn list(self) -> Vec<B> {
+                let $contexts = self;
+                $list
+            }
+        }
+    )* };
+}
+contexts! {
+    [] &B, |ctx| vec![ctx.clone()];
+    [] &&B, |ctx| vec![(*ctx).clone()];
+    [] &[B], |contexts| contexts.to_vec();
+    [] &Vec<B>, |contexts| contexts.clone();
+    [const N: usize] &[B; N], |contexts| contexts.to_vec();
+}
+
 impl<B: Backend> State<B> {
     /// Refuses an empty list, and one that names a context twice.
     pub(super) fn check_contexts(&self, contexts: &[B]) -> Result<()> {
@@ -89,16 +130,16 @@ impl<B: Backend> Parameter<B> {
     /// The contexts that it is on, or will be once its shape is known.
     ///
     /// ```
-    /// use isograd_nn::{Parameter, initializers::Normal};
-    /// use isograd_cpu::Cpu;
+    /// use isograd::nn::{Parameter, initializers::Normal};
+    /// use isograd::Cpu;
     /// let contexts = [Cpu::default(), Cpu::with_threads(1)?];
     /// let weight = Parameter::new("weight", &[Some(4), Some(3)]);
-    /// weight.initialize_on(Normal::default(), &contexts, false)?;
+    /// weight.initialize(Normal::default(), &contexts)?;
     /// assert_eq!(weight.list_ctx()?, contexts);
     /// assert_eq!(weight.list_data()?[0].to_vec::<f32>()?, weight.data_on(&contexts[1])?.to_vec::<f32>()?);
     /// weight.reset_ctx(&contexts[1..])?;
     /// assert!(weight.data_on(&contexts[0]).is_err());
-    /// # Ok::<(), isograd_core::Error>(())
+    /// # Ok::<(), isograd::Error>(())
     /// ```
     ///
     /// # Errors

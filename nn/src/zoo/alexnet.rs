@@ -55,5 +55,5 @@ impl<B: Backend> Block<B> for AlexNet<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] AlexNet<B>;
+    debug impl [B: Backend] AlexNet<B>;
 }

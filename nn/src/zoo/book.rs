@@ -2,13 +2,13 @@
 //! and with sizes that the first batch fixes.
 //!
 //! ```
-//! use isograd_core::{DType, Tensor};
-//! use isograd_nn::{Block, Parameters, initializers::Xavier, zoo::book};
-//! # let ctx = isograd_reference::Reference;
+//! use isograd::{DType, Tensor};
+//! use isograd::nn::{Block, Parameters, initializers::Xavier, zoo::book};
+//! let ctx = isograd::device("cpu")?;
 //! let net = book::lenet(10);
 //! net.initialize(Xavier::default(), &ctx)?;
 //! assert_eq!(net.forward(&Tensor::ones(&ctx, [1, 1, 28, 28], DType::F32)?)?.shape(), &[1, 10]);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 
 use super::chain;

@@ -176,7 +176,7 @@ impl<B: Backend> Block<B> for DenseNet<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] DenseNet<B>;
+    debug impl [B: Backend] DenseNet<B>;
 }
 
 macro_rules! published {

@@ -111,10 +111,10 @@ pub struct GoogLeNet<B: Backend = Dyn> {
 /// [`GoogLeNet`], with or without the two classifiers on the way.
 ///
 /// ```
-/// use isograd_nn::zoo::{self, GoogLeNet};
+/// use isograd::nn::zoo::{self, GoogLeNet};
 /// let net: GoogLeNet = zoo::googlenet(1000, false);
 /// assert_eq!(zoo::parameter_count(&net)?, 6_624_904);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn googlenet<B: Backend>(options: impl Into<Options>, auxiliaries: bool) -> GoogLeNet<B> {
     let Options { classes, in_channels } = options.into();
@@ -184,5 +184,5 @@ impl<B: Backend> Block<B> for GoogLeNet<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] GoogLeNet<B>;
+    debug impl [B: Backend] GoogLeNet<B>;
 }

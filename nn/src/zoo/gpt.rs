@@ -130,14 +130,14 @@ impl<B: Backend> Block<B> for Body<B> {
 /// were published with GPT-2 have them transposed.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::{Block, Parameters, initializers::Normal, zoo::{Gpt, GptConfig}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::{Block, Parameters, initializers::Normal, zoo::{Gpt, GptConfig}};
+/// let ctx = isograd::device("cpu")?;
 /// let net = Gpt::new(GptConfig { units: 16, layers: 2, ..GptConfig::small(10, 8) })?;
 /// net.initialize(Normal { sigma: 0.02 }, &ctx)?;
 /// let words = Tensor::from_slice(&ctx, &[1i64, 4, 7], [1, 3])?;
 /// assert_eq!(net.forward(&words)?.shape(), &[1, 3, 10]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Parameters)]
 pub struct Gpt<B: Backend = Dyn> {
@@ -175,5 +175,5 @@ impl<B: Backend> Block<B> for Gpt<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] Gpt<B>;
+    debug impl [B: Backend] Gpt<B>;
 }

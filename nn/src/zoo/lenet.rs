@@ -9,14 +9,14 @@ use isograd_core::Backend;
 /// batch fixes its size.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Parameters, initializers::Xavier, zoo::{self, Options}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Parameters, initializers::Xavier, zoo::{self, Options}};
+/// let ctx = isograd::device("cpu")?;
 /// let net = zoo::lenet(Options::new(10).in_channels(1));
 /// net.initialize(Xavier::default(), &ctx)?;
 /// assert_eq!(net.forward(&Tensor::ones(&ctx, [2, 1, 28, 28], DType::F32)?)?.shape(), &[2, 10]);
 /// assert_eq!(zoo::parameter_count(&net)?, 61_706);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn lenet<B: Backend>(options: impl Into<Options>) -> Sequential<B> {
     let Options { classes, in_channels } = options.into();

@@ -40,16 +40,16 @@ impl LstmLanguageModelConfig {
 /// example: `encoder`, `rnn`, `decoder`.
 ///
 /// ```
-/// use isograd_core::Tensor;
-/// use isograd_nn::{Parameters, initializers::Uniform, zoo::{LstmLanguageModel, LstmLanguageModelConfig}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::Tensor;
+/// use isograd::nn::{Parameters, initializers::Uniform, zoo::{LstmLanguageModel, LstmLanguageModelConfig}};
+/// let ctx = isograd::device("cpu")?;
 /// let config = LstmLanguageModelConfig { embedding: 8, hidden: 8, tied: true, ..LstmLanguageModelConfig::medium(20) };
 /// let net = LstmLanguageModel::new(config)?;
 /// net.initialize(Uniform::default(), &ctx)?;
 /// let words = Tensor::from_slice(&ctx, &[1i64, 4, 7], [3, 1])?;
 /// let (scores, states) = net.forward_with(&words, &net.begin_state(&ctx, 1)?)?;
 /// assert_eq!((scores.shape().to_vec(), states.len()), (vec![3, 1, 20], 2));
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Parameters)]
 pub struct LstmLanguageModel<B: Backend = Dyn> {
@@ -107,5 +107,5 @@ impl<B: Backend> Block<B> for LstmLanguageModel<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] LstmLanguageModel<B>;
+    debug impl [B: Backend] LstmLanguageModel<B>;
 }

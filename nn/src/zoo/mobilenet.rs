@@ -30,10 +30,10 @@ pub struct MobileNetV1<B: Backend = Dyn> {
 /// [`MobileNetV1`] with all channels times `width`, rounded down as in Gluon.
 ///
 /// ```
-/// use isograd_nn::zoo::{self, MobileNetV1};
+/// use isograd::nn::zoo::{self, MobileNetV1};
 /// let net: MobileNetV1 = zoo::mobilenet_v1(1000, 1.0);
 /// assert_eq!(zoo::parameter_count(&net)?, 4_231_976);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn mobilenet_v1<B: Backend>(options: impl Into<Options>, width: f64) -> MobileNetV1<B> {
     let Options { classes, in_channels } = options.into();
@@ -127,6 +127,6 @@ impl<B: Backend> Block<B> for MobileNetV2<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] MobileNetV1<B>;
-    impl [B: Backend] MobileNetV2<B>;
+    debug impl [B: Backend] MobileNetV1<B>;
+    debug impl [B: Backend] MobileNetV2<B>;
 }

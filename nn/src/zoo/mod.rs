@@ -7,14 +7,14 @@
 //! counted by [`parameter_count`], before the first batch.
 //!
 //! ```
-//! use isograd_core::{DType, Tensor};
-//! use isograd_nn::{Block, Parameters, initializers::MSRAPrelu, zoo};
-//! # let ctx = isograd_reference::Reference;
+//! use isograd::{DType, Tensor};
+//! use isograd::nn::{Block, Parameters, initializers::MSRAPrelu, zoo};
+//! let ctx = isograd::device("cpu")?;
 //! let net = zoo::mobilenet_v2(10, 0.35);
 //! net.initialize(MSRAPrelu::he(), &ctx)?;
 //! let x = Tensor::ones(&ctx, [1, 3, 32, 32], DType::F32)?;
 //! assert_eq!(net.forward(&x)?.shape(), &[1, 10]);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 //!
 //! To add a family: a file here, with fields named as in the best-known implementation, a row in `tests/zoo.rs` with the
@@ -55,7 +55,7 @@ use isograd_core::{Backend, GradReq, Result};
 /// What the networks for pictures have in common.
 ///
 /// ```
-/// use isograd_nn::zoo::Options;
+/// use isograd::nn::zoo::Options;
 /// let digits = Options::new(10).in_channels(1);
 /// assert_eq!((Options::default().classes, Options::from(10).in_channels), (1000, 3));
 /// assert_eq!((digits.classes, digits.in_channels), (10, 1));
@@ -99,10 +99,10 @@ impl From<usize> for Options {
 /// their shapes without giving them values. Running statistics do not count.
 ///
 /// ```
-/// use isograd_nn::zoo::{self, ResNet};
+/// use isograd::nn::zoo::{self, ResNet};
 /// let net: ResNet = zoo::resnet18(1000);
 /// assert_eq!(zoo::parameter_count(&net)?, 11_689_512);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 ///
 /// # Errors

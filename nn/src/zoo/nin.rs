@@ -18,10 +18,10 @@ fn mlpconv<B: Backend>(inputs: usize, spatial: Conv2D<B>, channels: [usize; 3]) 
 /// a classifier of means over the picture instead of dense layers. For pictures of at least 67 pixels a side.
 ///
 /// ```
-/// use isograd_nn::{Sequential, zoo};
+/// use isograd::nn::{Sequential, zoo};
 /// let net: Sequential = zoo::nin(1000);
 /// assert_eq!(zoo::parameter_count(&net)?, 7_595_176);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn nin<B: Backend>(options: impl Into<Options>) -> Sequential<B> {
     let Options { classes, in_channels } = options.into();

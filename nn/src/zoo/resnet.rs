@@ -126,15 +126,15 @@ impl<B: Backend> Block<B> for Residual<B> {
 /// adds `bn0` before all and `bn2` before `fc`. Pictures of any size will do.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor};
-/// use isograd_nn::{Block, Parameters, initializers::MSRAPrelu, zoo::{Options, ResNet, ResNetConfig}};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::{DType, Tensor};
+/// use isograd::nn::{Block, Parameters, initializers::MSRAPrelu, zoo::{Options, ResNet, ResNetConfig}};
+/// let ctx = isograd::device("cpu")?;
 /// let config = ResNetConfig { blocks: vec![1, 1], width: 8, small_images: true, ..ResNetConfig::default() };
 /// let net = ResNet::new(&config, Options::new(10).in_channels(1));
 /// net.initialize(MSRAPrelu::he(), &ctx)?;
 /// assert_eq!(net.forward(&Tensor::ones(&ctx, [2, 1, 28, 28], DType::F32)?)?.shape(), &[2, 10]);
 /// assert_eq!(net.collect_params().paths()[1], "bn1.gamma");
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct ResNet<B: Backend = Dyn> {

@@ -12,7 +12,7 @@ use crate::LoadOptions;
 /// an LSTM and r z n of a GRU. PyTorch's `num_batches_tracked` has no counterpart.
 ///
 /// ```
-/// use isograd_nn::zoo::torch_name;
+/// use isograd::nn::zoo::torch_name;
 /// assert_eq!(torch_name("layer1.0.bn1.gamma"), "layer1.0.bn1.weight");
 /// assert_eq!(torch_name("rnn.r1_h2h_bias"), "rnn.bias_hh_l1_reverse");
 /// assert_eq!(torch_name("cell.h2h_weight"), "cell.weight_hh");
@@ -42,17 +42,17 @@ fn cut(path: &str) -> (&str, &str) {
 /// the network has no place for is ignored, `num_batches_tracked` above all; what it misses is an error.
 ///
 /// ```
-/// use isograd_core::{DType, Tensor, format};
-/// use isograd_nn::{LayerNorm, Parameters, zoo};
-/// # let ctx = isograd_reference::Reference;
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let path = folder.path().join("theirs.safetensors");
+/// use isograd::{DType, Tensor, format};
+/// use isograd::nn::{LayerNorm, Parameters, zoo};
+/// let ctx = isograd::device("cpu")?;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("theirs.safetensors");
 /// let (gain, shift) = (Tensor::ones(&ctx, [3], DType::F32)?, Tensor::zeros(&ctx, [3], DType::F32)?);
 /// format::save_named(&path, &[("weight", &gain), ("bias", &shift)])?;
 /// let net = LayerNorm::new();
 /// net.load_parameters_with(&path, &ctx, zoo::torch_options())?;
 /// assert_eq!(net.gamma().data()?.to_vec::<f32>()?, [1.0; 3]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn torch_options() -> LoadOptions {
     LoadOptions { ignore_extra: true, ..LoadOptions::default() }.names(|path| Some(torch_name(path)))

@@ -44,10 +44,10 @@ impl VggDepth {
 /// pixels a side.
 ///
 /// ```
-/// use isograd_nn::zoo::{self, Vgg};
+/// use isograd::nn::zoo::{self, Vgg};
 /// let net: Vgg = zoo::vgg11(1000);
 /// assert_eq!(zoo::parameter_count(&net)?, 132_863_336);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 pub fn vgg<B: Backend>(depth: VggDepth, batch_norm: bool, options: impl Into<Options>) -> Vgg<B> {
     let Options { classes, in_channels } = options.into();
@@ -103,5 +103,5 @@ impl<B: Backend> Block<B> for Vgg<B> {
 }
 
 print_blocks! {
-    impl [B: Backend] Vgg<B>;
+    debug impl [B: Backend] Vgg<B>;
 }

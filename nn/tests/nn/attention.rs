@@ -70,7 +70,7 @@ fn heads_attend_to_their_own_part<B: Backend>(ctx: &B) {
     crate::gradients::double(&layer);
     layer.initialize(Normal { sigma: 0.7 }, ctx).unwrap();
     layer.collect_params().iter().filter(|(path, _)| path.ends_with("bias")).for_each(|(_, p)| {
-        p.initialize(Normal { sigma: 0.5 }, ctx, true).unwrap();
+        p.force_reinit(Normal { sigma: 0.5 }, ctx).unwrap();
     });
     let (q, k, v) = (random(ctx, &[1, queries, 5]), random(ctx, &[1, keys, 3]), random(ctx, &[1, keys, 6]));
     let lengths = Tensor::from_slice(ctx, &[2i64], [1]).unwrap();

@@ -101,7 +101,7 @@ fn trainer() {
             "w after one step, w=1, dL/dw=4, lr=1" => {
                 let after = |batch| {
                     let w = Parameter::<B>::new("w", &[Some(1)]);
-                    w.initialize(One, &CTX, false).unwrap();
+                    w.initialize(One, &CTX).unwrap();
                     autograd::record(|| w.data()?.mul_scalar(4)).unwrap().backward().unwrap();
                     Trainer::new(w.collect_params(), SGD::new(1.0)).unwrap().step(batch).unwrap();
                     floats(&w)[0]
@@ -308,7 +308,7 @@ fn initializers() {
                 under_normal.initialize(Normal { sigma: 1.0 }, &CTX).unwrap();
                 forced.initialize(Zero, &CTX).unwrap();
                 forced.force_reinit(Constant(9.0), &CTX).unwrap();
-                alone.weight().initialize(Constant(9.0), &CTX, false).unwrap();
+                alone.weight().initialize(Constant(9.0), &CTX).unwrap();
                 json!({
                     "bias under a global Normal(1)": bias(dense(2, 2)),
                     "bias_initializer=ones under a global Normal(1)": bias(dense(2, 2).bias_initializer(One)),
@@ -456,7 +456,7 @@ fn signatures() {
                 assert!(before.iter().all(|w| w.abs() <= 0.07) && before.iter().any(|w| *w != 0.0));
                 layer.initialize(One, &CTX).unwrap();
                 assert_eq!(floats(layer.weight()), before);
-                layer.weight().initialize(One, &CTX, true).unwrap();
+                layer.weight().force_reinit(One, &CTX).unwrap();
                 assert_eq!(floats(layer.weight()), [1.0; 6]);
             }
             "gluon.data.dataloader.DataLoader" => {

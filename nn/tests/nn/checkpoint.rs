@@ -23,7 +23,7 @@ fn run<B: Backend>(contexts: &[B], initialize: bool) -> Run<B> {
     let mut net = Sequential::new();
     net.add(Dense::new(4)).add(BatchNorm::new()).add(Dropout::new(0.5)).add(Dense::new(1));
     if initialize {
-        net.initialize_on(Normal { sigma: 0.5 }, contexts).unwrap();
+        net.initialize(Normal { sigma: 0.5 }, contexts).unwrap();
     }
     let weights = net.collect_params().matching(".*weight").unwrap();
     let rest = net.collect_params().matching(".*(bias|gamma|beta|running.*)").unwrap();

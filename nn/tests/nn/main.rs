@@ -15,6 +15,7 @@ mod derive;
 mod files;
 mod golden;
 mod gradients;
+mod interface;
 mod labels;
 mod layers;
 mod loader;

@@ -76,7 +76,7 @@ fn batches_count_by_their_sizes<B: Backend>(ctx: &B) {
     let mut mean = LossMean::default();
     let many = Tensor::full(ctx, [10_000], 0.1, DType::F32).unwrap();
     mean.update(&many, &many).unwrap();
-    assert!((Metric::<B>::value(&mean) - f64::from(0.1f32)).abs() < 1e-12);
+    assert!((mean.value() - f64::from(0.1f32)).abs() < 1e-12);
 }
 
 fn the_correlation_of_matthews_is_by_hand<B: Backend>(ctx: &B) {
@@ -84,10 +84,10 @@ fn the_correlation_of_matthews_is_by_hand<B: Backend>(ctx: &B) {
     let mut metric = MCC::default();
     metric.update(&classes(&[1, 1, 1, 0, 0, 0]), &classes(&[1, 1, 0, 0, 0, 1])).unwrap();
     // TP 2, FP 1, FN 1, TN 2: (4 - 1) / 9.
-    assert!((Metric::<B>::value(&metric) - 1.0 / 3.0).abs() < 1e-12);
+    assert!((metric.value() - 1.0 / 3.0).abs() < 1e-12);
     let mut f1 = F1::default();
     f1.update(&classes(&[0, 0]), &classes(&[0, 0])).unwrap();
-    assert_eq!(Metric::<B>::value(&f1), 0.0);
+    assert_eq!(f1.value(), 0.0);
 }
 
 on_every_backend! {

@@ -318,7 +318,7 @@ fn a_resumed_run_is_an_unbroken_one_to_the_bit<B: Backend>(ctx: &B) {
 /// One weight, 1, with gradient 4, after one step.
 fn stepped<B: Backend>(ctx: &B, optimizer: impl Optimizer<B> + 'static) -> f64 {
     let w = Parameter::new("w", &[Some(1)]);
-    w.initialize(One, ctx, false).unwrap();
+    w.initialize(One, ctx).unwrap();
     let mut trainer = Trainer::new(w.collect_params(), optimizer).unwrap();
     autograd::record(|| w.data()?.mul_scalar(4.0)).unwrap().backward().unwrap();
     trainer.step(1).unwrap();
@@ -345,7 +345,7 @@ fn rules_without_a_run_are_as_in_their_papers<B: Backend>(ctx: &B) {
 fn multipliers_reach_every_rule<B: Backend>(ctx: &B) {
     for (name, optimizer) in all().into_iter().filter(|(name, _)| *name != "adadelta") {
         let w = Parameter::new("w", &[Some(1)]);
-        w.initialize(Constant(0.5), ctx, false).unwrap();
+        w.initialize(Constant(0.5), ctx).unwrap();
         // Ftrl divides by the learning rate, so that it may not be 0.
         w.set_lr_mult(1e-20);
         let mut trainer = Trainer::new(w.collect_params(), optimizer).unwrap();

@@ -31,7 +31,7 @@ fn layers_refuse_their_options<B: Backend>(ctx: &B) {
     random::seed(1);
     let x = Tensor::ones(ctx, [2, 3, 4], DType::F32).unwrap();
     let run = |block: &dyn Block<B>| {
-        block.collect_params().initialize(One, ctx, false)?;
+        block.collect_params().initialize(One, ctx)?;
         block.forward(&x).map(drop)
     };
     // In predict mode too, where nothing is dropped.
@@ -81,7 +81,7 @@ fn losses_refuse_their_options<B: Backend>(ctx: &B) {
 
 fn parameters<B: Backend>(ctx: &B) -> ParameterDict<B> {
     let w = Parameter::new("w", &[Some(2)]);
-    w.initialize(One, ctx, false).unwrap();
+    w.initialize(One, ctx).unwrap();
     w.collect_params()
 }
 

@@ -72,7 +72,7 @@ fn a_layers_own_initializer_wins<B: Backend>(ctx: &B) {
     assert_eq!(values(&layer.bias().unwrap().data().unwrap()), [1.0; 2]);
     layer.force_reinit(Constant(9.0), ctx).unwrap();
     assert_eq!(values(&layer.weight().data().unwrap()), [3.0; 4]);
-    layer.weight().initialize(Constant(9.0), ctx, true).unwrap();
+    layer.weight().force_reinit(Constant(9.0), ctx).unwrap();
     assert_eq!(values(&layer.weight().data().unwrap()), [9.0; 4]);
 }
 
@@ -93,11 +93,11 @@ fn wrong_inputs_are_errors<B: Backend>(ctx: &B) {
     assert!(conv.forward(&ones(&[1, 3, 2, 2], DType::F32)).is_err());
 
     let p: Parameter<B> = Parameter::new("w", &[Some(3), Some(2)]);
-    p.initialize(One, ctx, false).unwrap();
+    p.initialize(One, ctx).unwrap();
     assert!(matches!(p.set_data(&ones(&[2, 3], DType::F32)), Err(Error::Parameter { .. })));
     assert!(matches!(p.set_data(&ones(&[3, 2], DType::F64)), Err(Error::Parameter { .. })));
     let bias: Parameter<B> = Parameter::new("b", &[Some(3)]);
-    assert!(bias.initialize(Xavier::default(), ctx, false).unwrap_err().to_string().contains("two axes"));
+    assert!(bias.initialize(Xavier::default(), ctx).unwrap_err().to_string().contains("two axes"));
 
     #[derive(Debug)]
     struct Wrong;
@@ -106,7 +106,7 @@ fn wrong_inputs_are_errors<B: Backend>(ctx: &B) {
             Tensor::ones(ctx, [1], dtype)
         }
     }
-    assert!(bias.initialize(Wrong, ctx, true).unwrap_err().to_string().contains("initializer gave"));
+    assert!(bias.force_reinit(Wrong, ctx).unwrap_err().to_string().contains("initializer gave"));
 }
 
 fn random_initializers_have_gluons_widths<B: Backend>(ctx: &B) {
@@ -176,7 +176,7 @@ fn steps_divide_by_the_batch_and_obey_multipliers<B: Backend>(ctx: &B) {
     // Gradient 4, weight 1.
     let step = |optimizer: SGD, batch: usize, change: fn(&Parameter<B>)| {
         let w = Parameter::new("w", &[Some(1)]);
-        w.initialize(One, ctx, false).unwrap();
+        w.initialize(One, ctx).unwrap();
         change(&w);
         let mut trainer = Trainer::new(w.collect_params(), optimizer).unwrap();
         autograd::record(|| w.data()?.mul_scalar(4.0)).unwrap().backward().unwrap();
@@ -246,13 +246,13 @@ fn losses_weigh_and_average_as_in_gluon<B: Backend>(ctx: &B) {
 fn accuracy_counts_right_classes<B: Backend>(ctx: &B) {
     let scores = Tensor::from_slice(ctx, &[1.0f32, 2.0, 5.0, 4.0, 0.0, 9.0], [3, 2]).unwrap();
     let mut accuracy = Accuracy::default();
-    assert!(Metric::<B>::value(&accuracy).is_nan());
+    assert!(accuracy.value().is_nan());
     accuracy.update(&Tensor::from_slice(ctx, &[1u8, 1, 1], [3]).unwrap(), &scores).unwrap();
     accuracy
         .update(&Tensor::from_slice(ctx, &[1.0f32], [1]).unwrap(), &Tensor::from_slice(ctx, &[1i64], [1]).unwrap())
         .unwrap();
     assert_eq!(accuracy.counts(), (3, 4));
-    Metric::<B>::reset(&mut accuracy);
+    accuracy.reset();
     assert_eq!(accuracy.counts(), (0, 0));
 }
 

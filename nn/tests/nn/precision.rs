@@ -48,7 +48,7 @@ fn scaling_keeps_small_gradients<B: Backend>(ctx: &B) {
 
 fn half_parameter<B: Backend>(ctx: &B) -> Parameter<B> {
     let w = Parameter::new("w", &[Some(1)]).with_dtype(DType::F16);
-    w.initialize(One, ctx, false).unwrap();
+    w.initialize(One, ctx).unwrap();
     w
 }
 
@@ -98,7 +98,7 @@ fn unscaled_gradients_are_not_divided_again<B: Backend>(ctx: &B) {
 fn a_gradient_knows_whether_it_is_unscaled<B: Backend>(ctx: &B) {
     let make = |name: &str| {
         let w = Parameter::new(name, &[Some(1)]);
-        w.initialize(One, ctx, false).unwrap();
+        w.initialize(One, ctx).unwrap();
         w
     };
     let value = |w: &Parameter<B>| w.data().unwrap().asscalar::<f64>().unwrap();
@@ -213,7 +213,7 @@ fn running_statistics_stay_in_single_precision<B: Backend>(ctx: &B) {
 fn optimizer_states_follow_a_cast<B: Backend>(ctx: &B) {
     fn steps<B: Backend>(ctx: &B, optimizer: impl Optimizer<B> + 'static, dtypes: &[DType]) -> f64 {
         let w = Parameter::new("w", &[Some(1)]);
-        w.initialize(One, ctx, false).unwrap();
+        w.initialize(One, ctx).unwrap();
         let mut trainer = Trainer::new(w.collect_params(), optimizer).unwrap();
         for &dtype in dtypes {
             w.cast(dtype).unwrap();
@@ -285,7 +285,7 @@ fn gradients_of_any_size_are_clipped<B: Backend>(ctx: &B) {
             (Parameter::new("a", &[Some(4)]).with_dtype(dtype), Parameter::new("b", &[Some(5)]).with_dtype(dtype));
         let all = vec![("a".to_string(), a.clone()), ("b".to_string(), b.clone())].into_iter().collect();
         for p in [&a, &b] {
-            p.initialize(One, ctx, false).unwrap();
+            p.initialize(One, ctx).unwrap();
             autograd::record(|| p.data()?.mul_scalar(size)).unwrap().backward().unwrap();
         }
         let norm = clip_global_norm(&all, limit).unwrap();

@@ -136,7 +136,7 @@ fn options_after_initialization_hold_or_are_errors<B: Backend>(ctx: &B) {
     assert!(lstm.forward(&Tensor::ones(ctx, [1, 1, 2], DType::F32).unwrap()).is_err());
 
     let w = Parameter::<B>::new("w", &[Some(1)]);
-    w.initialize(One, ctx, false).unwrap();
+    w.initialize(One, ctx).unwrap();
     let w = w.with_grad_req(GradReq::Add);
     for _ in 0..2 {
         autograd::record(|| w.data()?.mul_scalar(3)).unwrap().backward().unwrap();

@@ -14,7 +14,7 @@ use isograd_reference::Reference;
 
 fn one<B: Backend>(ctx: &B) -> Parameter<B> {
     let w = Parameter::new("w", &[Some(1)]);
-    w.initialize(One, ctx, false).unwrap();
+    w.initialize(One, ctx).unwrap();
     w
 }
 
@@ -30,7 +30,7 @@ fn value<B: Backend>(w: &Parameter<B>) -> f64 {
 
 fn pair<B: Backend>(ctx: &B) -> (Parameter<B>, Parameter<B>, Trainer<B>) {
     let (a, b) = (one(ctx), Parameter::new("b", &[Some(1)]));
-    b.initialize(One, ctx, false).unwrap();
+    b.initialize(One, ctx).unwrap();
     let dict = [("a".to_string(), a.clone()), ("b".to_string(), b.clone())].into_iter().collect();
     let trainer = Trainer::new(dict, SGD::new(0.125)).unwrap();
     (a, b, trainer)
@@ -124,7 +124,7 @@ fn network<B: Backend>(contexts: &[B]) -> Sequential<B> {
         .add(Flatten)
         .add(Dense::new(6).in_units(12).activation(Activation::Tanh))
         .add(Dense::new(4).in_units(6));
-    net.initialize_on(Xavier::default(), contexts).unwrap();
+    net.initialize(Xavier::default(), contexts).unwrap();
     net
 }
 
@@ -225,7 +225,7 @@ fn a_run_on_several_contexts_goes_on_to_the_bit() {
 fn gradients_on_several_contexts_are_added_up_in_two_halves_too() {
     let contexts = [Cpu::default(), Cpu::with_threads(1).unwrap()];
     let w = Parameter::new("w", &[Some(1)]);
-    w.initialize_on(One, &contexts, false).unwrap();
+    w.initialize(One, &contexts).unwrap();
     let mut trainer = Trainer::new(w.collect_params(), SGD::new(1.0)).unwrap();
     let backward = |times: &[f64]| {
         for (ctx, factor) in contexts.iter().zip(times) {
@@ -246,7 +246,7 @@ fn gradients_on_several_contexts_are_added_up_in_two_halves_too() {
     assert!(w.list_data().unwrap().iter().all(|d| d.asscalar::<f32>().unwrap() == -3.0));
     assert!(w.grad_on(&Cpu::with_threads(1).unwrap()).is_err());
     let twice = [Cpu::default(), Cpu::default()];
-    assert!(matches!(w.initialize_on(One, &twice, true), Err(Error::Parameter { .. })));
+    assert!(matches!(w.force_reinit(One, &twice), Err(Error::Parameter { .. })));
     assert!(matches!(w.reset_ctx(&[]), Err(Error::Parameter { .. })));
 }
 
@@ -254,7 +254,7 @@ fn gradients_on_several_contexts_are_added_up_in_two_halves_too() {
 fn on_two(request: GradReq) -> ([Cpu; 2], Parameter<Cpu>, Trainer<Cpu>) {
     let contexts = [Cpu::default(), Cpu::with_threads(1).unwrap()];
     let w = Parameter::new("w", &[Some(1)]).with_grad_req(request);
-    w.initialize_on(One, &contexts, false).unwrap();
+    w.initialize(One, &contexts).unwrap();
     let trainer = Trainer::new(w.collect_params(), SGD::new(1.0)).unwrap();
     (contexts, w, trainer)
 }
@@ -355,13 +355,13 @@ fn scaled_gradients_are_clipped_on_several_contexts() {
 fn a_frozen_layer_is_saved_as_it_is() {
     let contexts = [Cpu::default(), Cpu::with_threads(1).unwrap(), Cpu::with_threads(2).unwrap()];
     let w = Parameter::new("w", &[Some(3)]);
-    w.initialize_on(Uniform::default(), &contexts, false).unwrap();
+    w.initialize(Uniform::default(), &contexts).unwrap();
     let values = [0.1f32, 16_777_217.0, f32::MAX];
     w.set_data(&Tensor::from_slice(&contexts[0], &values, [3]).unwrap()).unwrap();
     w.freeze().unwrap();
     assert_eq!(w.merged().unwrap().to_vec::<f32>().unwrap(), values);
     let constant = Constant::new("c", &values, [3]).unwrap();
-    constant.initialize_on(One, &contexts).unwrap();
+    constant.initialize(One, &contexts).unwrap();
     assert_eq!(constant.merged().unwrap().to_vec::<f32>().unwrap(), values);
 }
 
@@ -369,7 +369,7 @@ fn a_frozen_layer_is_saved_as_it_is() {
 fn running_statistics_are_averaged_over_contexts() {
     let contexts = [Cpu::default(), Cpu::with_threads(1).unwrap()];
     let layer = BatchNorm::new().momentum(0.0).in_channels(1);
-    layer.initialize_on(One, &contexts).unwrap();
+    layer.initialize(One, &contexts).unwrap();
     for (ctx, mean) in contexts.iter().zip([1.0f32, 4.0]) {
         let x = Tensor::from_slice(ctx, &[mean - 1.0, mean + 1.0], [2, 1]).unwrap();
         autograd::train_mode(|| layer.forward(&x)).unwrap();
@@ -398,7 +398,7 @@ fn states_of_another_optimizer_are_refused<B: Backend>(ctx: &B) {
     same.load_states(&file).unwrap();
     assert_eq!((same.updates(), same.learning_rate()), (1, 0.3));
     let unlike = Parameter::new("w", &[Some(2)]);
-    unlike.initialize(One, ctx, false).unwrap();
+    unlike.initialize(One, ctx).unwrap();
     let error = Trainer::new(unlike.collect_params(), Adam::new(0.1)).unwrap().load_states(&file).unwrap_err();
     assert!(matches!(&error, Error::Parameter { .. }), "{error}");
 }

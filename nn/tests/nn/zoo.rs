@@ -175,7 +175,7 @@ fn every_block_is_announced() {
         assert!(missed.is_empty(), "{name}: {missed:?} ran out of sight");
         assert!(table.unknown.is_empty(), "{name}");
         // The network itself is announced by `forward` as well.
-        net.collect_params().initialize(initializers::Zero, &ctx, false).unwrap();
+        net.collect_params().initialize(initializers::Zero, &ctx).unwrap();
         let calls = std::rc::Rc::new(std::cell::Cell::new(0));
         let counter = calls.clone();
         let hook = hooks::after(&**net, move |_| {
@@ -199,7 +199,7 @@ fn calls_with_states_and_masks_are_announced() {
     let ctx = Reference;
     let x = Tensor::ones(&ctx, [2, 3, 4], DType::F32).unwrap();
     let count = |block: &dyn Parameters<Reference>, run: &dyn Fn()| {
-        block.collect_params().initialize(initializers::One, &ctx, false).unwrap();
+        block.collect_params().initialize(initializers::One, &ctx).unwrap();
         let calls = std::rc::Rc::new(std::cell::RefCell::new(vec![]));
         let list = calls.clone();
         let _hook = hooks::after(block, move |call| {

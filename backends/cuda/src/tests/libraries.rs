@@ -294,7 +294,7 @@ fn other_libraries_of_those_names_are_passed_over() {
 pub(super) fn trained_on(contexts: &[Dyn]) -> Result<Vec<Vec<f32>>> {
     let mut net = Sequential::new();
     net.add(Dense::new(3).in_units(4)).add(Dense::new(2).in_units(3));
-    net.initialize_on(Normal { sigma: 0.0 }, contexts)?;
+    net.initialize(Normal { sigma: 0.0 }, contexts)?;
     for (k, (_, parameter)) in net.collect_params().iter().enumerate() {
         let shape = parameter.data()?.shape().clone();
         parameter.set_data(&numbers(&contexts[0], &shape, DType::F32, k)?)?;

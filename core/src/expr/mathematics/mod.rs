@@ -140,7 +140,7 @@ fn binary_expr(op: Binary, a: &Expr, b: &Expr) -> Expr {
 /// [`crate::Error::InvalidExpr`] when `dtype` is neither.
 ///
 /// ```
-/// use isograd_core::{DType, Value, expr::{Kernel, Unary, mathematics::{Part, unary_program}, scalar}};
+/// use isograd::{DType, Value, expr::{Kernel, Unary, mathematics::{Part, unary_program}, scalar}};
 /// let program = unary_program(Unary::Tanh, Part::Near, DType::F32).unwrap();
 /// let x = Value::F32(0.3);
 /// assert_eq!(Kernel::new(&program, &[]).evaluate(0, &[x], &[])[0], scalar::unary(Unary::Tanh, x));

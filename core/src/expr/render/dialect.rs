@@ -18,7 +18,7 @@ pub enum Dialect {
 /// as unsigned 16-bit integers that hold their bits, and computed as `ig_f32`.
 ///
 /// ```
-/// use isograd_core::{DType, expr::render};
+/// use isograd::{DType, expr::render};
 /// assert_eq!(render::type_name(DType::F64), "ig_f64");
 /// assert_eq!(render::type_name(DType::F16.compute()), "ig_f32");
 /// ```
@@ -48,7 +48,7 @@ pub(super) const fn wrapping_type(dtype: DType) -> &'static str {
 /// The C identifier `isograd_` followed by `name` with every other character than an ASCII letter or digit made `_`.
 ///
 /// ```
-/// assert_eq!(isograd_core::expr::render::identifier("a+b, fused"), "isograd_a_b__fused");
+/// assert_eq!(isograd::expr::render::identifier("a+b, fused"), "isograd_a_b__fused");
 /// ```
 pub fn identifier(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
@@ -76,7 +76,7 @@ impl Dialect {
     /// OpenCL devices may lack it.
     ///
     /// ```
-    /// use isograd_core::expr::render::Dialect;
+    /// use isograd::expr::render::Dialect;
     /// assert!(Dialect::OpenCl.prologue(false).contains("FP_CONTRACT OFF"));
     /// assert!(!Dialect::OpenCl.prologue(false).contains("double"));
     /// ```

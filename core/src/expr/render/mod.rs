@@ -31,7 +31,7 @@ use std::collections::HashMap;
 /// f16 and bf16 as their bits, also where they are scalar arguments.
 ///
 /// ```
-/// use isograd_core::expr::render::Names;
+/// use isograd::expr::render::Names;
 /// let names = Names { inputs: vec!["x[at]".into()], ..Names::default() };
 /// assert_eq!(names.index, "i");
 /// ```
@@ -82,7 +82,7 @@ pub struct Body {
 /// Renders programs to one source, and remembers which functions they need.
 ///
 /// ```
-/// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, Names, Renderer}}};
+/// use isograd::{DType, expr::{Expr, Program, render::{Dialect, Names, Renderer}}};
 /// let x = Expr::input(0, DType::F32);
 /// let swish = Program::new("swish", &[&x * &x.sigmoid()], &[DType::F32], &[]).unwrap();
 /// let mut renderer = Renderer::new(Dialect::OpenCl);
@@ -115,7 +115,7 @@ impl Renderer {
     /// only way on those without f64, but not the same bits as elsewhere.
     ///
     /// ```
-    /// use isograd_core::{DType, expr::{Unary, render::{Dialect, Renderer}}};
+    /// use isograd::{DType, expr::{Unary, render::{Dialect, Renderer}}};
     /// let exp = |native| Renderer::new(Dialect::C).native(native).unary(Unary::Exp, DType::F32, "x");
     /// assert_eq!((exp(false), exp(true)), ("ig_exp_f32(x)".into(), "expf(x)".into()));
     /// ```
@@ -193,7 +193,7 @@ impl Renderer {
     /// with one work item or thread per element. It takes `n` (i64), the inputs, the outputs, and the arguments.
     ///
     /// ```
-    /// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, Renderer}}};
+    /// use isograd::{DType, expr::{Expr, Program, render::{Dialect, Renderer}}};
     /// let x = Expr::input(0, DType::I32);
     /// let p = Program::new("double", &[&x + &x], &[DType::I32], &[]).unwrap();
     /// let kernel = Renderer::new(Dialect::Cuda).map(&p);
@@ -271,7 +271,7 @@ impl Renderer {
 /// The whole source of [`Renderer::map`] for one program: preamble and kernel.
 ///
 /// ```
-/// use isograd_core::{DType, expr::{Expr, Program, render::{Dialect, source}}};
+/// use isograd::{DType, expr::{Expr, Program, render::{Dialect, source}}};
 /// let p = Program::new("exp", &[Expr::input(0, DType::F32).exp()], &[DType::F32], &[]).unwrap();
 /// assert!(source(&p, Dialect::C).contains("ig_exp_f32(r0)"));
 /// ```

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// How often tokens, or anything else with an order, occur.
 ///
 /// ```
-/// use isograd_nn::data::text::{Counter, ngrams};
+/// use isograd::nn::data::text::{Counter, ngrams};
 /// let tokens = ["a", "b", "a", "b", "c"];
 /// let pairs: Counter<&[&str]> = Counter::of(ngrams(&tokens, 2));
 /// assert_eq!(pairs.most_common(1), [(&&["a", "b"][..], 2)]);

@@ -1,12 +1,12 @@
 //! Text: tokens, how often they occur, their numbers, and sequences of those for language models.
 //!
 //! ```
-//! use isograd_nn::data::text::{Counter, Vocabulary, normalize, words};
+//! use isograd::nn::data::text::{Counter, Vocabulary, normalize, words};
 //! let text = normalize("The Time Machine, by H. G. Wells");
 //! assert_eq!(text, "the time machine by h g wells");
 //! let vocabulary = Vocabulary::new(&Counter::of(words(&text)))?;
 //! assert_eq!(vocabulary.to_tokens(&vocabulary.to_indices(&["time", "travel"])?)?, ["time", "<unk>"]);
-//! # Ok::<(), isograd_core::Error>(())
+//! # Ok::<(), isograd::Error>(())
 //! ```
 
 mod counter;

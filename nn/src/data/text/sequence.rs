@@ -23,15 +23,15 @@ pub enum Sampling {
 /// number of the epoch alone.
 ///
 /// ```
-/// use isograd_nn::data::text::{Sampling, SequenceLoader};
-/// # let ctx = isograd_reference::Reference;
+/// use isograd::nn::data::text::{Sampling, SequenceLoader};
+/// let ctx = isograd::device("cpu")?;
 /// let loader = SequenceLoader::new((0..35).collect(), 2, 5)?.sampling(Sampling::Consecutive);
 /// let batches = loader.epoch(&ctx).collect::<Result<Vec<_>, _>>()?;
 /// let (x, y) = &batches[0];
 /// assert_eq!(x.shape(), &[2, 5]);
 /// assert_eq!(y.to_vec::<i64>()?, x.add_scalar(1)?.to_vec::<i64>()?);
 /// assert_eq!(batches[1].0.to_vec::<i64>()?, x.add_scalar(5)?.to_vec::<i64>()?);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct SequenceLoader {

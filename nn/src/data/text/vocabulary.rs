@@ -8,12 +8,12 @@ use std::{borrow::Borrow, collections::HashMap};
 /// those that are equally frequent in alphabetical order. As in Gluon, whose defaults these are.
 ///
 /// ```
-/// use isograd_nn::data::text::{Counter, Vocabulary, words};
+/// use isograd::nn::data::text::{Counter, Vocabulary, words};
 /// let counter = Counter::of(words("to be or not to be to"));
 /// let vocabulary = Vocabulary::with(&counter, Vocabulary::options().min_freq(2).reserved(&["<pad>"]))?;
 /// assert_eq!(vocabulary.tokens(), ["<unk>", "<pad>", "to", "be"]);
 /// assert_eq!(vocabulary.to_indices(&["be", "or", "<pad>"])?, [3, 0, 1]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {

@@ -106,7 +106,7 @@ strengths! {
 /// Brightness, contrast, saturation and hue, in random order.
 ///
 /// ```
-/// use isograd_nn::data::{Generator, Transform, vision::{Image, RandomColorJitter}};
+/// use isograd::nn::data::{Generator, Transform, vision::{Image, RandomColorJitter}};
 /// use rand::SeedableRng;
 /// let jitter = RandomColorJitter::new().brightness(0.4).hue(0.1);
 /// let image = Image::filled(4, 4, &[200, 100, 50])?;
@@ -115,7 +115,7 @@ strengths! {
 /// let first = first?;
 /// assert_eq!(first, second?);
 /// assert_ne!(first, image);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RandomColorJitter {

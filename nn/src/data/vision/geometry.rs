@@ -339,12 +339,12 @@ impl Transform<Image> for RandomResizedCrop {
 /// Turned about its centre by a random angle, as Gluon's `RandomRotation`. What comes from beyond the border is filled.
 ///
 /// ```
-/// use isograd_nn::data::{Generator, Transform, vision::{Image, RandomRotation}};
+/// use isograd::nn::data::{Generator, Transform, vision::{Image, RandomRotation}};
 /// use rand::SeedableRng;
 /// let image = Image::new(2, 2, 1, vec![1, 2, 3, 4])?;
 /// let quarter = RandomRotation::new(90.0, 90.0).apply(image, &mut Generator::seed_from_u64(1))?;
 /// assert_eq!(quarter.data(), [2, 4, 1, 3]);                            // against the clock
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomRotation {

@@ -2,7 +2,7 @@
 
 use isograd_core::{DType, Error, Result, Shape, format::HostArray, host};
 #[cfg(feature = "image")]
-use std::path::Path;
+use {isograd_core::format::not_of, std::path::Path};
 
 /// The most bytes that decoding a file may take: 512 MiB. A small file can claim to be a large picture, and be one.
 #[cfg(feature = "image")]
@@ -11,11 +11,11 @@ pub const MAX_DECODED: u64 = 512 << 20;
 /// A picture of 8 bits per channel.
 ///
 /// ```
-/// use isograd_nn::data::vision::Image;
+/// use isograd::nn::data::vision::Image;
 /// let mut image = Image::filled(2, 1, &[255, 0, 0])?;
 /// image.set_pixel(1, 0, &[0, 0, 255]);
 /// assert_eq!(image.data(), [255, 0, 0, 0, 0, 255]);
-/// # Ok::<(), isograd_core::Error>(())
+/// # Ok::<(), isograd::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
@@ -145,6 +145,9 @@ impl Image {
     pub fn from_bytes(bytes: &[u8], channels: usize) -> Result<Image> {
         if channels != 1 && channels != 3 {
             return Err(Error::invalid("Image", format!("a file is read with 1 or 3 channels, not {channels}")));
+        }
+        if ::image::guess_format(bytes).is_err() {
+            return Err(Error::file("picture", 0, not_of("picture", bytes) + "; PNG, JPEG, BMP and PNM are read"));
         }
         let mut cursor = std::io::Cursor::new(bytes);
         let decoded = unpanicked(|| {
