@@ -136,6 +136,9 @@ const BY_FEATURE: &[&str] = &["cpu", "opencl", "cuda"];
 /// The device called `name`: `cpu`, `opencl`. A number after a colon picks one of several, the first without it; of the
 /// OpenCL devices also a word from the name of platform, vendor or device, as in `opencl:intel`.
 ///
+/// The first device that is opened in a build without optimization says so on standard error, with the lines for `Cargo.toml`
+/// that help; the environment variable `ISOGRAD_QUIET` silences it.
+///
 /// ```
 /// assert_eq!(isograd::device("cpu")?, isograd::device("cpu:0")?);
 /// assert!(isograd::device("abacus").is_err());
