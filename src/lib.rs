@@ -149,6 +149,9 @@ const BY_FEATURE: &[&str] = &["cpu", "opencl", "cuda"];
 /// CUDA device, as in `cuda:0:fast`, takes NVIDIA's libraries and tensor cores where they are faster, whose results are near
 /// those of other devices but not equal to the last bit (`cuda::Mode`).
 ///
+/// The first device that is opened in a build without optimization says so on standard error, with the lines for `Cargo.toml`
+/// that help; the environment variable `ISOGRAD_QUIET` silences it.
+///
 /// ```
 /// assert_eq!(isograd::device("cpu")?, isograd::device("cpu:0")?);
 /// assert!(isograd::device("abacus").is_err());

@@ -6,14 +6,14 @@ mod my_dense;
 #[path = "../examples/custom_block/my_sequential.rs"]
 mod my_sequential;
 
-use isograd::{Cpu, nn::initializers::Xavier, nn::optimizer::SGD, operators::random, prelude::*};
+use isograd::{Cpu, prelude::*};
 use isograd_reference::Reference;
 use my_dense::{CenteredLayer, MyDense};
 use my_sequential::MySequential;
 
 /// Output, gradients and weights after three steps.
 fn trained<B: Backend>(net: &impl Block<B>, ctx: &B) -> Vec<Vec<f32>> {
-    random::seed(5);
+    seed(5);
     let x = Tensor::normal(ctx, [6, 4], 0.0, 1.0, DType::F32).unwrap();
     net.initialize(Xavier::default(), ctx).unwrap();
     let mut trainer = Trainer::new(net.collect_params(), SGD::new(0.01)).unwrap();

@@ -74,7 +74,7 @@ const GAP: usize = 4;
 
 /// The grid in the file `grid.png` beside it, with a name before each row.
 fn labelled(grid: &Image, image: &Image) -> String {
-    const LETTERS: usize = 260;
+    const LETTERS: usize = 290;
     let (width, height, down) = (grid.width() + LETTERS, grid.height(), image.height() + GAP);
     let names: String = rows(image.width(), image.height())
         .iter()

@@ -18,7 +18,6 @@ use isograd::{
         optimizer::SGD,
         zoo::{self, *},
     },
-    operators::random,
     prelude::*,
 };
 use std::time::Instant;
@@ -127,7 +126,7 @@ impl Input {
 
 /// The losses before and after the steps, and how many numbers are trained.
 fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize)> {
-    random::seed(options.seed);
+    seed(options.seed);
     let net = (entry.make)()?;
     let parameters = net.collect_params();
     match entry.input {
@@ -138,7 +137,7 @@ fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize
     let criterion = SoftmaxCrossEntropyLoss::default();
     // The same elements are dropped each time, so that the steps descend one function.
     let loss = || {
-        random::seed(options.seed + 1);
+        seed(options.seed + 1);
         autograd::record(|| criterion.loss(&net.forward(&x)?, &y)?.mean((), false))
     };
     // Small, since normalization over a batch of four bends the loss strongly.
@@ -160,12 +159,13 @@ fn train(entry: &Entry, ctx: &Dyn, options: &Options) -> Result<(Vec<f64>, usize
     Ok((losses, parameter_count(&*net)?))
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
     let chosen: Vec<Entry> = networks().into_iter().filter(|e| e.name.contains(&options.only)).collect();
     if chosen.is_empty() {
-        return Err(Error::invalid("cnn_zoo", format!("no network's name contains {:?}", options.only)));
+        let why = format!("no network's name contains {:?}", options.only);
+        return Err(Error::invalid("cnn_zoo", why).into());
     }
 
     let bar = ProgressBar::new(chosen.len() as u64);
@@ -191,6 +191,6 @@ fn main() -> Result<()> {
     if failed.is_empty() {
         Ok(())
     } else {
-        Err(Error::invalid("cnn_zoo", format!("the loss did not fall of {}", failed.join("; "))))
+        Err(Error::invalid("cnn_zoo", format!("the loss did not fall of {}", failed.join("; "))).into())
     }
 }

@@ -16,7 +16,6 @@ use clap::Parser;
 use fixed_hidden_mlp::{FixedHiddenMlp, norm};
 use isograd::{
     nn::{initializers::Uniform, optimizer::SGD, picture, summary},
-    operators::random,
     prelude::*,
 };
 use my_sequential::MySequential;
@@ -65,7 +64,7 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
     let mut checks = Checks::default();
-    random::seed(options.seed);
+    seed(options.seed);
     let x = Tensor::uniform(&ctx, [2, 20], 0.0, 1.0, DType::F32)?;
 
     // The same blocks in a container of our own and in the library's.
@@ -76,7 +75,7 @@ fn main() -> Result<ExitCode> {
     let theirs: Sequential = layers().into_iter().collect();
     let mut outputs = vec![];
     for net in [&mine as &dyn Block, &theirs] {
-        random::seed(options.seed);
+        seed(options.seed);
         net.collect_params().initialize(Uniform::default(), &ctx)?;
         outputs.push(values(&net.forward(&x)?)?);
     }

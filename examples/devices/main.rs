@@ -14,7 +14,6 @@ use isograd::{
         optimizer::SGD,
         parallel::split_and_load,
     },
-    operators::random,
     prelude::*,
 };
 use isograd_reference::Reference;
@@ -42,7 +41,7 @@ fn moving(a: &Dyn, b: &Dyn) -> Result<()> {
 }
 
 fn network(contexts: &[Dyn]) -> Result<Sequential> {
-    random::seed(5);
+    seed(5);
     let mut net = Sequential::new();
     net.add(Dense::new(32).in_units(16).activation(Activation::Relu)).add(Dense::new(4).in_units(32));
     net.initialize(Xavier::default(), contexts)?;
@@ -69,7 +68,7 @@ fn train(contexts: &[Dyn], x: &Tensor, y: &Tensor) -> Result<(Sequential, Vec<f6
 }
 
 fn parallel(contexts: &[Dyn]) -> Result<()> {
-    random::seed(2);
+    seed(2);
     let x = Tensor::normal(&contexts[0], [48, 16], 0.0, 1.0, DType::F32)?;
     let y = x.narrow(1, 0, 4)?.argmax(1, false)?;
     let (single, expected) = train(&contexts[..1], &x, &y)?;

@@ -33,7 +33,7 @@ pub fn training_curve(file: &Path, curve: &[Point]) -> Result<(), Box<dyn Error>
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .max_light_lines(0)
+        .light_line_style(TRANSPARENT)
         .x_labels(9)
         .y_labels(6)
         .y_label_formatter(&|loss| format!("{loss:.2}"))
@@ -67,7 +67,7 @@ pub fn training_curve(file: &Path, curve: &[Point]) -> Result<(), Box<dyn Error>
         .position(position)
         .label_font(letters)
         .border_style(BLACK)
-        .background_style(WHITE)
+        .background_style(WHITE.mix(0.8))
         .draw()?;
     area.present()?;
     Ok(())

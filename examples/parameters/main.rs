@@ -16,7 +16,6 @@ use isograd::{
         initializers::{Constant, Normal, Xavier},
         optimizer::SGD,
     },
-    operators::random,
     prelude::*,
 };
 use std::{
@@ -61,7 +60,7 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
     let mut checks = Checks::default();
-    random::seed(1);
+    seed(1);
     let x = Tensor::uniform(&ctx, [2, 20], 0.0, 1.0, DType::F32)?;
     access(&ctx, &x, &mut checks)?;
     initialization(&ctx, &x, &mut checks)?;

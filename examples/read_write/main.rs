@@ -15,7 +15,6 @@ use isograd::{
         loss::{L2Loss, Loss},
         optimizer::{Adam, Schedule, Scheduled},
     },
-    operators::random,
     prelude::*,
 };
 use std::path::Path;
@@ -138,7 +137,7 @@ fn train(net: &Sequential, trainer: &mut Trainer, ctx: &Dyn, steps: usize) -> Re
 
 fn resume(ctx: &Dyn, folder: &Path) -> Result<()> {
     let begin = || -> Result<(Sequential, Trainer)> {
-        random::seed(3);
+        seed(3);
         let net = mlp();
         net.initialize(Xavier::default(), ctx)?;
         let trainer = trainer(&net)?;
@@ -164,7 +163,7 @@ fn resume(ctx: &Dyn, folder: &Path) -> Result<()> {
 
 fn main() -> Result<()> {
     let ctx = isograd::default_device()?;
-    random::seed(1);
+    seed(1);
     let folder = tempfile::tempdir()?;
     tensors(&ctx, folder.path())?;
     networks(&ctx, folder.path())?;

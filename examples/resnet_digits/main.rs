@@ -23,7 +23,6 @@ use isograd::{
         optimizer::SGD,
         zoo::{self, ResNet, ResNetConfig},
     },
-    operators::random,
     prelude::*,
 };
 use std::{
@@ -86,7 +85,7 @@ fn accuracy<D: Dataset<Item = (HostArray, i64)>>(net: &ResNet, data: &DataLoader
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let ctx = device(&options.device)?;
-    random::seed(options.seed);
+    seed(options.seed);
 
     let array = ToTensor.then(Normalize::new(&[0.5], &[0.5])?);
     let augment = RandomRotation::new(-10.0, 10.0).then(RandomCrop::new(28, 28).padding(2, 0));

@@ -33,8 +33,11 @@ pub(crate) fn at_least_one(op: &'static str, option: &str, value: u64) -> Result
     require(op, option, value, value > 0, "at least 1")
 }
 
+/// A name, and what makes what it is the name of.
+type Named<T> = (&'static str, fn() -> T);
+
 /// What stands under `name` in `table`, whatever the case: how what Gluon has by name is read.
-pub(crate) fn by_name<T>(op: &'static str, name: &str, table: &[(&str, fn() -> T)]) -> Result<T> {
+pub(crate) fn by_name<T>(op: &'static str, name: &str, table: &[Named<T>]) -> Result<T> {
     match table.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
         Some((_, make)) => Ok(make()),
         None => {

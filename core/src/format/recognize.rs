@@ -33,8 +33,8 @@ const KINDS: &[(&[u8], &str)] = &[
 /// What a web page begins with, in any case.
 const PAGES: [&[u8]; 3] = [b"<!doctype html", b"<html", b"<?xml"];
 
-/// What kind of file begins with `start`, in words that end an error message, with the way out where there is one. The first
-/// [`START`] bytes are enough.
+/// What kind of file begins with `start`, in words that end an error message, with the way out where there is one. The first 64
+/// bytes are enough.
 ///
 /// ```
 /// use isograd::format::recognize;

@@ -138,6 +138,7 @@ mod devices {
 }
 
 #[test]
+#[allow(clippy::op_ref, reason = "it is what is tested")]
 fn numbers_are_taken_by_value_and_by_reference() {
     let x = Tensor::from_slice(&Reference, &[1.0f32, -2.0], [2]).unwrap();
     let (number, whole) = (2.0, 3i64);

@@ -234,6 +234,7 @@ fn what_gluon_has_by_name_is_parsed() {
 }
 
 #[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "a borrowed context may be borrowed again")]
 fn contexts_are_one_or_several() {
     fn count<C: Contexts<Reference>>(contexts: C) -> usize {
         contexts.list().len()
