@@ -207,6 +207,8 @@ impl<T: Real> Block<'_, T> {
         rest.iter().for_each(|panel| self.some::<V, R, 1>(left, std::array::from_ref(panel), row));
     }
 
+    // Constants as indices keep the sums in registers.
+    #[allow(clippy::needless_range_loop)]
     /// `P` tiles, each of `R` rows from `row` on and two registers of columns.
     #[inline(always)]
     fn some<V: Register<T>, const R: usize, const P: usize>(&self, left: &[T], panels: &[Panel<T>; P], row: usize) {
@@ -237,6 +239,8 @@ impl<T: Real> Block<'_, T> {
         }
     }
 
+    // As above.
+    #[allow(clippy::needless_range_loop)]
     /// Puts the sums of a tile where they belong.
     #[inline(always)]
     fn put<V: Register<T>, const R: usize>(&self, sums: &[[V; 2]; R], runs: &[Run<T>], row: usize, width: usize) {
