@@ -1,21 +1,20 @@
 //! Convolution and its gradients for f32 and f64 (f16 and bf16 by way of f32), as products ([`crate::gemm`]). Windows are read where
 //! they lie, in a copy of the planes with zeros around: the terms of a tile are so many neighbours at an offset that depends on
-//! channel and tap alone. The input gradient is the convolution of the head, spread out by the stride, with the weight, its taps
-//! reversed and its channels exchanged.
+//! channel and tap alone. The input gradient is the convolution of the head with the weight, its taps reversed and its channels
+//! exchanged; with a stride, core spreads out the head and calls `conv`.
 
 use crate::{
     Cpu,
-    elementwise::pieces,
     gemm::{self, Pack, Products, Right, Scratch, Strided},
     math::Real,
-    matmul::{narrow, widened},
+    matmul::widened,
     rows::{contiguous, slice, slice_mut},
     sliding::Sliding,
     threads::{self, Shared},
 };
 use isograd_core::{
     DType, Operand, OperandMut, Result, Shape, Window,
-    backend::{DotProduct, composed, launch::Temporary},
+    backend::{composed, launch::Temporary},
 };
 use std::ops::Range;
 
@@ -156,7 +155,6 @@ struct InPlace<'a, T> {
     /// `[groups][m][k]`.
     weights: &'a [T],
     m: usize,
-    chunks: Vec<Range<usize>>,
     data: &'a [T],
     offsets: Vec<usize>,
     /// Positions of an image, rounded up to whole tiles; the results among them, and the sizes of the grid.
@@ -164,14 +162,10 @@ struct InPlace<'a, T> {
     results: [usize; 3],
     size: [usize; 3],
     out: Shared<T>,
-    /// Elements of a plane of the output, where in it the first result is, and how far they are apart.
-    plane: usize,
-    first: usize,
-    strides: [usize; 3],
     place: &'a (dyn Fn(usize, usize) -> usize + Sync),
 }
 
-// SAFETY: a column is a result of an image, its elements are one per output channel, `plane` apart, in the output that is borrowed
+// SAFETY: a column is a result of an image, its elements are one per output channel, a plane apart, in the output that is borrowed
 // for them alone.
 unsafe impl<T: Real> Products<T> for InPlace<'_, T> {
     fn count(&self) -> usize {
@@ -179,9 +173,6 @@ unsafe impl<T: Real> Products<T> for InPlace<'_, T> {
     }
     fn size(&self) -> [usize; 3] {
         [self.m, self.offsets.len(), self.batch * self.positions]
-    }
-    fn chunks(&self) -> Vec<Range<usize>> {
-        self.chunks.clone()
     }
     fn left(&self, i: usize, terms: Range<usize>, rows: Range<usize>, out: &mut [T]) {
         let [m, k, _] = self.size();
@@ -201,19 +192,15 @@ unsafe impl<T: Real> Products<T> for InPlace<'_, T> {
             let (z, y) = (line / h, line % h);
             if x < width && y < height && z < depth {
                 let count = (width - x).min(columns.end - column);
-                let plane = ((image * self.groups + i) * self.m) * self.plane + self.first;
-                let place = plane + z * self.strides[0] + y * self.strides[1] + x * self.strides[2];
-                match self.strides[2] {
-                    1 => run(column, count, self.out.at(place)),
-                    step => (0..count).for_each(|c| run(column + c, 1, self.out.at(place + c * step))),
-                }
+                let plane = (image * self.groups + i) * self.m * self.row_stride();
+                run(column, count, self.out.at(plane + (z * height + y) * width + x));
             }
             // A line ends, or the image with what rounds it up.
             column = next.min((image + 1) * self.positions);
         }
     }
     fn row_stride(&self) -> usize {
-        self.plane
+        volume(self.results)
     }
 }
 
@@ -266,22 +253,17 @@ fn forward<T: Real>(cpu: &Cpu, s: &Sizes, x: &[T], w: &[T], y: &mut [T]) -> Resu
     };
     let (group, image) = (s.inputs * plane, s.groups * s.inputs * plane);
     let place = move |i: usize, column: usize| column / positions * image + i * group + column % positions;
-    let results = volume(output);
     let products = InPlace {
         groups: s.groups,
         batch: s.batch,
         weights: w,
         m: s.outputs,
-        chunks: pieces(offsets.len(), DotProduct::CHUNK),
         data,
         offsets,
         positions,
         results: output,
         size,
         out: Shared::new(y),
-        plane: results,
-        first: 0,
-        strides: [output[1] * output[2], output[2], 1],
         place: &place,
     };
     gemm::products(cpu, &products)
@@ -299,22 +281,7 @@ fn input_gradient<T: Real>(cpu: &Cpu, s: &Sizes, head: &[T], w: &[T], out: &mut 
             reversed[at..at + taps].iter_mut().rev().zip(of_tap).for_each(|(to, &w)| *to = w);
         }
     }
-    let spread = s.sliding.spread();
-    let mut copy;
-    let head = if s.sliding.is_dense() {
-        head
-    } else {
-        let (size, positions) = (spread.size(), s.sliding.positions());
-        let planes = s.batch * s.groups * s.outputs;
-        copy = Scratch::<T>::new(planes * size)?;
-        let copy = &mut copy.get()[..planes * size];
-        copy.fill(T::ZERO);
-        for (copy, plane) in copy.chunks_mut(size).zip(head.chunks(positions)) {
-            plane.iter().enumerate().for_each(|(i, &v)| copy[s.sliding.place_in_spread(i)] = v);
-        }
-        &*copy
-    };
-    let s = Sizes { inputs: s.outputs, outputs: s.inputs, sliding: spread, ..*s };
+    let s = Sizes { inputs: s.outputs, outputs: s.inputs, sliding: s.sliding.reversed(), ..*s };
     forward(cpu, &s, head, reversed, out)
 }
 
@@ -428,8 +395,9 @@ fn start(
         return None;
     }
     let s = Sizes::new(window, input, result)?;
-    // Where the padding is wider than the window reaches, some heads count for nothing.
-    if matches!(kernel, Kernel::InputGradient) && (0..window.axes()).any(|a| window.padding[a] >= window.extent(a)) {
+    // With a stride the head is to be spread out; where the padding is wider than the window reaches, some heads count for nothing.
+    let is_plain = |a: usize| window.stride[a] == 1 && window.padding[a] < window.extent(a);
+    if matches!(kernel, Kernel::InputGradient) && !(0..window.axes()).all(is_plain) {
         return None;
     }
     Some(match a.dtype {
@@ -448,9 +416,9 @@ fn by_f32(
     output: &mut OperandMut<'_, Cpu>,
 ) -> Result<()> {
     let ((a, a_layout), (b, b_layout)) = (widened(cpu, a)?, widened(cpu, b)?);
-    let mut wide = Temporary::new(cpu, DType::F32, output.shape().clone())?;
-    dispatch::<f32>(cpu, kernel, s, &a.through(&a_layout), &b.through(&b_layout), &mut wide.operand_mut())?;
-    narrow(cpu, &wide.operand(), output)
+    composed::rounded(cpu, output, |output| {
+        dispatch::<f32>(cpu, kernel, s, &a.through(&a_layout), &b.through(&b_layout), output)
+    })
 }
 
 /// See [`isograd_core::Backend::conv`].

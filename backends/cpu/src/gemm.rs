@@ -1,6 +1,6 @@
-//! Products of f32 and f64, on which `matmul`, convolution and its gradients stand: both factors are copied into panels, as
-//! wide as a tile of the result that fits the vector registers, and a tile is one chain of fma per element over each chunk of
-//! terms, in the order of [`DotProduct`].
+//! Products of f32 and f64, on which `matmul`, convolution and its gradients stand: the left factor is copied into panels as high
+//! as a tile of the result that fits the vector registers, the right one into panels as wide, unless it can be read where it lies.
+//! A tile is one chain of fma per element over each chunk of terms, in the order of [`DotProduct`].
 //!
 //! An element's order depends on nothing else, so results are cut into blocks by the number of threads; and where results are
 //! few and terms many, chunks are worked on side by side, and their sums are added up at the end.
@@ -57,10 +57,6 @@ pub(crate) unsafe trait Products<T>: Sync {
     fn count(&self) -> usize;
     /// `m`, `k`, `n`.
     fn size(&self) -> [usize; 3];
-    /// The chunks of terms.
-    fn chunks(&self) -> Vec<Range<usize>> {
-        pieces(self.size()[1], DotProduct::CHUNK)
-    }
     /// Copies terms of a panel of rows of the left factor of product `i` to `out`, term by term: `[terms][rows]`.
     fn left(&self, i: usize, terms: Range<usize>, rows: Range<usize>, out: &mut [T]);
     /// The right factor.
@@ -125,9 +121,24 @@ impl<T: Copy> Strided<'_, T> {
 }
 
 /// Rows and columns of a tile.
-fn tile<T>(simd: Simd) -> [usize; 2] {
-    let [rows, bytes] = simd.tile();
-    [rows, bytes / size_of::<T>()]
+struct Tile<T>(PhantomData<T>);
+
+impl<T: Real> Work for Tile<T> {
+    type Output = [usize; 2];
+
+    #[inline(always)]
+    fn run<M: Vector>(self) -> [usize; 2] {
+        [M::ROWS, 2 * T::In::<M>::LANES]
+    }
+}
+
+fn tile<T: Real>(simd: Simd) -> [usize; 2] {
+    simd.run(Tile(PhantomData::<T>))
+}
+
+/// The terms of chunk `number` of `k`.
+fn chunk(number: usize, k: usize) -> Range<usize> {
+    number * DotProduct::CHUNK..k.min((number + 1) * DotProduct::CHUNK)
 }
 
 /// The panels of rows: as many of the tile's as there are, then 4, 2 and 1 for what is left.
@@ -207,9 +218,9 @@ impl<T: Real> Block<'_, T> {
         rest.iter().for_each(|panel| self.some::<V, R, 1>(left, std::array::from_ref(panel), row));
     }
 
+    /// `P` tiles, each of `R` rows from `row` on and two registers of columns.
     // Constants as indices keep the sums in registers.
     #[allow(clippy::needless_range_loop)]
-    /// `P` tiles, each of `R` rows from `row` on and two registers of columns.
     #[inline(always)]
     fn some<V: Register<T>, const R: usize, const P: usize>(&self, left: &[T], panels: &[Panel<T>; P], row: usize) {
         let width = 2 * V::LANES;
@@ -239,9 +250,9 @@ impl<T: Real> Block<'_, T> {
         }
     }
 
+    /// Puts the sums of a tile where they belong.
     // As above.
     #[allow(clippy::needless_range_loop)]
-    /// Puts the sums of a tile where they belong.
     #[inline(always)]
     fn put<V: Register<T>, const R: usize>(&self, sums: &[[V; 2]; R], runs: &[Run<T>], row: usize, width: usize) {
         // Memory for a tile whose columns are not side by side: up to sixteen rows of two registers.
@@ -305,8 +316,8 @@ struct Cut {
 }
 
 /// For `threads` threads: blocks that are many enough for all and large enough to be worth it.
-fn cut(count: usize, [m, k, n]: [usize; 3], chunks: usize, tile: [usize; 2], threads: usize) -> Cut {
-    let work = m * k * n;
+fn cut(count: usize, [m, k, n]: [usize; 3], tile: [usize; 2], threads: usize) -> Cut {
+    let (work, chunks) = (m * k * n, k.div_ceil(DotProduct::CHUNK));
     let wanted = if threads == 1 { 1 } else { (count * work / WORTH).clamp(1, threads * PER_THREAD) };
     let columns = COLUMNS.next_multiple_of(tile[1]).min(n);
     let blocks = |[rows, columns]: [usize; 2]| count * m.div_ceil(rows) * n.div_ceil(columns);
@@ -339,12 +350,11 @@ pub(crate) fn products<T: Real, P: Products<T>>(cpu: &Cpu, products: &P) -> Resu
 fn products_with<T: Real, P: Products<T>>(cpu: &Cpu, simd: Simd, products: &P) -> Result<()> {
     let (count, [m, k, n]) = (products.count(), products.size());
     debug_assert!(count * m * k * n > 0);
-    let (tile, all) = (tile::<T>(simd), products.chunks());
-    let Cut { block: [rows, columns], chunks } =
-        cut(count, [m, k, n], all.len(), tile, threads::available(cpu.threads()));
+    let (tile, all) = (tile::<T>(simd), k.div_ceil(DotProduct::CHUNK));
+    let Cut { block: [rows, columns], chunks } = cut(count, [m, k, n], tile, threads::available(cpu.threads()));
     let mut tasks: SmallVec<[Task; 1]> = SmallVec::new();
     for product in 0..count {
-        for chunks in pieces(all.len(), chunks) {
+        for chunks in pieces(all, chunks) {
             for columns in pieces(n, columns) {
                 let task = |rows| Task { product, rows, columns: columns.clone(), chunks: chunks.clone() };
                 tasks.extend(pieces(m, rows).into_iter().map(task));
@@ -358,10 +368,10 @@ fn products_with<T: Real, P: Products<T>>(cpu: &Cpu, simd: Simd, products: &P) -
         let mut parts: Vec<(usize, Range<usize>, &mut [T])> = Vec::new();
         let mut rest = &mut packed.get()[..count * m * k];
         for product in 0..count {
-            for terms in &all {
+            for terms in (0..all).map(|number| chunk(number, k)) {
                 let part;
                 (part, rest) = rest.split_at_mut(m * terms.len());
-                parts.push((product, terms.clone(), part));
+                parts.push((product, terms, part));
             }
         }
         let pack = |(product, terms, out): &mut (usize, Range<usize>, &mut [T])| {
@@ -377,13 +387,13 @@ fn products_with<T: Real, P: Products<T>>(cpu: &Cpu, simd: Simd, products: &P) -
         }
     }
     let packed = shared.then(|| &packed.get()[..]);
-    let mut sums = Scratch::<T>::new(if chunks < all.len() { count * all.len() * m * n } else { 0 })?;
-    let kept = (chunks < all.len()).then(|| Shared::new(sums.get()));
-    let work = rows * columns * k / all.len().div_ceil(chunks);
+    let mut sums = Scratch::<T>::new(if chunks < all { count * all * m * n } else { 0 })?;
+    let kept = (chunks < all).then(|| Shared::new(sums.get()));
+    let work = rows * columns * k / all.div_ceil(chunks);
     let mut several: SmallVec<[&mut [Task]; 1]> = tasks.chunks_mut((WORTH / work.max(1)).max(1)).collect();
     let failed = Mutex::new(None);
     threads::each(cpu.threads(), &mut several, &|tasks| {
-        if let Err(e) = tasks.iter().try_for_each(|task| multiply(products, simd, task, &all, packed, kept)) {
+        if let Err(e) = tasks.iter().try_for_each(|task| multiply(products, simd, task, packed, kept)) {
             *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
         }
     });
@@ -401,8 +411,8 @@ fn products_with<T: Real, P: Products<T>>(cpu: &Cpu, simd: Simd, products: &P) -
                 let out =
                     unsafe { std::slice::from_raw_parts_mut(place.wrapping_add(row * products.row_stride()), count) };
                 out.fill(T::ZERO);
-                for chunk in 0..all.len() {
-                    let sums = &sums[((product * all.len() + chunk) * m + row) * n + column..][..count];
+                for number in 0..all {
+                    let sums = &sums[((product * all + number) * m + row) * n + column..][..count];
                     out.iter_mut().zip(sums).for_each(|(o, &sum)| *o = o.add(sum));
                 }
             }
@@ -433,13 +443,12 @@ fn multiply<T: Real>(
     products: &impl Products<T>,
     simd: Simd,
     task: &Task,
-    all: &[Range<usize>],
     packed: Option<&[T]>,
     kept: Option<Shared<T>>,
 ) -> Result<()> {
     let ([m, k, n], [height, width]) = (products.size(), tile::<T>(simd));
     let (i, rows) = (task.product, task.rows.len());
-    let depth = all[task.chunks.clone()].iter().map(Range::len).max().unwrap_or(0);
+    let depth = chunk(task.chunks.start, k).len();
     let wide = task.columns.len().next_multiple_of(width);
     let factor = products.right();
     let mut right = Scratch::<T>::new(if matches!(factor, Right::Packed(_)) { depth * wide } else { 0 })?;
@@ -464,11 +473,11 @@ fn multiply<T: Real>(
     if kept.is_none() {
         products.columns(i, task.columns.clone(), &mut |column, count, place| runs(&mut panels, column, count, place));
     }
-    for chunk in task.chunks.clone() {
-        let terms = all[chunk].clone();
+    for number in task.chunks.clone() {
+        let terms = chunk(number, k);
         if let Some(kept) = kept {
             panels.iter_mut().for_each(|panel| panel.runs.clear());
-            let place = kept.at((i * all.len() + chunk) * m * n + task.columns.start);
+            let place = kept.at((i * k.div_ceil(DotProduct::CHUNK) + number) * m * n + task.columns.start);
             runs(&mut panels, task.columns.start, task.columns.len(), place);
         }
         let offsets = match &factor {
@@ -498,7 +507,7 @@ fn multiply<T: Real>(
                 left
             }
         };
-        let then = match (kept, chunk) {
+        let then = match (kept, number) {
             (Some(_), _) => Then::Keep,
             (None, 0) => Then::Begin,
             (None, _) => Then::Add,
@@ -586,7 +595,7 @@ mod tests {
     fn every_element_is_in_one_block() {
         for size in [[1, 1, 1], [7, 100, 1000], [2048, 2048, 2048], [10, 100_000, 25], [100_000, 3, 10]] {
             for threads in [1, 2, 8] {
-                let Cut { block: [rows, columns], chunks } = cut(3, size, size[1].div_ceil(256), [6, 16], threads);
+                let Cut { block: [rows, columns], chunks } = cut(3, size, [6, 16], threads);
                 assert!(rows > 0 && columns > 0 && (rows == size[0] || rows % 6 == 0), "{size:?}");
                 assert!(columns == size[2] || columns % 16 == 0);
                 assert!(chunks > 0 && chunks <= size[1].div_ceil(256));

@@ -75,15 +75,6 @@ impl Simd {
         Simd(isa)
     }
 
-    /// Rows of the tile of a product that fits the registers, and bytes of its rows.
-    pub fn tile(self) -> [usize; 2] {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => [12, 128],
-            _ => [6, 64],
-        }
-    }
-
     /// Runs `work` compiled for this instruction set.
     #[inline]
     pub fn run<W: Work>(self, work: W) -> W::Output {

@@ -12,11 +12,7 @@ use crate::{
 use bytemuck::Pod;
 use isograd_core::{
     DType, Error, Layout, Operand, OperandMut, Result, Shape,
-    backend::{
-        DotProduct, composed,
-        launch::{self, Temporary},
-    },
-    expr::{Expr, PerDType},
+    backend::{DotProduct, composed, launch::Temporary},
 };
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -26,10 +22,6 @@ const TINY: usize = 512;
 
 /// Multiplications of a piece of work that is handed to a thread.
 const PIECE: usize = 1 << 20;
-
-static WIDEN: PerDType = PerDType::new("widen", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
-static NARROW: PerDType =
-    PerDType::new("narrow", |d| (vec![Expr::input(0, d.compute()).cast(d)], vec![d.compute()], vec![]));
 
 /// The elements of a buffer.
 pub(crate) fn elements<T: Pod>(buffer: &Buffer) -> &[T] {
@@ -50,15 +42,9 @@ pub(crate) fn widened(cpu: &Cpu, from: &Operand<'_, Cpu>) -> Result<(Temporary<C
     let strides = from.layout.strides();
     let once =
         (0..from.layout.rank()).filter(|&a| strides[a] == 0).fold(from.layout.clone(), |l, a| l.slice(a, 0, 1, 1));
-    let mut copy = Temporary::new(cpu, from.dtype.compute(), once.shape().clone())?;
-    launch::map(cpu, &WIDEN.kernel(from.dtype, &[]), &[from.with_layout(&once)], &mut [copy.operand_mut()])?;
+    let copy = composed::widened(cpu, &from.with_layout(&once))?;
     let layout = copy.layout().broadcast_to(from.shape()).expect("axes of size 1 broadcast");
     Ok((copy, layout))
-}
-
-/// Copies `from`, in the dtype that is computed in, rounding to the dtype of `to`.
-pub(crate) fn narrow(cpu: &Cpu, from: &Operand<'_, Cpu>, to: &mut OperandMut<'_, Cpu>) -> Result<()> {
-    launch::map(cpu, &NARROW.kernel(to.dtype, &[]), &[*from], &mut [to.with_layout(to.layout)])
 }
 
 /// Whether the operands are a product: what all that follows relies on, the unsafe code of it too.
@@ -112,9 +98,9 @@ pub(crate) fn matmul(
         DType::Bool => return composed::matmul(cpu, a, b, output),
         DType::F16 | DType::BF16 => {
             let ((a, a_layout), (b, b_layout)) = (widened(cpu, a)?, widened(cpu, b)?);
-            let mut wide = Temporary::new(cpu, DType::F32, output.shape().clone())?;
-            real::<f32>(cpu, &a.through(&a_layout), &b.through(&b_layout), &mut wide.operand_mut())?;
-            return narrow(cpu, &wide.operand(), output);
+            return composed::rounded(cpu, output, |output| {
+                real::<f32>(cpu, &a.through(&a_layout), &b.through(&b_layout), output)
+            });
         }
     }
     Ok(())

@@ -269,10 +269,6 @@ struct Scan {
     op: ReduceOp,
 }
 
-/// Elements of which the running results start from those of the blocks before, so that the error of a sum grows with
-/// the number of blocks plus their length, not with their product.
-const RUN: usize = 256;
-
 impl<T: Stored<Computed: Ring>> Row<T> for Scan {
     type Extra = ();
     #[inline(always)]
@@ -288,7 +284,7 @@ impl<T: Stored<Computed: Ring>> Row<T> for Scan {
 #[inline(always)]
 fn running<T: Copy>(row: &mut [T], join: impl Fn(T, T) -> T) {
     let mut before: Option<T> = None;
-    for run in row.chunks_mut(RUN) {
+    for run in row.chunks_mut(composed::SCANNED) {
         let mut so_far = run[0];
         for v in &mut run[1..] {
             so_far = join(so_far, *v);

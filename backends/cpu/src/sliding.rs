@@ -56,31 +56,11 @@ impl Sliding {
         self.stride[2]
     }
 
-    /// Whether windows are neighbours along every axis.
-    pub fn is_dense(&self) -> bool {
-        self.stride == [1; 3]
-    }
-
-    /// The window, its taps reversed, over planes in which the windows of this one lie as far apart as its stride says, which
-    /// gives planes of the size of this one's input. The padding must not reach beyond the window.
-    pub fn spread(&self) -> Sliding {
-        let all = |f: &dyn Fn(usize) -> usize| [f(0), f(1), f(2)];
-        Sliding {
-            input: all(&|a| (self.output[a] - 1) * self.stride[a] + 1),
-            output: self.input,
-            stride: [1; 3],
-            padding: all(&|a| (self.kernel[a] - 1) * self.dilation[a] - self.padding[a]),
-            ..*self
-        }
-    }
-
-    /// Where window `i` lies in a plane of [`Sliding::spread`].
-    pub fn place_in_spread(&self, i: usize) -> usize {
-        let [_, height, width] = self.output;
-        let [a, b, c] =
-            [i / (height * width) * self.stride[0], i / width % height * self.stride[1], i % width * self.stride[2]];
-        let [_, rows, columns] = self.spread().input;
-        (a * rows + b) * columns + c
+    /// For windows that are neighbours: the window, its taps reversed, over the planes of windows, which gives planes of the size
+    /// of this one's input. The padding must not reach beyond the window.
+    pub fn reversed(&self) -> Sliding {
+        let padding = [0, 1, 2].map(|a| (self.kernel[a] - 1) * self.dilation[a] - self.padding[a]);
+        Sliding { input: self.output, output: self.input, padding, ..*self }
     }
 
     /// Along `axis`: where tap `k` of window `i` is, if it is inside the plane.

@@ -1,12 +1,11 @@
-//! Convolution and its two gradients as matrix products over views: a window is a layout, so packing panels is all the
+//! Convolution and its gradient in the weight as matrix products over views: a window is a layout, so packing panels is all the
 //! copying there is, but for padding. Where a group has hardly more than one channel (depthwise), panels would be mostly
-//! empty: there products are summed over the views themselves.
+//! empty: there products are summed over the views themselves. The gradient in the input is core's, which calls `conv`.
 
 use crate::{
     OpenCl,
     dot::{CHUNK, dot},
     gemm::{self, Factor, Panels, Side},
-    wide::rounded,
 };
 use isograd_core::{
     Layout, Operand, OperandMut, Result, Shape, Value, Window,
@@ -83,21 +82,8 @@ pub(crate) fn conv(
     // [batch, groups, channels, output.., kernel..] to [batch, groups, channels, kernel.., output..]
     let windows = grouped(&window.view(source.layout, spatial), 1, groups);
     let windows = windows.permute(&order(&[0..3, 3 + axes..3 + 2 * axes, 3..3 + axes]));
-    by_windows(ctx, &grouped(weight.layout, 0, groups), weight, &source, &windows, axes, output)
-}
-
-/// `output[batch, groups, rows, output..] = Σ matrix[groups, rows, terms..] * windows[batch, groups, terms.., output..]`: the
-/// matrix is a view of `weight`, the windows one of `source`; both have 1 + `axes` axes of terms.
-fn by_windows(
-    ctx: &OpenCl,
-    matrix: &Layout,
-    weight: &Operand<'_, OpenCl>,
-    source: &Operand<'_, OpenCl>,
-    windows: &Layout,
-    axes: usize,
-    output: &mut OperandMut<'_, OpenCl>,
-) -> Result<()> {
-    let (groups, rows, terms) = (matrix.shape()[0], matrix.shape()[1], 1 + axes);
+    let matrix = grouped(weight.layout, 0, groups);
+    let (rows, terms) = (matrix.shape()[1], 1 + axes);
     if groups > 1 && rows <= FEW {
         // [batch, groups, rows, output.., terms..]
         let windows = windows.permute(&order(&[0..2, 2 + terms..2 + terms + axes, 2..2 + terms])).insert_axis(2, rows);
@@ -109,7 +95,7 @@ fn by_windows(
     let left = matrix.permute(&order(&[0..1, 2..2 + terms, 1..2]));
     let left = Factor { operand: weight.with_layout(&left), axes: [1, terms, 1] };
     let left = gemm::pack(ctx, Side::Left, &left, 0..gemm::terms(&left))?;
-    by_pieces(ctx, &left, source, windows, [2, terms, axes], output)
+    by_pieces(ctx, &left, &source, &windows, [2, terms, axes], output)
 }
 
 /// `output[batch, groups, rows, columns] = left * windows`, so many images at once as memory allows.
@@ -132,48 +118,6 @@ fn by_pieces(
         gemm::product(ctx, count * groups, [left, &right], false, &mut output.with_layout(&target))?;
     }
     Ok(())
-}
-
-/// See [`isograd_core::Backend::conv_input_gradient`]: a convolution of the head, with zeros between its elements where the
-/// stride is more than 1, by the flipped kernel.
-pub(crate) fn conv_input_gradient(
-    ctx: &OpenCl,
-    window: &Window,
-    head: &Operand<'_, OpenCl>,
-    weight: &Operand<'_, OpenCl>,
-    output: &mut OperandMut<'_, OpenCl>,
-) -> Result<()> {
-    let axes = window.axes();
-    if axes > 3 || !head.dtype.is_float() || !gemm::can(ctx, head.dtype)? || !output.layout.is_contiguous() {
-        return composed::conv_input_gradient(ctx, window, head, weight, output);
-    }
-    let (shape, groups) = (output.layout.shape().clone(), window.groups);
-    let inner = &shape[2..];
-    // Element x of the input meets tap t of window (x + padding - t * dilation) / stride: in an array where window i stands at
-    // lead + i * stride, at skip + x + (taps - 1 - t) * dilation.
-    let lead = |a: usize| (window.extent(a) - 1).saturating_sub(window.padding[a]);
-    let skip = |a: usize| window.padding[a].saturating_sub(window.extent(a) - 1);
-    let mut sizes: Shape = head.shape()[..2].into();
-    for (a, &size) in inner.iter().enumerate() {
-        let end = lead(a) + (head.shape()[2 + a] - 1) * window.stride[a] + 1;
-        sizes.push(end.max(skip(a) + size + window.extent(a) - 1));
-    }
-    let mut spread = Temporary::new(ctx, head.dtype, sizes)?;
-    launch::fill(ctx, Value::zero(head.dtype), &mut spread.operand_mut())?;
-    let places = (0..axes)
-        .fold(spread.layout().clone(), |l, a| l.slice(2 + a, lead(a), head.shape()[2 + a], window.stride[a] as isize));
-    launch::copy(ctx, head, &mut spread.through_mut(&places))?;
-    // [batch, groups, out channels, kernel.., input..], the last tap first.
-    let windows = (0..axes).fold(spread.layout().clone(), |l, a| {
-        let seen = l.slice(2 + a, skip(a), inner[a] + window.extent(a) - 1, 1);
-        seen.window(2 + a, inner[a], 1, window.kernel[a], window.dilation[a])
-    });
-    let windows = grouped(&windows, 1, groups).permute(&order(&[0..3, 3 + axes..3 + 2 * axes, 3..3 + axes]));
-    // [groups, channels, out channels, kernel..]
-    let flipped =
-        (0..axes).fold(weight.layout.clone(), |l, a| l.slice(2 + a, window.kernel[a] - 1, window.kernel[a], -1));
-    let matrix = grouped(&flipped, 0, groups).permute(&order(&[0..1, 2..3, 1..2, 3..3 + axes]));
-    by_windows(ctx, &matrix, weight, &spread.operand(), &windows, axes, output)
 }
 
 /// See [`isograd_core::Backend::conv_weight_gradient`].
@@ -220,5 +164,5 @@ pub(crate) fn conv_weight_gradient(
         }
         Ok(())
     };
-    if terms <= at_once { multiply(output) } else { rounded(ctx, output, multiply) }
+    if terms <= at_once { multiply(output) } else { composed::rounded(ctx, output, multiply) }
 }

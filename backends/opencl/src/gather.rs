@@ -10,10 +10,10 @@ use crate::{
     platform::Class,
     program::ENTRY,
     walk::{Stepped, Words, head, is_narrow, padded_rank, push_shape, push_strides, take_axes},
-    wide::{round, widened},
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, Result,
+    backend::composed,
     expr::{
         Binary,
         render::{Dialect, Renderer, type_name},
@@ -285,9 +285,9 @@ pub(crate) fn scatter_add(
     let dtype = output.dtype;
     if dtype.compute() != dtype {
         // Sums are kept in f32 and rounded once.
-        let mut wide = widened(ctx, &output.as_operand())?;
+        let mut wide = composed::widened(ctx, &output.as_operand())?;
         scatter_into(ctx, axis, source, index, &mut wide.operand_mut())?;
-        return round(ctx, &wide, output);
+        return composed::narrow(ctx, &wide.operand(), output);
     }
     scatter_into(ctx, axis, source, index, output)
 }

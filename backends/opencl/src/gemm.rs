@@ -14,10 +14,10 @@ use crate::{
     platform::Class,
     program::{Compiled, ENTRY},
     walk::{Stepped, Words, head, is_narrow, take_axes},
-    wide::rounded,
 };
 use isograd_core::{
     DType, Operand, OperandMut, Result,
+    backend::composed,
     expr::render::{Dialect, Renderer, type_name},
 };
 use smallvec::SmallVec;
@@ -400,7 +400,7 @@ pub(crate) fn product(
     }
     let at_once = (SUMS_AT_ONCE / results).min(chunks);
     if at_once < chunks && output.dtype != output.dtype.compute() {
-        return rounded(ctx, output, |wide| product(ctx, batch, [left, right], more, wide));
+        return composed::rounded(ctx, output, |wide| product(ctx, batch, [left, right], more, wide));
     }
     let dtype = output.dtype.compute();
     let sums = memory::alloc(&ctx.shared, results * at_once * dtype.size())?;

@@ -43,7 +43,6 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod wide;
 
 pub use memory::Buffer;
 pub use platform::{Class, Description};
@@ -285,16 +284,6 @@ impl Backend for OpenCl {
         output: &mut OperandMut<'_, Self>,
     ) -> Result<()> {
         conv::conv(self, window, input, weight, output)
-    }
-
-    fn conv_input_gradient(
-        &self,
-        window: &Window,
-        head: &Operand<'_, Self>,
-        weight: &Operand<'_, Self>,
-        output: &mut OperandMut<'_, Self>,
-    ) -> Result<()> {
-        conv::conv_input_gradient(self, window, head, weight, output)
     }
 
     fn conv_weight_gradient(

@@ -7,7 +7,6 @@ use crate::{
     platform::Class,
     program::ENTRY,
     walk::{Words, head, is_narrow},
-    wide::{rounded, widened},
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, Pool, ReduceOp, Result, Window,
@@ -259,8 +258,10 @@ pub(crate) fn pool_gradient(
         return composed::pool_gradient(ctx, kind, window, input, head, output);
     }
     if dtype.compute() != dtype {
-        let (input, head) = (widened(ctx, input)?, widened(ctx, head)?);
-        return rounded(ctx, output, |wide| pool_gradient(ctx, kind, window, &input.operand(), &head.operand(), wide));
+        let (input, head) = (composed::widened(ctx, input)?, composed::widened(ctx, head)?);
+        return composed::rounded(ctx, output, |wide| {
+            pool_gradient(ctx, kind, window, &input.operand(), &head.operand(), wide)
+        });
     }
     let out = &head.layout.shape()[2..];
     let windows: usize = out.iter().product();

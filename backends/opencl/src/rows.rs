@@ -11,7 +11,10 @@ use crate::{
 };
 use isograd_core::{
     DType, Layout, Operand, OperandMut, ReduceOp, Result, Value,
-    backend::{Reducer, composed},
+    backend::{
+        Reducer,
+        composed::{self, SCANNED},
+    },
     expr::{
         Binary, Unary,
         render::{Dialect, Renderer, type_name},
@@ -213,9 +216,6 @@ pub(crate) fn normalize(
     ];
     ctx.shared.launch(&kernel, &args, w.grid)
 }
-
-/// Elements of a row whose running results start anew.
-const SCANNED: usize = 256;
 
 /// Rows below which a GPU takes their blocks side by side.
 const FEW_ROWS: usize = 64;

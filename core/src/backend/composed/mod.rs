@@ -54,7 +54,7 @@ pub fn matmul<B: Backend>(
     b: &Operand<'_, B>,
     output: &mut OperandMut<'_, B>,
 ) -> Result<()> {
-    let (d, c, rank) = (a.dtype, a.dtype.compute(), output.layout.rank());
+    let (d, rank) = (a.dtype, output.layout.rank());
     let (m, n, k) = (output.shape()[rank - 2], output.shape()[rank - 1], a.shape()[rank - 1]);
     // Both as [.., m, n, k].
     let swapped: Vec<usize> = (0..rank - 2).chain([rank - 1, rank - 2]).collect();
@@ -65,12 +65,7 @@ pub fn matmul<B: Backend>(
         let inputs = [a.with_layout(&factors[0]), b.with_layout(&factors[1])];
         return launch::reduce(ctx, ReduceOp::Sum, &MULTIPLY.kernel(d, &[]), &shape, &inputs, output);
     }
-    if is_half(d) {
-        let mut wide = Temporary::new(ctx, c, output.shape().clone())?;
-        products(ctx, a, b, &factors, &mut wide.operand_mut())?;
-        return narrow(ctx, &wide.operand(), output);
-    }
-    products(ctx, a, b, &factors, output)
+    rounded(ctx, output, |output| products(ctx, a, b, &factors, output))
 }
 
 /// [`matmul`] of floats into the dtype that is computed in; `factors` are the layouts of `a` and `b` as `[.., m, n, k]`.
@@ -136,15 +131,38 @@ pub fn matmul_fused<B: Backend>(
 }
 
 /// Copies `from` into a new array, converted to the dtype that is computed in.
-pub(super) fn widened<B: Backend>(ctx: &B, from: &Operand<'_, B>) -> Result<Temporary<B>> {
+///
+/// # Errors
+/// What the backend reports.
+pub fn widened<B: Backend>(ctx: &B, from: &Operand<'_, B>) -> Result<Temporary<B>> {
     let mut t = Temporary::new(ctx, from.dtype.compute(), from.shape().clone())?;
     launch::map(ctx, &WIDEN.kernel(from.dtype, &[]), &[*from], &mut [t.operand_mut()])?;
     Ok(t)
 }
 
 /// Copies `from`, of the dtype that is computed in, rounding to the dtype of `to`.
-pub(super) fn narrow<B: Backend>(ctx: &B, from: &Operand<'_, B>, to: &mut OperandMut<'_, B>) -> Result<()> {
+///
+/// # Errors
+/// What the backend reports.
+pub fn narrow<B: Backend>(ctx: &B, from: &Operand<'_, B>, to: &mut OperandMut<'_, B>) -> Result<()> {
     launch::map(ctx, &NARROW.kernel(to.dtype, &[]), &[*from], &mut [to.with_layout(to.layout)])
+}
+
+/// What `write` writes, in the dtype that is computed in, rounded once to the dtype of `output`.
+///
+/// # Errors
+/// What the backend or `write` reports.
+pub fn rounded<B: Backend>(
+    ctx: &B,
+    output: &mut OperandMut<'_, B>,
+    write: impl FnOnce(&mut OperandMut<'_, B>) -> Result<()>,
+) -> Result<()> {
+    if !is_half(output.dtype) {
+        return write(output);
+    }
+    let mut wide = Temporary::new(ctx, output.dtype.compute(), output.shape().clone())?;
+    write(&mut wide.operand_mut())?;
+    narrow(ctx, &wide.operand(), output)
 }
 
 static WIDEN: PerDType = PerDType::new("widen", |d| (vec![Expr::input(0, d).cast(d.compute())], vec![d], vec![]));
@@ -242,8 +260,8 @@ pub fn normalize<B: Backend>(
 
 static ADD: PerDType = PerDType::new("add", |d| (vec![Expr::input(0, d) + Expr::input(1, d)], vec![d, d], vec![]));
 
-/// Elements of a row whose running results start from those of the block before.
-const SCANNED: usize = 256;
+/// Elements of a block of [`scan`].
+pub const SCANNED: usize = 256;
 
 /// Blocks of 256 elements: within a block one element after another, those of all blocks at the same time; then the last
 /// result of each block is joined to all of the next.

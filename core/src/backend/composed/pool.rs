@@ -1,6 +1,6 @@
 //! Pooling and its gradient, tap by tap.
 
-use super::{ACCUMULATE, conv::padded, is_half, narrow, widened};
+use super::{ACCUMULATE, conv::padded, is_half, narrow, rounded, widened};
 use crate::{
     Backend, DType, Operand, OperandMut, Pool, ReduceOp, Result, Shape, Value, Window,
     backend::launch::{self, Temporary},
@@ -120,9 +120,9 @@ pub fn pool_gradient<B: Backend>(
 ) -> Result<()> {
     if is_half(head.dtype) {
         let (input, head) = (widened(ctx, input)?, widened(ctx, head)?);
-        let mut wide = Temporary::new(ctx, output.dtype.compute(), output.shape().clone())?;
-        ctx.pool_gradient(kind, window, &input.operand(), &head.operand(), &mut wide.operand_mut())?;
-        return narrow(ctx, &wide.operand(), output);
+        return rounded(ctx, output, |output| {
+            ctx.pool_gradient(kind, window, &input.operand(), &head.operand(), output)
+        });
     }
     let d = head.dtype;
     let spatial = &head.shape()[2..];
